@@ -1,0 +1,17 @@
+//! Nouns and primitive encodings of Foretold.
+//!
+//! Every id, offset and epoch is a newtype, so that two of them cannot be exchanged by accident. Sentinels such as `-1`
+//! live in `wire` alone: here absence is an `Option`. This crate knows nothing of the others.
+
+mod error_code;
+mod ids;
+pub mod mutant;
+mod time;
+
+pub use error_code::ErrorCode;
+pub use ids::{
+    BrokerEpoch, BrokerId, ClusterId, CorrelationId, DirectoryId, Generation, GroupId, LeaderEpoch,
+    LogId, MemberId, NodeId, Offset, PartitionEpoch, PartitionIndex, ParseUuidError, ProducerEpoch,
+    ProducerId, QuorumEpoch, Sequence, TopicId, TopicName, TopicPartition, TransactionalId, Uuid,
+};
+pub use time::{Instant, Timestamp};

@@ -1,0 +1,103 @@
+//! Planted bugs: each proves that a checker of the simulator bites (SIMULATION.md section 8; SPEC.md section 9).
+//!
+//! A place in the product asks [`planted`]; without the `mutants` feature the answer is a constant `false` and the
+//! compiler removes the wrong branch. With it the simulator chooses one bug per run.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// One planted bug.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Mutant {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutant {
+            /// Every planted bug.
+            pub const ALL: &'static [Mutant] = &[$(Mutant::$name,)*];
+
+            /// Its name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Mutant::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// M1: produce is acknowledged before the sync that covers it.
+    AckBeforeSync = "ack-before-sync",
+    /// M5, KAFKA-10533: a metadata record counts as committed before its own sync.
+    MetadataAckBeforeSync = "metadata-ack-before-sync",
+    /// M7: recovery truncates at the first bad checksum although a later group names a durable point beyond it.
+    TruncateAtFirstBadCrc = "truncate-at-first-bad-crc",
+    /// M8: a failed sync is tried again and its success believed.
+    RetryFailedSync = "retry-failed-sync",
+    /// KAFKA-10778: appends are accepted between an I/O error and the directory going offline.
+    AppendAfterIoError = "append-after-io-error",
+    /// M24, KAFKA-3968: a directory is not synced after creating or renaming a file in it.
+    DirectoryNotSynced = "directory-not-synced",
+    /// KAFKA-9892: the producer snapshot is not forced before the log it summarises is retired.
+    SnapshotNotForced = "snapshot-not-forced",
+    /// M15: an index is trusted ahead of its log after a crash.
+    StaleIndexKept = "stale-index-kept",
+    /// M16: the epoch cache keeps entries past a truncation.
+    EpochCacheNotTruncated = "epoch-cache-not-truncated",
+    /// A read moves on to the next segment when a batch does not fit the byte budget.
+    ReadSkipsSegment = "read-skips-segment",
+    /// Retention takes an unknown timestamp for an old one after a restart.
+    RetentionUnknownTimestamp = "retention-unknown-timestamp",
+    /// I2, I8: bytes truncated before a completed sync come back, because TRUNCATE was not durable first.
+    TruncateNotJournaled = "truncate-not-journaled",
+    /// I81: DELETE of a log is not durable before its segments are unlinked.
+    DeleteNotJournaled = "delete-not-journaled",
+    /// M9: no duplicate detection.
+    NoDeduplication = "no-deduplication",
+    /// M10: a duplicate is answered before the original is committed.
+    DuplicateBeforeCommit = "duplicate-before-commit",
+    /// Sequence wrap-around is off by one.
+    SequenceWrapOffByOne = "sequence-wrap-off-by-one",
+    /// Producer state is not rebuilt by recovery.
+    ProducerStateNotRebuilt = "producer-state-not-rebuilt",
+    /// I44: a fetch or produce by name reaches the successor of a deleted topic.
+    TopicIdIgnored = "topic-id-ignored",
+    /// I45: a producer id block is handed out before it is durable.
+    ProducerIdNotDurable = "producer-id-not-durable",
+    /// I24: a consumer reads past the high watermark.
+    ReadPastHighWatermark = "read-past-high-watermark",
+    /// M17: an offset commit of a fenced member is accepted.
+    FencedMemberCommits = "fenced-member-commits",
+    /// M18: two members own one partition in one generation.
+    TwoOwners = "two-owners",
+    /// KAFKA-8069, KAFKA-13636: offsets expire early after the coordinator loads.
+    OffsetsExpireEarly = "offsets-expire-early",
+    /// I70: an offset commit is answered before it is committed.
+    OffsetCommitBeforeSync = "offset-commit-before-sync",
+    /// I65: a generation goes back after the coordinator reloads.
+    GenerationRegresses = "generation-regresses",
+}
+
+#[cfg(feature = "mutants")]
+static PLANTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(u32::MAX);
+
+/// Whether `mutant` is planted in this run.
+#[cfg(feature = "mutants")]
+pub fn planted(mutant: Mutant) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == mutant as u32
+}
+
+/// Whether `mutant` is planted in this run: never, in this build.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub const fn planted(_mutant: Mutant) -> bool {
+    false
+}
+
+/// Chooses the planted bug of this process; `None` for the sound product.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    let value = mutant.map_or(u32::MAX, |m| m as u32);
+    PLANTED.store(value, std::sync::atomic::Ordering::Relaxed);
+}
