@@ -49,7 +49,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     type File: File;
 
     /// Opens a file. Errors: `NotFound`, `AlreadyExists`, `PermissionDenied`, `StorageFull`, other I/O errors.
-    fn open(&self, path: &Path, mode: OpenMode) -> impl Future<Output = io::Result<Self::File>> + Send;
+    fn open(
+        &self,
+        path: &Path,
+        mode: OpenMode,
+    ) -> impl Future<Output = io::Result<Self::File>> + Send;
 
     /// Creates a directory and its missing parents. Durable after [`Disk::sync_dir`] of each parent.
     fn create_dir_all(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
@@ -114,7 +118,11 @@ pub trait File: Clone + Send + Sync + 'static {
     /// Writes the buffers one after the other from `offset`, all of them or an error; extends the file as needed.
     /// After an error any part may have been written. The bytes are visible to readers when this returns; they are
     /// durable after [`File::sync_data`].
-    fn write_at(&self, offset: u64, data: Vec<Bytes>) -> impl Future<Output = io::Result<()>> + Send;
+    fn write_at(
+        &self,
+        offset: u64,
+        data: Vec<Bytes>,
+    ) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Bytes>> + Send;

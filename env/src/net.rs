@@ -53,7 +53,11 @@ pub trait Net: Clone + Send + Sync + 'static {
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Conn>> + Send;
 
     /// Addresses of `host:port`; a literal address needs no look-up.
-    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 }
 
 /// A listening socket.
@@ -102,7 +106,8 @@ pub trait ConnWriter: Send + 'static {
 
     /// Sends all parts in order; returns when the last byte was handed to the network. Not cancel-safe: after a dropped
     /// or failed send the connection is unusable.
-    fn send(&mut self, parts: Vec<Part<Self::File>>) -> impl Future<Output = io::Result<()>> + Send;
+    fn send(&mut self, parts: Vec<Part<Self::File>>)
+    -> impl Future<Output = io::Result<()>> + Send;
 
     /// Tells the other side that no more bytes follow.
     fn shutdown(&mut self) -> impl Future<Output = io::Result<()>> + Send;

@@ -190,7 +190,8 @@ impl fmt::Display for Uuid {
         let mut text = [0u8; 22];
         for (index, byte) in text.iter_mut().enumerate() {
             // 22 digits of 6 bits hold 132 bits: the last digit carries 2 bits, left-aligned.
-            let sextet = if index < 21 { (bits >> (122 - 6 * index)) & 63 } else { (bits << 4) & 63 };
+            let sextet =
+                if index < 21 { (bits >> (122 - 6 * index)) & 63 } else { (bits << 4) & 63 };
             *byte = BASE64[sextet as usize];
         }
         f.write_str(std::str::from_utf8(&text).expect("the alphabet is ASCII"))

@@ -11,7 +11,7 @@ mod time;
 pub use error_code::ErrorCode;
 pub use ids::{
     BrokerEpoch, BrokerId, ClusterId, CorrelationId, DirectoryId, Generation, GroupId, LeaderEpoch,
-    LogId, MemberId, NodeId, Offset, PartitionEpoch, PartitionIndex, ParseUuidError, ProducerEpoch,
+    LogId, MemberId, NodeId, Offset, ParseUuidError, PartitionEpoch, PartitionIndex, ProducerEpoch,
     ProducerId, QuorumEpoch, Sequence, TopicId, TopicName, TopicPartition, TransactionalId, Uuid,
 };
 pub use time::{Instant, Timestamp};
