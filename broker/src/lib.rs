@@ -1,1 +1,33 @@
-//! Under construction.
+//! The rooms of a broker: they own state and do the I/O that the decisions of `cluster` ask for.
+//!
+//! ```text
+//!  connection ─┬─ handlers ─┬─ partition    one log and its high watermark; parked acks, fetch waiters
+//!              │            ├─ metadata     one task: records in, image out
+//!              │            └─ coordinator  groups, on partitions of __consumer_offsets
+//!              └─ context, authorize        who asks, and whether they may
+//! ```
+//!
+//! Generic over `env::Env`: the same code runs on the real world (`server`) and on a false one (`sim`). A room is
+//! entered by its door alone: a bounded message, or a method that takes the room's own short lock; one door call per
+//! decision, no lock across an await. Every request carries a [`RequestContext`] and passes [`authorize`].
+
+mod config;
+mod context;
+pub mod coordinator;
+mod directory;
+mod error_map;
+pub mod handlers;
+pub mod metadata;
+pub mod partition;
+pub mod pending;
+mod shared;
+mod start;
+
+pub use config::{BrokerConfig, ListenerConfig, ListenerProtocol};
+pub use context::{
+    ConnectionId, Denied, ListenerName, Operation, Principal, QuotaHandle, RequestContext,
+    Resource, authorize,
+};
+pub use directory::{DirectoryError, MetaProperties};
+pub use shared::{Failure, Shared, View};
+pub use start::{Broker, StartError};

@@ -1,0 +1,1 @@
+//! The one map from our errors to Kafka's error codes.

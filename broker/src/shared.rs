@@ -1,0 +1,172 @@
+//! What every handler and room of one broker can reach: the world, the configuration, and the doors.
+//!
+//! [`View`] is the one published picture of metadata *and* of the partitions that serve it: a handler takes it once per
+//! request, so that name, topic id and partition always belong together (P18, I44).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::pending::Image;
+use env::Env;
+use tokio::sync::watch;
+use types::{BrokerId, ClusterId, PartitionIndex, TopicId, TopicName};
+
+use crate::config::BrokerConfig;
+use crate::metadata::Metadata;
+use crate::partition::Partition;
+
+/// Handle to one running broker; cheap to clone.
+pub struct Shared<E: Env>(pub(crate) Arc<SharedInner<E>>);
+
+/// What [`Shared`] points at.
+pub(crate) struct SharedInner<E: Env> {
+    pub(crate) env: E,
+    pub(crate) config: BrokerConfig,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) metadata: Metadata<E>,
+    pub(crate) failure: watch::Sender<Option<Failure>>,
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl<E: Env> Clone for Shared<E> {
+    fn clone(&self) -> Shared<E> {
+        Shared(self.0.clone())
+    }
+}
+
+impl<E: Env> Shared<E> {
+    /// The world.
+    pub fn env(&self) -> &E {
+        &self.0.env
+    }
+
+    /// The configuration it was started with. Settings that change at run time are in the image.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.0.config
+    }
+
+    /// This broker.
+    pub fn broker_id(&self) -> BrokerId {
+        BrokerId(self.0.config.node_id.0)
+    }
+
+    /// The cluster it belongs to.
+    pub fn cluster_id(&self) -> &ClusterId {
+        &self.0.cluster_id
+    }
+
+    /// The door of the metadata room.
+    pub fn metadata(&self) -> &Metadata<E> {
+        &self.0.metadata
+    }
+
+    /// The newest published picture.
+    pub fn view(&self) -> Arc<View<E>> {
+        self.0.metadata.view()
+    }
+
+    /// The newest published metadata.
+    pub fn image(&self) -> Arc<Image> {
+        self.view().image.clone()
+    }
+
+    /// The partition of that name, if this broker serves it now.
+    pub fn partition(&self, topic: &str, partition: PartitionIndex) -> Option<Partition<E>> {
+        self.view().topic(topic)?.partition(partition).cloned()
+    }
+
+    /// Completes when the broker begins to stop; for tasks in the background.
+    pub async fn stopping(&self) {
+        let mut receiver = self.0.stopping.subscribe();
+        // An error means that the broker is gone, which is as good a reason.
+        let _ = receiver.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Reports what this broker cannot go on with; the first report wins.
+    pub fn fail(&self, failure: Failure) {
+        self.0.failure.send_if_modified(|current| {
+            let first = current.is_none();
+            if first {
+                *current = Some(failure);
+            }
+            first
+        });
+    }
+}
+
+/// Why a broker cannot go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// No log directory is left that can be written.
+    Disk {
+        /// The directory that failed last.
+        directory: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// The metadata log cannot be written.
+    Metadata {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Disk { directory, reason } => {
+                write!(f, "log directory {} failed: {reason}", directory.display())
+            }
+            Failure::Metadata { reason } => write!(f, "the metadata log failed: {reason}"),
+        }
+    }
+}
+
+/// Metadata at one offset, with the partitions that serve it.
+pub struct View<E: Env> {
+    /// The metadata itself.
+    pub image: Arc<Image>,
+    pub(crate) by_name: BTreeMap<TopicName, Arc<TopicView<E>>>,
+    pub(crate) by_id: BTreeMap<TopicId, Arc<TopicView<E>>>,
+}
+
+/// One topic of a [`View`].
+pub struct TopicView<E: Env> {
+    /// Its name.
+    pub name: TopicName,
+    /// Its identity.
+    pub id: TopicId,
+    /// Its partitions by index; `None` where this broker holds no replica.
+    pub(crate) partitions: Vec<Option<Partition<E>>>,
+}
+
+impl<E: Env> View<E> {
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicView<E>>> {
+        self.by_name.get(name)
+    }
+
+    /// The topic of that identity.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicView<E>>> {
+        self.by_id.get(&id)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicView<E>>> {
+        self.by_name.values()
+    }
+}
+
+impl<E: Env> TopicView<E> {
+    /// The partition of that index, if it exists and this broker serves it.
+    pub fn partition(&self, index: PartitionIndex) -> Option<&Partition<E>> {
+        self.partitions.get(usize::try_from(index.0).ok()?)?.as_ref()
+    }
+
+    /// Number of partitions.
+    pub fn partitions_count(&self) -> i32 {
+        self.partitions.len() as i32
+    }
+}
