@@ -1,2 +1,3 @@
-//! Entry point.
+//! `foretold-sim`: runs the product in a false world and judges it.
+
 fn main() {}
