@@ -1,2 +1,46 @@
-//! Entry point.
-fn main() {}
+//! Repository tasks. `cargo xtask` lists them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+mod ci;
+mod clients;
+mod shell;
+mod tidy;
+
+const USAGE: &str = "\
+cargo xtask TASK
+
+  ci                 everything that CI runs: format, lints, tests, simulation, real clients, power cuts
+  tidy               imports table, words, dead files, promises without a checker
+  clients [NAME...]  real Kafka clients and real power cuts against a release build (no NAME: all; `list` names them)
+  soak [--rounds N]  the long forms of simulation, power cuts and kills; resumable
+  gen [--check]      message and record structures from Kafka's published schemas
+";
+
+fn main() -> ExitCode {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root.canonicalize().unwrap_or(root);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = match arguments.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let result = match task {
+        "ci" => ci::run(&root),
+        "tidy" => tidy::run(&root),
+        "clients" => clients::run(&root, rest),
+        "soak" => ci::soak(&root, rest),
+        _ => {
+            print!("{USAGE}");
+            return if task == "help" { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{task}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

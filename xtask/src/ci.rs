@@ -1,0 +1,61 @@
+//! `cargo xtask ci`: everything that must be green before a change lands, in the order that fails soonest; and
+//! `cargo xtask soak`: the long forms.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{clients, shell, tidy};
+
+/// Seeds that each run of CI simulates; half are fixed, half follow the commit.
+const SEEDS: u64 = 1000;
+
+/// Runs every step; stops at the first failure.
+pub fn run(root: &Path) -> Result<(), String> {
+    let started = Instant::now();
+    let cargo = |arguments: &[&str]| shell::run(&mut shell::command(root, "cargo", arguments));
+    println!("== tidy");
+    tidy::run(root)?;
+    println!("== format and lints");
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    println!("== tests");
+    cargo(&["test", "--workspace", "--quiet"])?;
+    println!("== simulation");
+    let first = commit_seed(root);
+    let half = SEEDS / 2;
+    for from in [0, first] {
+        let seeds = format!("{from}..{}", from + half);
+        cargo(&["sim", "run", "--seeds", &seeds])?;
+    }
+    println!("== clients");
+    clients::run(root, &[])?;
+    println!("ci: green in {:.1} min", started.elapsed().as_secs_f64() / 60.0);
+    Ok(())
+}
+
+/// The long forms: `--rounds N` (default 100) power cuts, ten thousand seeds. Seeds done stand in `target/soak`, so that
+/// a second call goes on where the first ended.
+pub fn soak(root: &Path, arguments: &[String]) -> Result<(), String> {
+    let rounds = match arguments {
+        [] => 100,
+        [flag, count] if flag == "--rounds" => count.parse().map_err(|_| "--rounds takes a number")?,
+        _ => return Err("usage: cargo xtask soak [--rounds N]".to_owned()),
+    };
+    let state = root.join("target/soak");
+    let done: u64 = std::fs::read_to_string(&state).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    for from in (done..10_000).step_by(500) {
+        let seeds = format!("{from}..{}", from + 500);
+        shell::run(&mut shell::command(root, "cargo", &["sim", "run", "--seeds", &seeds]))?;
+        std::fs::write(&state, (from + 500).to_string()).map_err(|error| error.to_string())?;
+    }
+    clients::powercuts(root, rounds)
+}
+
+/// A number that follows the commit, so that each landing tries seeds nobody has seen.
+fn commit_seed(root: &Path) -> u64 {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "--short=10", "HEAD"]).current_dir(root);
+    let text = shell::output(&mut git).unwrap_or_default();
+    u64::from_str_radix(text.trim(), 16).unwrap_or(1_000_000)
+}

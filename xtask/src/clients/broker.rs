@@ -1,0 +1,121 @@
+//! A release build of the broker as a process of its own: started, killed without warning, started again.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A running broker. Dropping it kills the process.
+pub struct Broker {
+    binary: PathBuf,
+    data: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    child: Option<Child>,
+}
+
+/// How long a start may take before the test gives up. The promise is far below; benchmarks hold it, not tests.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+impl Broker {
+    /// Starts a broker on a free loopback port with its data in `data`.
+    pub fn start(binary: &Path, data: &Path, settings: &[&str]) -> Result<Broker, String> {
+        let port = free_port()?;
+        let settings = settings.iter().map(|s| (*s).to_owned()).collect();
+        let mut broker =
+            Broker { binary: binary.to_owned(), data: data.to_owned(), port, settings, child: None };
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// `HOST:PORT` for clients.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where its log lines go.
+    pub fn log_path(&self) -> PathBuf {
+        self.data.with_extension("stderr")
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // The process may already have ended by itself; restart will tell.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM; an error if it does not end cleanly in time.
+    pub fn stop(&mut self) -> Result<(), String> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        super::super::shell::output(Command::new("kill").arg(child.id().to_string()))?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(format!("broker stopped with {status}")),
+                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let _ = child.kill();
+        Err("broker did not stop within 20 s of SIGTERM".to_owned())
+    }
+
+    /// Starts the process again on the same port and data; returns when it printed its ready line.
+    pub fn restart(&mut self) -> Result<Duration, String> {
+        let started = Instant::now();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .map_err(|error| error.to_string())?;
+        let mut command = Command::new(&self.binary);
+        command.args(["dev", "--listen", &self.bootstrap(), "--data"]).arg(&self.data);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", self.binary.display()))?;
+        let stdout = child.stdout.take().ok_or("no stdout")?;
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        self.child = Some(child);
+        match receiver.recv_timeout(START_LIMIT) {
+            Ok(line) if line.starts_with("ready ") => Ok(started.elapsed()),
+            Ok(line) => Err(format!("unexpected line on stdout: {line}")),
+            Err(_) => {
+                self.kill();
+                let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(10).collect();
+                Err(format!("no ready line; its last words, newest first:\n{}", tail.join("\n")))
+            }
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,70 @@
+//! Real power cuts: the broker's data lies on a file system of its own that is shut down, unsynced bytes and all, under
+//! load. Every acknowledged record must be there afterwards, round after round, on the same data.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::broker::Broker;
+use super::tools::Tools;
+use crate::shell;
+
+/// Runs `rounds` cuts; what was seen, in one line. `Ok(None)`: loop devices are not permitted here.
+pub fn run(tools: &Tools, binary: &Path, rounds: u32) -> Result<Option<String>, String> {
+    let mount = tools.work.join("powercut");
+    let mount_text = mount.display().to_string();
+    let power = |what: &str| {
+        let mut arguments = vec![what, mount_text.as_str()];
+        if what == "up" {
+            arguments.push("2048");
+        }
+        shell::output(&mut tools.python("powercut.py", &arguments))
+    };
+    if let Err(error) = power("up") {
+        println!("  no loop-mounted file system here: {error}");
+        return Ok(None);
+    }
+    let result = cut_rounds(tools, binary, &mount, rounds, &power);
+    power("down")?;
+    result.map(Some)
+}
+
+fn cut_rounds(
+    tools: &Tools,
+    binary: &Path,
+    mount: &Path,
+    rounds: u32,
+    power: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<String, String> {
+    let acked = tools.work.join("acked.txt").display().to_string();
+    let mut broker = Broker::start(binary, &mount.join("data"), &[])?;
+    let boot = broker.bootstrap();
+    let mut last = String::new();
+    for round in 0..rounds {
+        let first = (u64::from(round) * 10_000_000).to_string();
+        let mut sender = tools
+            .python("acked.py", &["send", &boot, &first, "30", &acked])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        // The moment differs from round to round; it must not follow the sender's rhythm.
+        std::thread::sleep(Duration::from_millis(2000 + u64::from(round) * 373 % 1500));
+        if let Ok(Some(status)) = sender.try_wait() {
+            return Err(format!("round {round}: the sender ended early, {status}"));
+        }
+        power("cut")?;
+        broker.kill();
+        // The sender sees its connection go; SIGTERM would lose its last lines, so it gets the time to write them.
+        std::thread::sleep(Duration::from_millis(300));
+        shell::output(std::process::Command::new("kill").args(["-TERM", &sender.id().to_string()]))?;
+        let _ = sender.wait();
+        power("back")?;
+        broker.restart()?;
+        last = shell::output(&mut tools.python("acked.py", &["read", &boot, &acked]))
+            .map_err(|error| format!("round {round}: {error}"))?;
+        println!("  round {}: {}", round + 1, last.trim());
+    }
+    broker.stop()?;
+    Ok(format!("{rounds} power cuts, {}", last.trim()))
+}
