@@ -3,11 +3,13 @@
 //! Every id, offset and epoch is a newtype, so that two of them cannot be exchanged by accident. Sentinels such as `-1`
 //! live in `wire` alone: here absence is an `Option`. This crate knows nothing of the others.
 
+pub mod encoding;
 mod error_code;
 mod ids;
 pub mod mutant;
 mod time;
 
+pub use encoding::Str;
 pub use error_code::ErrorCode;
 pub use ids::{
     BrokerEpoch, BrokerId, ClusterId, CorrelationId, DirectoryId, Generation, GroupId, LeaderEpoch,
