@@ -1,11 +1,34 @@
 //! A data directory's identity: whose it is, which cluster it belongs to, and that nobody else uses it.
+//!
+//! Each directory holds `meta.properties` in the form Kafka's tools read (version, cluster.id, node.id, directory.id),
+//! with one line more, `foretold.format`: the version of everything of ours beside it, and what tells our directory
+//! from Apache Kafka's, whose partitions lack a journal. The file is written first into an empty directory and
+//! atomically, so that a crash leaves an empty directory or a formatted one.
+//! `.lock` is held while a process uses the directory.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use types::{ClusterId, DirectoryId, NodeId};
+use bytes::Bytes;
+use env::{Disk, Env, Rng};
+use types::{ClusterId, DirectoryId, NodeId, Uuid};
 
-/// Content of `meta.properties`, in Kafka's form (version 1).
+use crate::config::BrokerConfig;
+use crate::start::StartError;
+
+/// The file that names a directory.
+const META_PROPERTIES: &str = "meta.properties";
+/// The file whose lock says that a process uses the directory.
+const LOCK: &str = ".lock";
+/// Version of all our files in a directory.
+const FORMAT: u32 = 1;
+/// What may lie in a directory that counts as empty: ours from an earlier try, the server's, and the file system's.
+const IGNORED: [&str; 4] = [LOCK, "meta.properties.tmp", "pid", "lost+found"];
+
+/// Content of `meta.properties`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MetaProperties {
     /// `cluster.id`.
@@ -70,10 +93,271 @@ impl fmt::Display for DirectoryError {
                 write!(f, "{} belongs elsewhere: {reason}", path.display())
             }
             DirectoryError::Damaged { path, reason } => {
-                write!(f, "the identity of {} cannot be read: {reason}", path.display())
+                write!(f, "{} cannot be used as it is: {reason}", path.display())
             }
         }
     }
 }
 
 impl std::error::Error for DirectoryError {}
+
+/// A directory that this process holds, formatted.
+pub(crate) struct Directory<D: Disk> {
+    pub(crate) path: PathBuf,
+    pub(crate) properties: MetaProperties,
+    /// Held, never read.
+    _lock: D::File,
+}
+
+/// A directory that this process holds, formatted or empty.
+struct Claimed<D: Disk> {
+    path: PathBuf,
+    lock: D::File,
+    properties: Option<MetaProperties>,
+}
+
+/// Locks all directories of `config`, formats those that are empty, and checks that they belong together.
+pub(crate) async fn open<E: Env>(
+    env: &E,
+    config: &BrokerConfig,
+) -> Result<Vec<Directory<E::Disk>>, StartError> {
+    let claimed = claim_all(env.disk(), config).await?;
+    let known =
+        claimed.iter().find_map(|dir| dir.properties.as_ref().map(|p| p.cluster_id.clone()));
+    let metadata_dir = config.metadata_dir();
+    if let Some(cluster) = &known
+        && claimed.iter().any(|dir| dir.path == metadata_dir && dir.properties.is_none())
+    {
+        let reason = format!(
+            "it is empty, but other directories of this node belong to cluster {cluster}: the metadata is missing"
+        );
+        return Err(DirectoryError::Damaged { path: metadata_dir, reason }.into());
+    }
+    let cluster_id = config
+        .cluster_id
+        .clone()
+        .or(known)
+        .unwrap_or_else(|| ClusterId(env.rng().uuid().to_string().into()));
+    settle(env, config, claimed, cluster_id).await
+}
+
+/// Formats the directories of `config` for `cluster_id` without starting a broker. Directories formatted before for the
+/// same cluster and node are left alone. Returns the paths.
+pub async fn format<E: Env>(
+    env: &E,
+    config: &BrokerConfig,
+    cluster_id: ClusterId,
+) -> Result<Vec<PathBuf>, StartError> {
+    let claimed = claim_all(env.disk(), config).await?;
+    let directories = settle(env, config, claimed, cluster_id).await?;
+    Ok(directories.into_iter().map(|directory| directory.path).collect())
+}
+
+async fn claim_all<D: Disk>(
+    disk: &D,
+    config: &BrokerConfig,
+) -> Result<Vec<Claimed<D>>, StartError> {
+    let mut paths = config.log_dirs.clone();
+    paths.push(config.metadata_dir());
+    let mut claimed: Vec<Claimed<D>> = Vec::new();
+    for path in paths {
+        if claimed.iter().all(|other| other.path != path) {
+            claimed.push(claim(disk, &path).await?);
+        }
+    }
+    Ok(claimed)
+}
+
+async fn settle<E: Env>(
+    env: &E,
+    config: &BrokerConfig,
+    claimed: Vec<Claimed<E::Disk>>,
+    cluster_id: ClusterId,
+) -> Result<Vec<Directory<E::Disk>>, StartError> {
+    for Claimed { path, properties, .. } in &claimed {
+        let Some(found) = properties else { continue };
+        if found.cluster_id != cluster_id || found.node_id != config.node_id {
+            let reason = format!(
+                "it holds node {} of cluster {}, and this is node {} of cluster {cluster_id}",
+                found.node_id, found.cluster_id, config.node_id
+            );
+            return Err(DirectoryError::OtherCluster { path: path.clone(), reason }.into());
+        }
+    }
+    let mut directories: Vec<Directory<E::Disk>> = Vec::new();
+    for Claimed { path, lock, properties } in claimed {
+        let properties = match properties {
+            Some(properties) => properties,
+            None => {
+                let directory_id = DirectoryId(env.rng().uuid());
+                let cluster_id = cluster_id.clone();
+                let properties =
+                    MetaProperties { cluster_id, node_id: config.node_id, directory_id };
+                let content = Bytes::from(properties.to_string());
+                let file = path.join(META_PROPERTIES);
+                env.disk().replace(&file, content).await.map_err(|error| failed(&file, &error))?;
+                properties
+            }
+        };
+        if let Some(twin) =
+            directories.iter().find(|d| d.properties.directory_id == properties.directory_id)
+        {
+            let reason = format!("it is a copy of {}", twin.path.display());
+            return Err(DirectoryError::Damaged { path, reason }.into());
+        }
+        directories.push(Directory { path, properties, _lock: lock });
+    }
+    Ok(directories)
+}
+
+async fn claim<D: Disk>(disk: &D, path: &Path) -> Result<Claimed<D>, StartError> {
+    let fail = |error: io::Error| failed(path, &error);
+    create(disk, path).await.map_err(fail)?;
+    let lock = match disk.lock(&path.join(LOCK)).await {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(DirectoryError::Locked { path: path.into() }.into());
+        }
+        Err(error) => return Err(failed(path, &error)),
+    };
+    let properties = match disk.read_all(&path.join(META_PROPERTIES)).await {
+        Ok(content) => Some(parse(path, &content)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let entries = disk.list(path).await.map_err(fail)?;
+            if let Some(entry) =
+                entries.iter().find(|entry| !IGNORED.contains(&entry.name.as_str()))
+            {
+                let reason = format!("it holds {} but no {META_PROPERTIES}", entry.name);
+                return Err(DirectoryError::Foreign { path: path.into(), reason }.into());
+            }
+            None
+        }
+        Err(error) => return Err(failed(path, &error)),
+    };
+    Ok(Claimed { path: path.into(), lock, properties })
+}
+
+/// Creates `path` and makes the entries of all created directories durable.
+async fn create<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    let mut created_in = Vec::new();
+    let mut at = path;
+    while !at.as_os_str().is_empty() && !disk.exists(at).await? {
+        let Some(parent) = at.parent() else { break };
+        created_in.push(parent);
+        at = parent;
+    }
+    if created_in.is_empty() {
+        return Ok(());
+    }
+    disk.create_dir_all(path).await?;
+    for parent in created_in {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        disk.sync_dir(parent).await?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &io::Error) -> StartError {
+    StartError::Disk { path: path.into(), reason: error.to_string() }
+}
+
+fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> {
+    let damaged = |reason: String| DirectoryError::Damaged {
+        path: path.into(),
+        reason: format!("{META_PROPERTIES}: {reason}"),
+    };
+    let text = std::str::from_utf8(content).map_err(|_| damaged("not text".into()))?;
+    let entries = properties(text);
+    let Some(format) = entries.get("foretold.format") else {
+        let reason = format!("its {META_PROPERTIES} is Apache Kafka's");
+        return Err(DirectoryError::Foreign { path: path.into(), reason });
+    };
+    let format: u32 =
+        format.parse().map_err(|_| damaged(format!("foretold.format={format} is not a number")))?;
+    if format > FORMAT {
+        let reason = format!("format {format}, and this release reads up to {FORMAT}");
+        return Err(DirectoryError::Newer { path: path.into(), reason });
+    }
+    let get = |key: &str| entries.get(key).ok_or_else(|| damaged(format!("{key} is missing")));
+    let version = get("version")?;
+    if version != "1" {
+        return Err(damaged(format!("version={version}, expected 1")));
+    }
+    let node = get("node.id")?;
+    let node_id = node.parse().map_err(|_| damaged(format!("node.id={node} is not a number")))?;
+    let directory = get("directory.id")?;
+    let directory_id = Uuid::from_str(directory)
+        .map_err(|error| damaged(format!("directory.id={directory}: {error}")))?;
+    Ok(MetaProperties {
+        cluster_id: ClusterId(get("cluster.id")?.as_str().into()),
+        node_id: NodeId(node_id),
+        directory_id: DirectoryId(directory_id),
+    })
+}
+
+/// The entries of a file in Java's properties form, without line continuation.
+fn properties(text: &str) -> BTreeMap<String, String> {
+    let mut entries = BTreeMap::new();
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with(['#', '!']) {
+            continue;
+        }
+        if let Some((key, value)) = line.split_once('=') {
+            entries.insert(key.trim().to_string(), value.trim().replace('\\', ""));
+        }
+    }
+    entries
+}
+
+impl fmt::Display for MetaProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# Identity of this data directory. Do not edit.")?;
+        writeln!(f, "cluster.id={}", escaped(&self.cluster_id.0))?;
+        writeln!(f, "directory.id={}", self.directory_id)?;
+        writeln!(f, "foretold.format={FORMAT}")?;
+        writeln!(f, "node.id={}", self.node_id)?;
+        writeln!(f, "version=1")
+    }
+}
+
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for character in value.chars() {
+        if matches!(character, '=' | ':' | '#' | '!') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(content: &str) -> Result<MetaProperties, DirectoryError> {
+        parse(Path::new("/data"), content.as_bytes())
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let properties = MetaProperties {
+            cluster_id: ClusterId("a=b:c".into()),
+            node_id: NodeId(7),
+            directory_id: DirectoryId(Uuid::from_random([5; 16])),
+        };
+        assert_eq!(check(&properties.to_string()), Ok(properties));
+    }
+
+    #[test]
+    fn others_files_are_named() {
+        let kafka = "#\n#Sat Nov 21 07:00:00 UTC 2026\ncluster.id=x\ndirectory.id=AAAAAAAAAAAAAAAAAAAAAQ\nnode.id=1\nversion=1\n";
+        assert!(matches!(check(kafka), Err(DirectoryError::Foreign { .. })));
+        let newer = format!("{kafka}foretold.format=2\n");
+        assert!(matches!(check(&newer), Err(DirectoryError::Newer { .. })));
+        for broken in ["foretold.format=x", "foretold.format=1", "foretold.format=1\nversion=3"] {
+            assert!(matches!(check(broken), Err(DirectoryError::Damaged { .. })), "{broken}");
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! decision, no lock across an await. Every request carries a [`RequestContext`] and passes [`authorize`].
 
 mod config;
+mod connection;
 mod context;
 pub mod coordinator;
 mod directory;
@@ -28,6 +29,7 @@ pub use context::{
     ConnectionId, Denied, ListenerName, Operation, Principal, QuotaHandle, RequestContext,
     Resource, authorize,
 };
-pub use directory::{DirectoryError, MetaProperties};
+pub use directory::{DirectoryError, MetaProperties, format};
+pub use error_map::{Refused, ToErrorCode, error_code};
 pub use shared::{Failure, Shared, View};
 pub use start::{Broker, StartError};

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use types::{BrokerId, ClusterId, PartitionIndex, TopicId, TopicName};
 
 use crate::config::BrokerConfig;
+use crate::context::ListenerName;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
 
@@ -77,6 +78,16 @@ impl<E: Env> Shared<E> {
         self.view().topic(topic)?.partition(partition).cloned()
     }
 
+    /// The settings it was started with.
+    pub fn settings(&self) -> &crate::pending::BrokerSettings {
+        &self.0.config.settings
+    }
+
+    /// Follows whether the broker stops.
+    pub(crate) fn stopping_watch(&self) -> watch::Receiver<bool> {
+        self.0.stopping.subscribe()
+    }
+
     /// Completes when the broker begins to stop; for tasks in the background.
     pub async fn stopping(&self) {
         let mut receiver = self.0.stopping.subscribe();
@@ -94,6 +105,15 @@ impl<E: Env> Shared<E> {
             first
         });
     }
+}
+
+/// One listener as the connections and metadata see it.
+#[derive(Clone, Debug)]
+pub struct ListenerInfo {
+    /// Its name.
+    pub name: ListenerName,
+    /// Host and port that metadata gives to its clients.
+    pub advertised: (String, u16),
 }
 
 /// Why a broker cannot go on.

@@ -5,7 +5,17 @@
 //! Dropping a parked reply (the connection closed) must be harmless.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use env::{Env, Part};
+use types::Instant;
+
+use crate::context::ConnectionId;
+use crate::partition::FileOf;
+use crate::shared::{ListenerInfo, Shared};
 
 /// A response that waits; polled by the connection's own task.
 pub type Parked<R> = Pin<Box<dyn Future<Output = R> + Send>>;
@@ -19,7 +29,7 @@ pub enum Reply<R> {
     /// There is none (Produce with acks=0).
     Silent,
     /// The connection must end; the reason is logged.
-    Close(&'static str),
+    Close(String),
 }
 
 impl<R> Reply<R> {
@@ -40,4 +50,28 @@ impl<R> Reply<R> {
             Reply::Close(reason) => Reply::Close(reason),
         }
     }
+}
+
+/// The other end of a connection, as far as it is known.
+pub(crate) struct Client {
+    id: ConnectionId,
+    listener: Arc<ListenerInfo>,
+    host: IpAddr,
+}
+
+impl Client {
+    pub(crate) fn new(id: ConnectionId, listener: Arc<ListenerInfo>, host: IpAddr) -> Client {
+        Client { id, listener, host }
+    }
+}
+
+/// Runs the request in `frame` and encodes its response.
+pub(crate) async fn dispatch<E: Env>(
+    broker: &Shared<E>,
+    client: &mut Client,
+    now: Instant,
+    frame: Bytes,
+) -> Reply<Vec<Part<FileOf<E>>>> {
+    let _ = (broker, client, now, frame);
+    Reply::Silent
 }

@@ -8,26 +8,32 @@
 //!
 //! The log assigns offsets and checks producers under its own short lock; this room moves the high watermark when the
 //! log says that bytes were written or became durable (I22), and wakes who waits for it. One door call per decision: an
-//! ack is parked by the very call that finds its offset uncommitted.
+//! ack is parked by the very call that finds its offset uncommitted. A wait ends early when the partition stops serving:
+//! its topic was deleted, or its directory went offline.
 
-use std::sync::Arc;
+mod waiters;
 
-use crate::pending::{Appended, Batch, Log};
-use env::{Disk, Env, Part};
-use types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::pending::replica::Leader;
+use env::{Clock, Disk, Env};
+use log::{Appended, Found, Log, Origin, ReadError, Slice};
+use record::Batch;
+use types::mutant::{Mutant, planted};
+use types::{
+    ErrorCode, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicName, TopicPartition,
+};
+
+pub(crate) use waiters::Signal;
+use waiters::{Ticket, Waiters, Woken};
+
+use crate::error_map::{Refused, error_code};
 
 /// The file type of the world `E`.
 pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// Door of one partition; cheap to clone.
-pub struct Partition<E: Env>(pub(crate) Arc<Room<E>>);
-
-pub(crate) struct Room<E: Env> {
-    pub(crate) topic: TopicName,
-    pub(crate) topic_id: TopicId,
-    pub(crate) index: PartitionIndex,
-    pub(crate) log: Log<E::Disk>,
-}
+pub struct Partition<E: Env>(Arc<Room<E>>);
 
 impl<E: Env> Clone for Partition<E> {
     fn clone(&self) -> Partition<E> {
@@ -35,7 +41,25 @@ impl<E: Env> Clone for Partition<E> {
     }
 }
 
-/// The picture's four offsets at one moment, and the leader's term.
+struct Room<E: Env> {
+    id: TopicPartition,
+    topic_id: TopicId,
+    clock: E::Clock,
+    log: Log<E::Disk>,
+    state: Mutex<State>,
+}
+
+struct State {
+    leader: Leader,
+    /// Wait for the high watermark.
+    committed: Waiters,
+    /// Wait for this replica's own end.
+    local: Waiters,
+    /// Set for good when the partition stops serving.
+    gone: Option<Gone>,
+}
+
+/// The picture's offsets at one moment, and the leader's term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ends {
     /// First offset readable.
@@ -50,21 +74,21 @@ pub struct Ends {
     pub leader_epoch: LeaderEpoch,
 }
 
-/// The partition stopped serving (deleted, directory offline, broker stopping) before the offset was committed.
+/// The partition stopped serving (deleted, directory offline) before the offset was reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gone {
     /// What to tell the client.
     pub code: ErrorCode,
 }
 
-/// How long an answer to an append waits.
+/// What an answer to an append waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acks {
     /// 0: there is no answer.
     None,
-    /// 1: after the leader's own append (and its sync, in a log that syncs).
+    /// 1: the leader's own end: written, and synced in a log that syncs.
     Leader,
-    /// -1: after the records are committed.
+    /// -1: the high watermark.
     All,
 }
 
@@ -75,43 +99,61 @@ pub struct Append {
     pub batches: Vec<Batch>,
     /// Who appends.
     pub origin: Origin,
-    /// What must hold before it is answered.
-    pub acks: Acks,
 }
 
-/// Who appends.
+/// How far a reader may see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// A producer.
-    Client,
-    /// A coordinator of this broker.
-    Coordinator,
+pub enum Isolation {
+    /// Up to the high watermark.
+    ReadUncommitted,
+    /// Up to the last stable offset.
+    ReadCommitted,
 }
 
-/// Why an append was refused; nothing was changed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AppendRefused {
-    /// Kafka's code.
-    pub code: ErrorCode,
-    /// What the client should read, where the code does not say it all.
-    pub message: Option<String>,
-}
-
-/// What was read.
-#[derive(Debug)]
-pub struct Slice<F> {
-    /// Whole batches, as bytes or file ranges.
-    pub parts: Vec<Part<F>>,
-    /// Their length.
-    pub bytes: usize,
-    /// Where the next read goes on.
-    pub next_offset: Offset,
+/// One read of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Read {
+    /// First offset wanted; the batch that holds it is returned whole.
+    pub from: Offset,
+    /// Byte budget.
+    pub bytes_max: usize,
+    /// Return the first batch even if it is larger than the budget.
+    pub at_least_one: bool,
+    /// How far to see.
+    pub isolation: Isolation,
 }
 
 impl<E: Env> Partition<E> {
+    /// Opens the door of `log`, led in term `leader_epoch`.
+    pub(crate) fn new(env: &E, log: Log<E::Disk>, leader_epoch: LeaderEpoch) -> Partition<E> {
+        let ends = log.ends();
+        let durability = log.config().durability_effective();
+        let room = Arc::new(Room {
+            id: log.topic_partition().clone(),
+            topic_id: log.topic_id(),
+            clock: env.clock().clone(),
+            state: Mutex::new(State {
+                leader: Leader::new(leader_epoch, commit_rule(durability), local_ends(&ends)),
+                committed: Waiters::default(),
+                local: Waiters::default(),
+                gone: None,
+            }),
+            log,
+        });
+        let weak: Weak<Room<E>> = Arc::downgrade(&room);
+        room.log.set_listener(Arc::new(move |ends| {
+            if let Some(room) = weak.upgrade() {
+                room.on_log_moved(ends);
+            }
+        }));
+        // What moved between the first look and the listener.
+        room.on_log_moved(room.log.ends());
+        Partition(room)
+    }
+
     /// Name of its topic.
     pub fn topic(&self) -> &TopicName {
-        &self.0.topic
+        &self.0.id.topic
     }
 
     /// Identity of its topic.
@@ -121,37 +163,287 @@ impl<E: Env> Partition<E> {
 
     /// Its index.
     pub fn index(&self) -> PartitionIndex {
-        self.0.index
+        self.0.id.partition
     }
 
-    /// Appends; returns when the bytes are queued (sync) or written (page cache). The answer to the client may leave
-    /// once [`Partition::committed`] of the returned last offset's successor completes.
-    pub async fn append(&self, append: Append) -> Result<Appended, AppendRefused> {
-        let _ = append;
-        Err(AppendRefused { code: ErrorCode::KafkaStorageError, message: None })
+    /// Its name and index.
+    pub fn id(&self) -> &TopicPartition {
+        &self.0.id
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> &Log<E::Disk> {
+        &self.0.log
+    }
+
+    /// Appends; returns when the bytes are queued (sync) or written (page cache). The order of calls is the order of
+    /// offsets. Answer after [`Partition::reached`] (or `committed`) of the last offset's successor.
+    pub async fn append(&self, append: Append) -> Result<Appended, Refused> {
+        let leader_epoch = {
+            let state = self.0.lock();
+            if let Some(gone) = state.gone {
+                return Err(gone.code.into());
+            }
+            state.leader.epoch()
+        };
+        let appended = self.0.log.append(log::Append {
+            batches: append.batches,
+            leader_epoch,
+            now: self.0.clock.timestamp(),
+            origin: append.origin,
+        })?;
+        self.0.log.write_out().await?;
+        Ok(appended)
     }
 
     /// Completes once everything below `end` is committed. Dropping it is harmless.
     pub async fn committed(&self, end: Offset) -> Result<(), Gone> {
-        let _ = end;
-        Err(Gone { code: ErrorCode::KafkaStorageError })
+        self.reached(Acks::All, end).await
+    }
+
+    /// Completes once `end` is reached by what `acks` waits for. Dropping it is harmless.
+    pub async fn reached(&self, acks: Acks, end: Offset) -> Result<(), Gone> {
+        let signal = Signal::default();
+        loop {
+            match self.wait(acks, end, &signal)? {
+                Wait::Over => return Ok(()),
+                Wait::On(_waiting) => signal.woken().await,
+            }
+        }
+    }
+
+    /// Whether `end` is reached; if not, `signal` is woken when it is, or when the partition stops serving.
+    pub(crate) fn wait(&self, acks: Acks, end: Offset, signal: &Signal) -> Result<Wait<E>, Gone> {
+        let mut state = self.0.lock();
+        let reached = match acks {
+            Acks::None => return Ok(Wait::Over),
+            Acks::Leader => state.leader.local_end(),
+            Acks::All => state.leader.high_watermark(),
+        };
+        if end <= reached || planted(Mutant::AckBeforeSync) {
+            return Ok(Wait::Over);
+        }
+        if let Some(gone) = state.gone {
+            return Err(gone);
+        }
+        let waiters = state.waiters(acks);
+        let ticket = waiters.add(end, signal.clone());
+        Ok(Wait::On(Waiting { partition: self.clone(), acks, ticket }))
     }
 
     /// The offsets now.
     pub fn ends(&self) -> Ends {
-        Ends {
-            log_start: Offset::ZERO,
-            last_stable: Offset::ZERO,
-            high_watermark: Offset::ZERO,
-            log_end: Offset::ZERO,
-            leader_epoch: LeaderEpoch(0),
+        self.0.lock().ends(&self.0.log.ends())
+    }
+
+    /// Whether it still serves.
+    pub fn check_serving(&self) -> Result<(), Gone> {
+        self.0.lock().gone.map_or(Ok(()), Err)
+    }
+
+    /// Reads whole batches below the line of `read.isolation`, with the offsets at that moment.
+    pub async fn read(&self, read: Read) -> Result<(Slice<FileOf<E>>, Ends), ReadFailed> {
+        let ends = self.ends();
+        let fail = |code: ErrorCode| ReadFailed { code, ends };
+        self.check_serving().map_err(|gone| fail(gone.code))?;
+        if read.from < ends.log_start || read.from > ends.log_end {
+            return Err(fail(ErrorCode::OffsetOutOfRange));
+        }
+        let end = ends.visible(read.isolation);
+        if read.from >= end {
+            return Ok((Slice { parts: Vec::new(), bytes: 0, next_offset: read.from }, ends));
+        }
+        let Read { from, bytes_max, at_least_one, .. } = read;
+        let slice = self.0.log.read(log::Read { from, end, bytes_max, at_least_one }).await;
+        match slice {
+            Ok(slice) => Ok((slice, ends)),
+            Err(error) => {
+                self.report(&error);
+                Err(fail(error_code(&error)))
+            }
         }
     }
 
     /// Whole committed batches from the one that holds `from` on, at least one if there is any, then up to `bytes_max`:
     /// for coordinators. Empty at the high watermark.
     pub async fn batches(&self, from: Offset, bytes_max: usize) -> Result<Vec<Batch>, ErrorCode> {
-        let _ = (from, bytes_max);
-        Err(ErrorCode::KafkaStorageError)
+        self.check_serving().map_err(|gone| gone.code)?;
+        let end = self.ends().high_watermark;
+        if from >= end {
+            return Ok(Vec::new());
+        }
+        let read = log::Read { from, end, bytes_max, at_least_one: true };
+        self.0.log.batches(read).await.map_err(|error| {
+            self.report(&error);
+            error_code(&error)
+        })
     }
+
+    /// The first record below `end` whose timestamp is at least `target`.
+    pub async fn offset_for_timestamp(
+        &self,
+        target: Timestamp,
+        end: Offset,
+    ) -> Result<Option<Found>, ErrorCode> {
+        let found = self.0.log.offset_for_timestamp(target, end).await;
+        found.map_err(|error| error_code(&error))
+    }
+
+    /// The first record below `end` that bears the largest timestamp.
+    pub async fn max_timestamp_offset(&self, end: Offset) -> Result<Option<Found>, ErrorCode> {
+        self.0.log.max_timestamp_offset(end).await.map_err(|error| error_code(&error))
+    }
+
+    /// Deletes the records below `offset` (the high watermark if `None`); returns the new log start.
+    pub async fn delete_records(&self, offset: Option<Offset>) -> Result<Offset, ErrorCode> {
+        self.check_serving().map_err(|gone| gone.code)?;
+        let ends = self.ends();
+        let offset = offset.unwrap_or(ends.high_watermark);
+        if offset > ends.high_watermark || offset < Offset::ZERO {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        // The watermark only grows, so the check above still holds inside.
+        let moved = self.0.log.set_log_start(offset, ends.high_watermark).await;
+        moved.map_err(|error| error_code(&error))
+    }
+
+    /// A new term of this leader begins.
+    pub(crate) fn begin_epoch(&self, epoch: LeaderEpoch) {
+        let ends = self.0.log.ends();
+        let mut state = self.0.lock();
+        if epoch > state.leader.epoch() {
+            state.leader.begin_epoch(epoch, local_ends(&ends));
+        }
+    }
+
+    /// The topic's settings have changed.
+    pub(crate) fn set_durability(&self, durability: log::Durability) {
+        let ends = self.0.log.ends();
+        self.0.update(|state| state.leader.set_rule(commit_rule(durability), local_ends(&ends)));
+    }
+
+    /// Stops serving for good: everyone who waits is answered with `code`.
+    pub(crate) fn close(&self, code: ErrorCode) {
+        self.0.update(|state| {
+            state.gone.get_or_insert(Gone { code });
+        });
+    }
+
+    fn report(&self, error: &ReadError) {
+        match error {
+            ReadError::Quarantined(_) | ReadError::Io(_) => {
+                tracing::error!(partition = %self.0.id, %error, "a read failed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A read gave nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadFailed {
+    /// What to tell the client.
+    pub code: ErrorCode,
+    /// The offsets at that moment.
+    pub ends: Ends,
+}
+
+impl Ends {
+    /// The exclusive end of what a reader sees.
+    pub fn visible(&self, isolation: Isolation) -> Offset {
+        if planted(Mutant::ReadPastHighWatermark) {
+            return self.log_end;
+        }
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
+    }
+}
+
+impl<E: Env> Room<E> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every statement under this lock leaves the state whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log's listener: moves the watermark and wakes who waited for it.
+    fn on_log_moved(&self, ends: log::Ends) {
+        self.update(|state| state.leader.on_local(local_ends(&ends)));
+    }
+
+    /// Changes the state, then wakes those for whom the wait is over, outside the lock.
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let (committed, local) = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.take_woken()
+        };
+        committed.wake();
+        local.wake();
+    }
+}
+
+impl State {
+    fn waiters(&mut self, acks: Acks) -> &mut Waiters {
+        match acks {
+            Acks::All => &mut self.committed,
+            Acks::None | Acks::Leader => &mut self.local,
+        }
+    }
+
+    fn take_woken(&mut self) -> (Woken, Woken) {
+        if self.gone.is_some() {
+            return (self.committed.take_all(), self.local.take_all());
+        }
+        let high_watermark = self.leader.high_watermark();
+        (
+            self.committed.take_reached(high_watermark),
+            self.local.take_reached(self.leader.local_end()),
+        )
+    }
+
+    fn ends(&self, log: &log::Ends) -> Ends {
+        let high_watermark = self.leader.high_watermark();
+        Ends {
+            log_start: log.log_start,
+            // Without transactions everything committed is stable.
+            last_stable: high_watermark,
+            high_watermark,
+            log_end: log.log_end,
+            leader_epoch: self.leader.epoch(),
+        }
+    }
+}
+
+/// What a look at an offset found.
+pub(crate) enum Wait<E: Env> {
+    /// It is reached.
+    Over,
+    /// It is waited for as long as this is kept.
+    On(Waiting<E>),
+}
+
+/// A place among a partition's waiters; dropping it gives it up.
+pub(crate) struct Waiting<E: Env> {
+    partition: Partition<E>,
+    acks: Acks,
+    ticket: Ticket,
+}
+
+impl<E: Env> Drop for Waiting<E> {
+    fn drop(&mut self) {
+        self.partition.0.lock().waiters(self.acks).remove(self.ticket);
+    }
+}
+
+fn commit_rule(durability: log::Durability) -> crate::pending::replica::CommitRule {
+    match durability {
+        log::Durability::Sync => crate::pending::replica::CommitRule::Durable,
+        log::Durability::PageCache => crate::pending::replica::CommitRule::Written,
+    }
+}
+
+fn local_ends(ends: &log::Ends) -> crate::pending::replica::LocalEnds {
+    crate::pending::replica::LocalEnds { durable: ends.durable, written: ends.written }
 }

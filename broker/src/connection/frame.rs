@@ -1,0 +1,87 @@
+//! Frames: a length of four bytes, then so many bytes. The only place that trusts a length, and it does so last.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Bytes of the length before each frame.
+const LENGTH_BYTES: usize = 4;
+/// Key, version and correlation id: no request is shorter.
+const REQUEST_BYTES_MIN: usize = 8;
+/// Up to here room for a frame is reserved at once; beyond it only as bytes arrive, so that a length without bytes behind
+/// it costs nothing.
+const RESERVE_BYTES_MAX: usize = 1 << 20;
+
+/// The stream is not made of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BadLength(pub i32);
+
+/// Bytes received and not yet taken as frames.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    pub(crate) buffer: BytesMut,
+}
+
+impl Inbox {
+    /// The next whole frame, without its length. `None`: more bytes are needed, and there is room for them.
+    pub(crate) fn next_frame(
+        &mut self,
+        frame_bytes_max: usize,
+    ) -> Result<Option<Bytes>, BadLength> {
+        let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = i32::from_be_bytes(*head);
+        let bytes = match usize::try_from(length) {
+            Ok(bytes) if (REQUEST_BYTES_MIN..=frame_bytes_max).contains(&bytes) => bytes,
+            _ => return Err(BadLength(length)),
+        };
+        if let Some(missing) = (LENGTH_BYTES + bytes).checked_sub(self.buffer.len())
+            && missing > 0
+        {
+            let room = missing.min(RESERVE_BYTES_MAX.max(self.buffer.len()));
+            self.buffer.reserve(room);
+            return Ok(None);
+        }
+        let mut frame = self.buffer.split_to(LENGTH_BYTES + bytes).freeze();
+        frame.advance(LENGTH_BYTES);
+        if self.buffer.is_empty() {
+            // Lets go of the block, which the frame may keep for long; an idle connection holds no memory.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(frame))
+    }
+
+    /// Whether [`Inbox::next_frame`] has something to say without another read.
+    pub(crate) fn has_frame(&self) -> bool {
+        let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return false };
+        // A negative length is an error to report.
+        usize::try_from(i32::from_be_bytes(*head))
+            .map_or(true, |bytes| self.buffer.len() - LENGTH_BYTES >= bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox(bytes: &[u8]) -> Inbox {
+        Inbox { buffer: BytesMut::from(bytes) }
+    }
+
+    #[test]
+    fn frames_leave_whole_and_in_order() {
+        let mut inbox = inbox(b"\0\0\0\x08abcdefgh\0\0\0\x09012345678\0\0");
+        assert_eq!(inbox.next_frame(100), Ok(Some(Bytes::from_static(b"abcdefgh"))));
+        assert_eq!(inbox.next_frame(100), Ok(Some(Bytes::from_static(b"012345678"))));
+        assert_eq!(inbox.next_frame(100), Ok(None));
+        assert!(!inbox.has_frame());
+    }
+
+    #[test]
+    fn a_length_is_checked_before_room_is_reserved() {
+        for length in [-1i32, 0, 7, 101, i32::MAX] {
+            let mut inbox = inbox(&length.to_be_bytes());
+            assert_eq!(inbox.next_frame(100), Err(BadLength(length)));
+        }
+        let mut inbox = inbox(&(100i32 << 20).to_be_bytes());
+        assert_eq!(inbox.next_frame(100 << 20), Ok(None));
+        assert!(inbox.buffer.capacity() <= 2 * RESERVE_BYTES_MAX);
+    }
+}
