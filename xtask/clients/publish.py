@@ -43,7 +43,7 @@ else:
 
     producer = KafkaProducer(
         bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", compression_type="gzip", linger_ms=5,
-        delivery_timeout_ms=240000, reconnect_backoff_max_ms=500, max_block_ms=240000, buffer_memory=16 << 20,
+        delivery_timeout_ms=240000, reconnect_backoff_max_ms=500, max_block_ms=240000,
     )
     waiting = []
     for data in blocks():
