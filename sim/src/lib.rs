@@ -5,4 +5,5 @@
 
 pub mod decisions;
 pub mod disk;
+pub mod exec;
 pub mod plain;
