@@ -1,9 +1,12 @@
 //! A seeded false world under the product: disk, network, clocks, faults, workloads, checkers.
 //!
-//! Half of this crate is plain Rust that any test can use ([`decisions`], [`disk`], [`plain`]); the other half runs whole
-//! nodes on the executor and is compiled with `--cfg madsim` only. SIMULATION in ARCHITECTURE.md says how they fit.
+//! The lower half is plain Rust that any test can use: [`decisions`] (every random choice), [`disk`], [`net`], [`exec`]
+//! (nodes and virtual time), [`plain`] (the disk alone, in ordinary tests). The upper half runs the product and is
+//! compiled with `--cfg madsim` only, so that `log` can test itself on the false disk without waiting for `broker`.
 
 pub mod decisions;
 pub mod disk;
 pub mod exec;
+pub mod net;
 pub mod plain;
+pub mod world;
