@@ -4,9 +4,13 @@
 //! (nodes and virtual time), [`plain`] (the disk alone, in ordinary tests). The upper half runs the product and is
 //! compiled with `--cfg madsim` only, so that `log` can test itself on the false disk without waiting for `broker`.
 
+pub mod checker;
 pub mod decisions;
 pub mod disk;
 pub mod exec;
+pub mod fault;
 pub mod net;
 pub mod plain;
+pub mod report;
+pub mod scenario;
 pub mod world;

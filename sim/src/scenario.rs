@@ -1,0 +1,208 @@
+//! What a seed draws before its run starts: which faults, how often, which settings.
+//!
+//! Swarm: each kind of fault is on in some seeds and off in others, so that runs differ in kind and not only in detail.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decisions::{Decisions, Kind, Subsystem};
+use crate::disk::{FaultRates, Latency};
+use crate::fault::FaultKind;
+use crate::net::NetRates;
+
+/// Which world a seed runs in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Name {
+    /// One log directory without a network.
+    Directory,
+    /// One node and its clients.
+    Node,
+}
+
+impl Name {
+    /// Every scenario.
+    pub const ALL: [Name; 2] = [Name::Directory, Name::Node];
+
+    /// Its name on the command line.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Name::Directory => "directory",
+            Name::Node => "node",
+        }
+    }
+
+    /// What it does.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Name::Directory => {
+                "a log directory: appends, reads, truncation, retention, deletion under disk faults, crashes, power cuts"
+            }
+            Name::Node => {
+                "a whole node and its clients: producers, groups, readers, topics coming and going, under every fault"
+            }
+        }
+    }
+
+    /// The scenario of that name.
+    pub fn parse(text: &str) -> Option<Name> {
+        Name::ALL.into_iter().find(|name| name.text() == text)
+    }
+}
+
+/// What a seed has drawn.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Which world.
+    pub name: Name,
+    /// Settings and time-outs as in production instead of small ones.
+    pub production: bool,
+    /// The kinds of fault that may strike.
+    pub faults: BTreeSet<FaultKind>,
+    /// Faults strike for this long, then all is quiet.
+    pub fault_time: Duration,
+    /// Rates of disk faults.
+    pub disk: FaultRates,
+    /// Latency of the disk.
+    pub disk_latency: Latency,
+    /// Network while faults strike.
+    pub net: NetRates,
+    /// Mean time between two blows to a process (kill, power cut, pause).
+    pub blow_mean: Duration,
+    /// In a thousand blows of death, how many cut the power.
+    pub power_cuts: u64,
+    /// Segment size of logs.
+    pub segment_bytes: u32,
+    /// Size of a journal file and bound of the journal.
+    pub journal_bytes: (u64, u64),
+    /// Largest value of a record.
+    pub value_bytes_max: u64,
+    /// In a thousand logs, how many are `page-cache`.
+    pub page_cache: u64,
+    /// Mean pause between two operations of one client.
+    pub think: Duration,
+}
+
+impl Scenario {
+    /// What `seed` draws; in the given world, or in one that it draws.
+    pub fn draw(decisions: &Decisions, name: Option<Name>) -> Scenario {
+        let dice = decisions.stream(0, Subsystem::Scenario);
+        let pick = |n: u64| dice.choose(Kind::Scenario, n);
+        let drawn = if pick(5) == 0 { Name::Directory } else { Name::Node };
+        let name = name.unwrap_or(drawn);
+        let production = pick(10) == 9;
+        let gentle = pick(20) == 0;
+        let mut faults = BTreeSet::new();
+        for kind in FaultKind::ALL {
+            // The last three need more than one node or version.
+            let possible =
+                !matches!(kind, FaultKind::Wipe | FaultKind::DuplicateId | FaultKind::VersionMix);
+            if pick(2) == 1 && possible && !gentle {
+                faults.insert(*kind);
+            }
+        }
+        // One copy of the data: rot and lost writes are beyond the promise, the other faults are within.
+        let beyond = pick(20) == 0;
+        if !beyond {
+            faults.remove(&FaultKind::BitRot);
+            faults.remove(&FaultKind::LostWrite);
+        }
+        let rate = |kind: FaultKind, max: u64| {
+            let drawn = pick(max) as u32 + 1;
+            if faults.contains(&kind) { drawn } else { 0 }
+        };
+        let disk = FaultRates {
+            slow: rate(FaultKind::SlowDisk, 20_000),
+            hanging_sync: rate(FaultKind::HangingSync, 500),
+            hang: Some(Duration::from_secs(2 + pick(20))),
+            error_read: rate(FaultKind::ErrorOnce, 2_000),
+            error_write: rate(FaultKind::ErrorOnce, 500),
+            error_sticky: rate(FaultKind::ErrorSticky, 100),
+            failed_sync: rate(FaultKind::FailedSync, 2_000),
+            rot_read: rate(FaultKind::BitRot, 1_000),
+            lost_write: rate(FaultKind::LostWrite, 200),
+            misdirected_write: rate(FaultKind::LostWrite, 100),
+        };
+        let millis =
+            |low: u64, high: u64| Duration::from_millis(dice.between(Kind::Scenario, low, high));
+        let micros =
+            |low: u64, high: u64| Duration::from_micros(dice.between(Kind::Scenario, low, high));
+        let disk_latency = Latency { io: micros(5, 100), sync: micros(200, 8_000) };
+        let net = NetRates {
+            latency: micros(100, 5_000),
+            loss: rate(FaultKind::Loss, 20_000),
+            retransmit: millis(50, 400),
+            delay: rate(FaultKind::Delay, 10_000),
+            delay_max: millis(50, 3_000),
+            reset: rate(FaultKind::Reset, 1_000),
+            connect_timeout: rate(FaultKind::ConnectTimeout, 100_000),
+            bandwidth: (rate(FaultKind::SlowLink, 1) > 0).then(|| 20_000 << pick(8)),
+            late: rate(FaultKind::LateBytes, 500_000),
+            late_max: millis(100, 10_000),
+            segment_bytes: [16 * 1024, 1460, 100][pick(3) as usize],
+            window_bytes: [256 * 1024, 64 * 1024, 2 * 1024][pick(3) as usize],
+            connect_after: millis(1_000, 10_000),
+            give_up_after: millis(3_000, 30_000),
+        };
+        let tiny = |small: u64, large: u64| if production { large } else { small };
+        Scenario {
+            name,
+            production,
+            fault_time: Duration::from_secs(dice.between(Kind::Scenario, 35, 60)),
+            disk,
+            disk_latency,
+            net,
+            blow_mean: millis(1_000, 12_000),
+            power_cuts: pick(1001),
+            segment_bytes: tiny(1 << (10 + pick(8)), 1 << 30) as u32,
+            journal_bytes: (tiny(16_384 << pick(4), 32 << 20), tiny(131_072 << pick(4), 256 << 20)),
+            value_bytes_max: [40, 400, 4_000, 20_000][pick(4) as usize],
+            page_cache: [0, 300, 1000][pick(3) as usize],
+            think: millis(5, 100),
+            faults,
+        }
+    }
+
+    /// Whether a kind of fault may strike.
+    pub fn has(&self, kind: FaultKind) -> bool {
+        self.faults.contains(&kind)
+    }
+
+    /// Whether faults go beyond what one copy of the data can promise.
+    pub fn is_beyond_promise(&self) -> bool {
+        self.has(FaultKind::BitRot) || self.has(FaultKind::LostWrite)
+    }
+
+    /// The network once all is quiet.
+    pub fn quiet_net(&self) -> NetRates {
+        NetRates {
+            latency: self.net.latency,
+            segment_bytes: self.net.segment_bytes,
+            window_bytes: self.net.window_bytes,
+            connect_after: self.net.connect_after,
+            give_up_after: self.net.give_up_after,
+            ..NetRates::default()
+        }
+    }
+
+    /// One line for people.
+    pub fn describe(&self) -> String {
+        let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
+        format!(
+            "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
+             values to {}, page-cache {} in 1000, faults {}",
+            self.name.text(),
+            if self.production { " with production settings" } else { "" },
+            self.fault_time,
+            self.blow_mean,
+            self.power_cuts,
+            self.segment_bytes,
+            self.journal_bytes.1,
+            self.journal_bytes.0,
+            self.value_bytes_max,
+            self.page_cache,
+            codes.join(" "),
+        )
+    }
+}
