@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod ci;
 mod clients;
+mod generate;
 mod shell;
 mod tidy;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let result = match task {
         "ci" => ci::run(&root),
         "tidy" => tidy::run(&root),
+        "gen" => generate::run(&root, rest),
         "clients" => clients::run(&root, rest),
         "soak" => ci::soak(&root, rest),
         _ => {

@@ -289,6 +289,18 @@ impl Reader {
         if self.i8()? < 0 { Ok(None) } else { value(self).map(Some) }
     }
 
+    /// The content of a tagged field that is a structure and may be null: unlike elsewhere, zero says so.
+    pub fn nullable_in_tag<T>(
+        &mut self,
+        value: impl FnOnce(&mut Reader) -> Result<T>,
+    ) -> Result<Option<T>> {
+        #[cfg(feature = "sampling")]
+        if self.sampler.is_some() {
+            return self.nullable(value);
+        }
+        if self.unsigned_varint()? == 0 { Ok(None) } else { value(self).map(Some) }
+    }
+
     /// Tagged fields. `field` is called with each tag and says whether it knew and read it; others are passed over.
     pub fn tags(&mut self, mut field: impl FnMut(&mut Reader, u32) -> Result<bool>) -> Result<()> {
         #[cfg(feature = "sampling")]

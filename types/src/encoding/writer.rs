@@ -249,6 +249,16 @@ impl Writer {
         }
     }
 
+    /// The content of a tagged field that is a structure and may be null: unlike elsewhere, zero says so.
+    pub fn nullable_in_tag<T>(
+        &mut self,
+        value: &Option<T>,
+        write: impl FnOnce(&mut Writer, &T) -> Result<()>,
+    ) -> Result<()> {
+        self.i8(i8::from(value.is_some()));
+        value.as_ref().map_or(Ok(()), |value| write(self, value))
+    }
+
     /// The tagged fields collected.
     pub fn tags(&mut self, tags: Tags) {
         self.unsigned_varint(tags.count);
