@@ -27,6 +27,7 @@ mod control;
 mod error;
 mod header;
 mod records;
+pub mod stored;
 mod varint;
 
 pub use batch::{Batch, Batches};
