@@ -17,6 +17,7 @@
 mod api_key;
 mod frame;
 #[allow(missing_docs, reason = "fields are named and explained by the protocol")]
+#[allow(clippy::field_reassign_with_default, reason = "the same shape for every structure")]
 mod generated;
 mod header;
 mod message;

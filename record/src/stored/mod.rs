@@ -12,6 +12,7 @@
 
 pub mod frame;
 #[allow(missing_docs, reason = "fields are named and explained by Kafka")]
+#[allow(clippy::field_reassign_with_default, reason = "the same shape for every structure")]
 mod generated;
 
 pub use generated::*;

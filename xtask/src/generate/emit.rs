@@ -304,7 +304,7 @@ impl Emitter<'_> {
                 let _ = write!(out, "let mut it = Self::default();\n{body}Ok(it)\n");
             }
             false => {
-                let _ = write!(out, "{body}Ok(Self::default())\n");
+                let _ = writeln!(out, "{body}Ok(Self::default())");
             }
         }
         Ok(out)

@@ -123,9 +123,9 @@ fn wire(schemas: &Schemas, files: &mut Files) -> Result<(), String> {
                 name = schema.name
             );
         }
-        let _ = write!(
+        let _ = writeln!(
             body,
-            "impl Request for {} {{ type Response = {}; }}\n",
+            "impl Request for {} {{ type Response = {}; }}",
             request.name, response.name
         );
         files.insert(format!("{WIRE}/{name}.rs"), module(&format!("{api}, key {key}."), &body));
