@@ -39,11 +39,14 @@ pub fn run(root: &Path) -> Result<(), String> {
 pub fn soak(root: &Path, arguments: &[String]) -> Result<(), String> {
     let rounds = match arguments {
         [] => 100,
-        [flag, count] if flag == "--rounds" => count.parse().map_err(|_| "--rounds takes a number")?,
+        [flag, count] if flag == "--rounds" => {
+            count.parse().map_err(|_| "--rounds takes a number")?
+        }
         _ => return Err("usage: cargo xtask soak [--rounds N]".to_owned()),
     };
     let state = root.join("target/soak");
-    let done: u64 = std::fs::read_to_string(&state).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    let done: u64 =
+        std::fs::read_to_string(&state).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
     for from in (done..10_000).step_by(500) {
         let seeds = format!("{from}..{}", from + 500);
         shell::run(&mut shell::command(root, "cargo", &["sim", "run", "--seeds", &seeds]))?;

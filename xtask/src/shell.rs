@@ -24,7 +24,8 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 /// Runs to the end and returns what it printed; the error carries what it said on stderr.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let text = describe(command);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{text}: {error}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("{text}: {error}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         Ok(stdout)
@@ -50,5 +51,9 @@ pub fn exists(program: &str) -> bool {
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let text = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    if text.len() > 300 { format!("{}…", text.chars().take(300).collect::<String>()) } else { text }
+    if text.len() > 300 {
+        format!("{}…", text.chars().take(300).collect::<String>())
+    } else {
+        text
+    }
 }

@@ -100,8 +100,15 @@ fn imports(root: &Path, findings: &mut Findings) {
             let name = line.split(['=', ' ', '.']).next().unwrap_or_default();
             let is_dependency = section.contains("dependencies]");
             let is_test = section.contains("dev-dependencies");
-            if is_dependency && names.contains(name) && !allowed.contains(&name) && !(is_test && name == "sim") {
-                findings.add(format!("{room}/Cargo.toml"), format!("may not import `{name}` (ARCHITECTURE.md)"));
+            if is_dependency
+                && names.contains(name)
+                && !allowed.contains(&name)
+                && !(is_test && name == "sim")
+            {
+                findings.add(
+                    format!("{room}/Cargo.toml"),
+                    format!("may not import `{name}` (ARCHITECTURE.md)"),
+                );
             }
         }
     }
@@ -135,7 +142,10 @@ fn words(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Findin
             continue;
         }
         if !text.starts_with("//!") && !text.starts_with("#!") {
-            findings.add(&place, "a file begins with `//!`: what it is for and why it is a room of its own");
+            findings.add(
+                &place,
+                "a file begins with `//!`: what it is for and why it is a room of its own",
+            );
         }
         if is_generated(text) {
             continue;
@@ -152,12 +162,16 @@ fn words(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Findin
             }
         }
         for (number, line) in text.lines().enumerate() {
-            let line = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            let line =
+                line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
             for keyword in ["struct ", "enum ", "trait "] {
                 if let Some(rest) = line.strip_prefix(keyword) {
                     let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
                     if EMPTY_NAMES.iter().any(|ending| name.ends_with(ending)) {
-                        findings.add(format!("{place}:{}", number + 1), format!("`{name}` says nothing"));
+                        findings.add(
+                            format!("{place}:{}", number + 1),
+                            format!("`{name}` says nothing"),
+                        );
                     }
                 }
             }
@@ -184,7 +198,8 @@ fn reached(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Find
             other.starts_with(&crate_src)
                 && text.lines().any(|line| {
                     let line = line.trim_start();
-                    line.ends_with(&format!("mod {name};")) || line.contains(&format!("mod {name};"))
+                    line.ends_with(&format!("mod {name};"))
+                        || line.contains(&format!("mod {name};"))
                 })
         });
         if !declared {
@@ -236,13 +251,17 @@ fn growth(root: &Path, sources: &BTreeMap<PathBuf, String>) {
         for (path, text) in sources {
             if path.starts_with(root.join(room)) {
                 files += 1;
-                *if is_generated(text) { &mut generated } else { &mut written } += text.lines().count();
+                *if is_generated(text) { &mut generated } else { &mut written } +=
+                    text.lines().count();
             }
         }
-        rows.push(format!("{room} {written} lines in {files} files{}", match generated {
-            0 => String::new(),
-            lines => format!(" (and {lines} generated)"),
-        }));
+        rows.push(format!(
+            "{room} {written} lines in {files} files{}",
+            match generated {
+                0 => String::new(),
+                lines => format!(" (and {lines} generated)"),
+            }
+        ));
     }
     println!("rooms: {}", rows.join(" · "));
 }

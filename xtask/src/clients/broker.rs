@@ -25,8 +25,13 @@ impl Broker {
     pub fn start(binary: &Path, data: &Path, settings: &[&str]) -> Result<Broker, String> {
         let port = free_port()?;
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut broker =
-            Broker { binary: binary.to_owned(), data: data.to_owned(), port, settings, child: None };
+        let mut broker = Broker {
+            binary: binary.to_owned(),
+            data: data.to_owned(),
+            port,
+            settings,
+            child: None,
+        };
         broker.restart()?;
         Ok(broker)
     }

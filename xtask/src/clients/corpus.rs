@@ -52,11 +52,26 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
             let mut command = tools.java(
                 "org.apache.kafka.tools.ConsoleProducer",
                 &[
-                    "--bootstrap-server", &boot, "--topic", topic, "--compression-codec", "zstd",
-                    "--message-send-max-retries", "2147483647", "--request-required-acks", "all",
-                    "--request-timeout-ms", "15000", "--max-block-ms", "240000",
-                    "--command-property", "delivery.timeout.ms=240000",
-                    "--command-property", "linger.ms=20", "--command-property", "batch.size=65536",
+                    "--bootstrap-server",
+                    &boot,
+                    "--topic",
+                    topic,
+                    "--compression-codec",
+                    "zstd",
+                    "--message-send-max-retries",
+                    "2147483647",
+                    "--request-required-acks",
+                    "all",
+                    "--request-timeout-ms",
+                    "15000",
+                    "--max-block-ms",
+                    "240000",
+                    "--command-property",
+                    "delivery.timeout.ms=240000",
+                    "--command-property",
+                    "linger.ms=20",
+                    "--command-property",
+                    "batch.size=65536",
                 ],
             );
             command.stdin(fs::File::open(&path).map_err(|error| error.to_string())?);
@@ -67,15 +82,24 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
         };
         running.push(spawn(format!("{client} publishes {topic}"), publish, None)?);
         let reader = if client == "kafka-python" { "kafka-python" } else { "librdkafka" };
-        let collect = tools.python("collect.py", &[reader, &boot, topic, "python-group", &messages]);
+        let collect =
+            tools.python("collect.py", &[reader, &boot, topic, "python-group", &messages]);
         running.push(spawn(format!("{reader} reads {topic}"), collect, Some(digest.clone()))?);
         // The Java reader's output goes through sha256sum: nobody holds a gigabyte.
         let java = tools.java(
             "org.apache.kafka.tools.consumer.ConsoleConsumer",
             &[
-                "--bootstrap-server", &boot, "--topic", topic, "--group", &format!("java-{topic}"),
-                "--from-beginning", "--max-messages", &messages,
-                "--command-property", "check.crcs=true",
+                "--bootstrap-server",
+                &boot,
+                "--topic",
+                topic,
+                "--group",
+                &format!("java-{topic}"),
+                "--from-beginning",
+                "--max-messages",
+                &messages,
+                "--command-property",
+                "check.crcs=true",
             ],
         );
         running.push(spawn(format!("java reads {topic}"), digest_of(java), Some(digest))?);
@@ -130,7 +154,8 @@ fn spawn(what: String, mut command: Command, expected: Option<String>) -> Result
     } else {
         command.stdout(Stdio::null());
     }
-    let child = command.stderr(Stdio::piped()).spawn().map_err(|error| format!("{what}: {error}"))?;
+    let child =
+        command.stderr(Stdio::piped()).spawn().map_err(|error| format!("{what}: {error}"))?;
     Ok(Running { what, child, expected })
 }
 
@@ -151,7 +176,8 @@ fn finish(running: Running) -> Result<(), String> {
     let stdout = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let tail: String = stderr.chars().rev().take(600).collect::<Vec<_>>().into_iter().rev().collect();
+        let tail: String =
+            stderr.chars().rev().take(600).collect::<Vec<_>>().into_iter().rev().collect();
         return Err(format!("{what}: {} {stdout} {tail}", output.status));
     }
     match expected {

@@ -16,7 +16,8 @@ mod tools;
 use tools::Tools;
 
 /// Names of the checks, in the order they run.
-const NAMES: &[&str] = &["corpus", "segments", "retention", "powercut", "kafka-python", "java-tools"];
+const NAMES: &[&str] =
+    &["corpus", "segments", "retention", "powercut", "kafka-python", "java-tools"];
 /// Power cuts in the ordinary run; `soak` makes more.
 const CUTS: u32 = 5;
 
@@ -31,8 +32,11 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
             return Err(format!("no check `{name}`; there are: {}", NAMES.join(", ")));
         }
     }
-    let chosen: Vec<&str> =
-        NAMES.iter().copied().filter(|n| arguments.is_empty() || arguments.iter().any(|a| a == n)).collect();
+    let chosen: Vec<&str> = NAMES
+        .iter()
+        .copied()
+        .filter(|n| arguments.is_empty() || arguments.iter().any(|a| a == n))
+        .collect();
     let binary = build(root)?;
     let tools = match Tools::prepare(root) {
         Ok(tools) => tools,
@@ -81,7 +85,11 @@ pub fn powercuts(root: &Path, rounds: u32) -> Result<(), String> {
 }
 
 fn build(root: &Path) -> Result<std::path::PathBuf, String> {
-    shell::run(&mut shell::command(root, "cargo", &["build", "--release", "--package", "foretold"]))?;
+    shell::run(&mut shell::command(
+        root,
+        "cargo",
+        &["build", "--release", "--package", "foretold"],
+    ))?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), std::path::PathBuf::from);
     Ok(target.join("release/foretold"))
@@ -90,7 +98,10 @@ fn build(root: &Path) -> Result<std::path::PathBuf, String> {
 /// Says what is skipped; on CI nothing may be.
 fn skip(what: &str) -> Result<(), String> {
     println!("SKIPPED {what}");
-    if std::env::var_os("CI").is_some() && !what.starts_with("kafka-python") && !what.starts_with("java-tools") {
+    if std::env::var_os("CI").is_some()
+        && !what.starts_with("kafka-python")
+        && !what.starts_with("java-tools")
+    {
         Err(format!("CI skips nothing: {what}"))
     } else {
         Ok(())

@@ -57,7 +57,9 @@ fn cut_rounds(
         broker.kill();
         // The sender sees its connection go; SIGTERM would lose its last lines, so it gets the time to write them.
         std::thread::sleep(Duration::from_millis(300));
-        shell::output(std::process::Command::new("kill").args(["-TERM", &sender.id().to_string()]))?;
+        shell::output(
+            std::process::Command::new("kill").args(["-TERM", &sender.id().to_string()]),
+        )?;
         let _ = sender.wait();
         power("back")?;
         broker.restart()?;

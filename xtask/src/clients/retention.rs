@@ -30,7 +30,10 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
     broker.restart()?;
     let after = offsets(tools, &boot, "by-size")?;
     if after.0 < size_start || after.1 != 8000 {
-        return Err(format!("after a kill the log is {}..{}, before it began at {size_start}", after.0, after.1));
+        return Err(format!(
+            "after a kill the log is {}..{}, before it began at {size_start}",
+            after.0, after.1
+        ));
     }
     fill("by-size", "4")?;
     fill("by-time", "2")?;
@@ -38,7 +41,10 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
     let later = wait_for(tools, &boot, "by-size", |start, end| start > size_start && end == 12000)?;
     wait_for(tools, &boot, "by-time", |start, end| start == 6000 && end == 6000)?;
     broker.stop()?;
-    Ok(format!("by size the start moved {size_start} -> {} -> {later}, by time everything aged left, also after a kill", now.max(after.0)))
+    Ok(format!(
+        "by size the start moved {size_start} -> {} -> {later}, by time everything aged left, also after a kill",
+        now.max(after.0)
+    ))
 }
 
 fn offsets(tools: &Tools, boot: &str, topic: &str) -> Result<(i64, i64), String> {

@@ -16,8 +16,12 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
     let data = tools.work.join("segments-data");
     let mut broker = Broker::start(binary, &data, &[])?;
     let boot = broker.bootstrap();
-    shell::output(&mut tools.python("admin.py", &[&boot, "create", "many", "1", "segment.bytes=1048576"]))?;
-    shell::output(&mut tools.python("millions.py", &["produce", &boot, "many", "0", &RECORDS.to_string()]))?;
+    shell::output(
+        &mut tools.python("admin.py", &[&boot, "create", "many", "1", "segment.bytes=1048576"]),
+    )?;
+    shell::output(
+        &mut tools.python("millions.py", &["produce", &boot, "many", "0", &RECORDS.to_string()]),
+    )?;
     let segments = count(&data.join("many-0"), "log")?;
     if segments < 50 {
         return Err(format!("{segments} segments: the topic should have many"));
@@ -30,15 +34,22 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
     broker.kill();
     let spoiled = spoil_indexes(&data.join("many-0"))?;
     broker.restart()?;
-    shell::output(&mut tools.python("millions.py", &["produce", &boot, "many", &RECORDS.to_string(), "1000"]))?;
+    shell::output(
+        &mut tools.python("millions.py", &["produce", &boot, "many", &RECORDS.to_string(), "1000"]),
+    )?;
     read(tools, &boot, "librdkafka", RECORDS + 1000, 300_007)?;
     broker.stop()?;
-    Ok(format!("{RECORDS} records in {segments} segments by three clients, after a kill, and with {spoiled} spoiled indexes"))
+    Ok(format!(
+        "{RECORDS} records in {segments} segments by three clients, after a kill, and with {spoiled} spoiled indexes"
+    ))
 }
 
 fn read_all(tools: &Tools, boot: &str, records: u64) -> Result<(), String> {
     let mut python = tools
-        .python("millions.py", &["read", "kafka-python", boot, "many", &records.to_string(), "33333"])
+        .python(
+            "millions.py",
+            &["read", "kafka-python", boot, "many", &records.to_string(), "33333"],
+        )
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -47,9 +58,22 @@ fn read_all(tools: &Tools, boot: &str, records: u64) -> Result<(), String> {
     let java = tools.java(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         &[
-            "--bootstrap-server", boot, "--topic", "many", "--partition", "0", "--offset", "earliest",
-            "--max-messages", &records.to_string(), "--formatter-property", "print.offset=true",
-            "--command-property", "max.partition.fetch.bytes=99991", "--command-property", "fetch.max.bytes=99991",
+            "--bootstrap-server",
+            boot,
+            "--topic",
+            "many",
+            "--partition",
+            "0",
+            "--offset",
+            "earliest",
+            "--max-messages",
+            &records.to_string(),
+            "--formatter-property",
+            "print.offset=true",
+            "--command-property",
+            "max.partition.fetch.bytes=99991",
+            "--command-property",
+            "fetch.max.bytes=99991",
         ],
     );
     // Offset:N<TAB>N....: both numbers must be the line's own.

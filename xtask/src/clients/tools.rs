@@ -30,7 +30,8 @@ const PACKAGES: &[&str] = &[
 impl Tools {
     /// Installs what is missing. The error names the toolchain that is not there.
     pub fn prepare(root: &Path) -> Result<Tools, String> {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
         let base = target.join("clients");
         fs::create_dir_all(&base).map_err(|error| error.to_string())?;
         let programs = root.join("xtask/clients");
