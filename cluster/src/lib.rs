@@ -9,5 +9,6 @@
 //! - [`replica`]: what a partition's replica decides; the high watermark.
 //! - [`group`]: consumer groups.
 
+pub mod config;
 pub mod group;
 pub mod replica;

@@ -1,0 +1,214 @@
+//! Layers of values, and the descriptions that clients get of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use types::encoding::Str;
+
+use super::key::{ConfigKey, Kind, Unit, parse_integer};
+use super::table::{BROKER, GROUP, TOPIC, find};
+
+/// Values that were set, by name.
+pub type ConfigMap = BTreeMap<Str, Str>;
+
+/// Where a value comes from; the numbers are those of DescribeConfigs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(i8)]
+pub enum Source {
+    /// Set on the topic.
+    Topic = 1,
+    /// Set at run time on this broker.
+    Broker = 2,
+    /// Set at run time for all brokers.
+    Cluster = 3,
+    /// In `server.properties` or on the command line.
+    Static = 4,
+    /// The table's default.
+    Default = 5,
+    /// Set on the group.
+    Group = 8,
+}
+
+/// One value that a key has in some layer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Synonym {
+    /// Name under which it is set.
+    pub name: &'static str,
+    /// The value; `None` if there is none or it is a secret.
+    pub value: Option<String>,
+    /// The layer.
+    pub source: Source,
+}
+
+/// A key and its value as clients are told.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The row of the table.
+    pub key: &'static ConfigKey,
+    /// The value in force; `None` if there is none or it is a secret.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: Source,
+    /// Whether it cannot change at run time.
+    pub is_read_only: bool,
+    /// Every layer that has a value, the one in force first.
+    pub synonyms: Vec<Synonym>,
+}
+
+/// The layers of one broker. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct NodeConfigs {
+    /// From `server.properties` and the command line.
+    pub fixed: Arc<ConfigMap>,
+    /// Set at run time for all brokers.
+    pub cluster: Arc<ConfigMap>,
+    /// Set at run time for this broker.
+    pub broker: Arc<ConfigMap>,
+}
+
+impl NodeConfigs {
+    /// Layers of a broker that has nothing set at run time.
+    pub fn fixed(values: ConfigMap) -> NodeConfigs {
+        NodeConfigs { fixed: Arc::new(values), ..NodeConfigs::default() }
+    }
+
+    fn layers(&self) -> [(&ConfigMap, Source); 3] {
+        [
+            (&self.broker, Source::Broker),
+            (&self.cluster, Source::Cluster),
+            (&self.fixed, Source::Static),
+        ]
+    }
+
+    /// The value that is set for a broker key, if any.
+    pub fn set_value(&self, name: &str) -> Option<&str> {
+        self.layers().into_iter().find_map(|(layer, _)| layer.get(name)).map(|value| &**value)
+    }
+
+    /// The value of a broker key: what is set, else the table's default.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.set_value(name).or_else(|| find(BROKER, name).and_then(|key| key.default))
+    }
+
+    /// Every value that is set for `name`, nearest layer first.
+    fn values(&self, name: &'static str) -> impl Iterator<Item = (&str, Source)> {
+        self.layers()
+            .into_iter()
+            .filter_map(move |(layer, source)| layer.get(name).map(|value| (&**value, source)))
+    }
+
+    /// What a topic or group key defaults to on this broker: the first synonym that is set, in the key's unit.
+    pub(super) fn inherited(&self, key: &ConfigKey) -> Option<String> {
+        key.synonyms
+            .iter()
+            .find_map(|name| self.set_value(name).map(|value| in_unit_of(key, name, value.trim())))
+    }
+
+    /// Value of a topic or group key given what is set on the resource itself.
+    pub(super) fn resolve(&self, key: &ConfigKey, own: &ConfigMap) -> Option<String> {
+        own.get(key.name)
+            .map(|value| value.trim().to_owned())
+            .or_else(|| self.inherited(key))
+            .or_else(|| key.default.map(str::to_owned))
+    }
+
+    /// Describes a topic with these values of its own.
+    pub fn describe_topic(&self, own: &ConfigMap) -> Vec<Described> {
+        let keys = TOPIC.iter().filter(|key| !key.is_internal || own.contains_key(key.name));
+        keys.map(|key| self.describe_resource(key, own, Source::Topic)).collect()
+    }
+
+    /// Describes a group with these values of its own.
+    pub fn describe_group(&self, own: &ConfigMap) -> Vec<Described> {
+        let keys = GROUP.iter().filter(|key| !key.is_internal);
+        keys.map(|key| self.describe_resource(key, own, Source::Group)).collect()
+    }
+
+    /// Describes this broker.
+    pub fn describe_broker(&self) -> Vec<Described> {
+        let keys = BROKER.iter().filter(|key| !key.is_internal);
+        keys.map(|key| {
+            let set = self.values(key.name).map(|(value, source)| (value.to_owned(), source));
+            let synonyms = synonyms(key, set.map(|(value, source)| (key.name, value, source)));
+            described(key, synonyms, key.update == super::Update::ReadOnly)
+        })
+        .collect()
+    }
+
+    /// Describes what is set at run time for all brokers.
+    pub fn describe_cluster(&self) -> Vec<Described> {
+        let set = BROKER.iter().filter_map(|key| Some((key, self.cluster.get(key.name)?)));
+        set.map(|(key, value)| {
+            let set = [(key.name, value.to_string(), Source::Cluster)];
+            described(key, synonyms_set(key, set.into_iter()), false)
+        })
+        .collect()
+    }
+
+    fn describe_resource(
+        &self,
+        key: &'static ConfigKey,
+        own: &ConfigMap,
+        source: Source,
+    ) -> Described {
+        let own = own.get(key.name).map(|value| (key.name, value.to_string(), source));
+        let inherited = key.synonyms.iter().flat_map(|&name| {
+            self.values(name)
+                .map(move |(value, source)| (name, in_unit_of(key, name, value.trim()), source))
+        });
+        described(key, synonyms(key, own.into_iter().chain(inherited)), false)
+    }
+}
+
+/// The values that are set, then the default.
+fn synonyms(
+    key: &'static ConfigKey,
+    set: impl Iterator<Item = (&'static str, String, Source)>,
+) -> Vec<Synonym> {
+    let mut synonyms = synonyms_set(key, set);
+    if let Some(default) = key.default {
+        // Kafka names the broker key that a topic's default stands under.
+        let name = key.synonyms.first().copied().unwrap_or(key.name);
+        synonyms.push(shown(key, name, default.to_owned(), Source::Default));
+    }
+    synonyms
+}
+
+fn synonyms_set(
+    key: &'static ConfigKey,
+    set: impl Iterator<Item = (&'static str, String, Source)>,
+) -> Vec<Synonym> {
+    set.map(|(name, value, source)| shown(key, name, value, source)).collect()
+}
+
+fn shown(key: &ConfigKey, name: &'static str, value: String, source: Source) -> Synonym {
+    Synonym { name, value: (!key.is_sensitive()).then_some(value), source }
+}
+
+fn described(key: &'static ConfigKey, synonyms: Vec<Synonym>, is_read_only: bool) -> Described {
+    let first = synonyms.first();
+    Described {
+        key,
+        value: first.and_then(|synonym| synonym.value.clone()),
+        source: first.map_or(Source::Default, |synonym| synonym.source),
+        is_read_only,
+        synonyms,
+    }
+}
+
+/// `value` of the broker key `name`, in the unit of the topic key `key`: hours and minutes become milliseconds.
+fn in_unit_of(key: &ConfigKey, name: &str, value: &str) -> String {
+    let scale = match find(BROKER, name).map(|broker_key| broker_key.unit) {
+        Some(Unit::Hours) => 3_600_000,
+        Some(Unit::Minutes) => 60_000,
+        Some(Unit::Seconds) => 1000,
+        _ => return value.to_owned(),
+    };
+    match parse_integer(value) {
+        Some(number) if key.unit == Unit::Millis && key.kind == Kind::Long => {
+            // Less than nothing is "for ever" in every unit.
+            if number < 0 { "-1".to_owned() } else { number.saturating_mul(scale).to_string() }
+        }
+        _ => value.to_owned(),
+    }
+}

@@ -1,0 +1,56 @@
+//! The table itself: every key of Kafka 4.4, and ours. Names, types, defaults and ranges are facts of the protocol; what
+//! each key does is said in our words, and what becomes of it here stands in its class.
+
+mod broker;
+mod group;
+mod topic;
+
+pub use broker::BROKER;
+pub use group::GROUP;
+pub use topic::TOPIC;
+
+use super::key::{ConfigKey, Kind};
+
+const ONE_NODE: &str = "a single node has no one to replicate, elect or register with";
+const THREADS: &str = "threads follow the number of processors";
+const NO_AUTHENTICATION: &str = "no listener authenticates";
+const INTERNALS: &str = "it tunes a mechanism that does not exist here";
+const NO_COMPACTION: &str = "compaction is not there yet";
+const JOURNAL: &str = "the journal of the log directory makes it needless";
+const RESERVED: &str = "space is reserved before it is written";
+const KERNEL: &str = "the kernel sizes it";
+const NO_TIERING: &str = "remote storage is not there yet";
+
+/// Starts a row.
+const fn key(name: &'static str, kind: Kind, default: Option<&'static str>) -> ConfigKey {
+    ConfigKey::new(name, kind, default)
+}
+
+/// The row of `name` in a table.
+pub fn find(table: &'static [ConfigKey], name: &str) -> Option<&'static ConfigKey> {
+    table.binary_search_by(|key| key.name.cmp(name)).ok().map(|index| &table[index])
+}
+
+/// The name in `table` nearest to `name` by edit distance, if it is near enough to be a slip.
+pub fn nearest(table: &'static [ConfigKey], name: &str) -> Option<&'static str> {
+    // Names are short; an absurdly long one is no slip and not worth the work.
+    if name.len() > 128 {
+        return None;
+    }
+    let near_enough = (name.len() / 4).clamp(2, 6);
+    let named = table.iter().map(|key| (edit_distance(name, key.name), key.name));
+    named.min().filter(|(distance, _)| *distance <= near_enough).map(|(_, name)| name)
+}
+
+/// Insertions, deletions and replacements of bytes that turn `a` into `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let cost = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,139 @@
+//! Whether values may be set: at the start, on a topic, on a broker, on a group.
+
+use super::broker::parse_override;
+use super::key::{Class, ConfigError, ConfigKey, Update, split_list};
+use super::layers::ConfigMap;
+use super::table::{BROKER, GROUP, TOPIC, find, nearest};
+
+/// Prefix of keys for one listener, as in `listener.name.external.ssl.client.auth`.
+const LISTENER_PREFIX: &str = "listener.name.";
+
+/// Keys that Kafka's own plug-ins read and its table does not list; all touch security.
+const PLUG_IN_KEYS: [&str; 2] = ["super.users", "allow.everyone.if.no.acl.found"];
+
+/// Checks the values of `server.properties`. Notices for the operator, or everything that is wrong.
+pub fn check_static(values: &ConfigMap) -> Result<Vec<String>, Vec<ConfigError>> {
+    let mut notices = Vec::new();
+    let mut errors = Vec::new();
+    for (name, value) in values {
+        let checked = match find(BROKER, name) {
+            Some(key) => key.check(value).and_then(|()| check_present(key, value)).map(|()| key),
+            None => Err(unknown_static(name)),
+        };
+        match checked {
+            Ok(key) => notices.extend(key.notice(value)),
+            Err(error) => errors.push(error),
+        }
+    }
+    errors.extend(check_relations(values).err());
+    if errors.is_empty() { Ok(notices) } else { Err(errors) }
+}
+
+fn unknown_static(name: &str) -> ConfigError {
+    if name.starts_with(LISTENER_PREFIX) || PLUG_IN_KEYS.contains(&name) {
+        let what = format!("{name} touches security and is not there yet");
+        return ConfigError::NotThereYet { name: name.to_owned(), what };
+    }
+    ConfigError::Unknown { name: name.to_owned(), nearest: nearest(BROKER, name) }
+}
+
+/// Refuses what is promised and missing, where going on without it would break a promise.
+fn check_present(key: &ConfigKey, value: &str) -> Result<(), ConfigError> {
+    let not_there = |what: String| ConfigError::NotThereYet { name: key.name.to_owned(), what };
+    if matches!(key.name, "cleanup.policy" | "log.cleanup.policy")
+        && split_list(value).any(|policy| policy == "compact")
+    {
+        return Err(not_there("compaction is not there yet".to_owned()));
+    }
+    if key.name == "max.connections.per.ip.overrides" {
+        let bad = split_list(value).find(|item| parse_override(item).is_none());
+        return bad.map_or(Ok(()), |item| {
+            Err(ConfigError::Invalid {
+                name: key.name.to_owned(),
+                value: item.to_owned(),
+                expected: "HOST:COUNT, separated by commas".to_owned(),
+            })
+        });
+    }
+    match key.class {
+        Class::Missing { refuse: true } if !key.is_default(value) => Err(not_there(format!(
+            "{} is not there yet: with this value a promise would be broken; remove it to go on without",
+            key.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Values that must agree with one another.
+fn check_relations(values: &ConfigMap) -> Result<(), ConfigError> {
+    let number = |name: &str| -> Option<i64> {
+        let set = values.get(name).map(|value| value.trim());
+        set.or_else(|| find(BROKER, name)?.default)?.parse().ok()
+    };
+    let at_most = |low: &str, high: &str| match (number(low), number(high)) {
+        (Some(less), Some(more)) if less > more => Err(ConfigError::Invalid {
+            name: low.to_owned(),
+            value: less.to_string(),
+            expected: format!("at most {high}, which is {more}"),
+        }),
+        _ => Ok(()),
+    };
+    at_most("group.min.session.timeout.ms", "group.max.session.timeout.ms")?;
+    at_most("log.journal.file.bytes", "log.journal.bytes")?;
+    at_most("message.max.bytes", "socket.request.max.bytes")
+}
+
+/// Checks values that a user sets on a topic, the whole of them after a change.
+pub fn check_topic(values: &ConfigMap) -> Result<(), ConfigError> {
+    for (name, value) in values {
+        let key = find(TOPIC, name).ok_or_else(|| unknown(name, TOPIC))?;
+        key.check(value)?;
+        check_present(key, value)?;
+        // A topic that asks for something we lack gets an error, not a surprise.
+        check_missing(key, value)?;
+    }
+    Ok(())
+}
+
+/// Checks values that a user sets at run time on one broker, or on all (`per_broker` false).
+pub fn check_broker(values: &ConfigMap, per_broker: bool) -> Result<(), ConfigError> {
+    for (name, value) in values {
+        let key = find(BROKER, name).ok_or_else(|| unknown(name, BROKER))?;
+        let cannot = |reason| ConfigError::CannotUpdate { name: name.to_string(), reason };
+        match key.update {
+            Update::ReadOnly => return Err(cannot("it is read at the start only")),
+            Update::PerBroker if !per_broker => {
+                return Err(cannot("it can be set on one broker at a time only"));
+            }
+            Update::PerBroker | Update::ClusterWide => {}
+        }
+        key.check(value)?;
+        check_present(key, value)?;
+        check_missing(key, value)?;
+    }
+    Ok(())
+}
+
+/// Checks values that a user sets on a group.
+pub fn check_group(values: &ConfigMap) -> Result<(), ConfigError> {
+    for (name, value) in values {
+        let key = find(GROUP, name).ok_or_else(|| unknown(name, GROUP))?;
+        key.check(value)?;
+        check_missing(key, value)?;
+    }
+    Ok(())
+}
+
+fn check_missing(key: &ConfigKey, value: &str) -> Result<(), ConfigError> {
+    match key.class {
+        Class::Missing { .. } if !key.is_default(value) => Err(ConfigError::NotThereYet {
+            name: key.name.to_owned(),
+            what: format!("{} is not there yet", key.name),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn unknown(name: &str, table: &'static [ConfigKey]) -> ConfigError {
+    ConfigError::Unknown { name: name.to_owned(), nearest: nearest(table, name) }
+}
