@@ -31,12 +31,12 @@ mod subscription;
 mod tests;
 mod timers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use types::{ErrorCode, GroupId, Instant};
+use types::{ErrorCode, GroupId, Instant, TopicId, TopicName};
 
 pub use api::*;
 pub use classic::GroupState;
@@ -183,8 +183,17 @@ impl Groups {
     }
 
     /// One line about a group.
-    pub fn line(&self, group: &str) -> Option<impl fmt::Display> {
-        self.groups.get(group)
+    pub fn line(&self, group: &str) -> Option<String> {
+        self.groups.get(group).map(Group::to_string)
+    }
+
+    /// Topics for which offsets are stored, with the identity they had then if that is known.
+    pub fn offset_topics(&self) -> BTreeSet<(TopicName, Option<TopicId>)> {
+        let topics = self.groups.values().flat_map(|group| &group.offsets);
+        let ids = topics.flat_map(|(topic, partitions)| {
+            partitions.values().map(|offset| (topic.clone(), offset.topic_id))
+        });
+        ids.collect()
     }
 
     /// Names of all groups.

@@ -221,6 +221,7 @@ impl Step<'_> {
                 }
                 group.members.get_mut(&new).expect("inserted above").joining = None;
                 self.append(group, vec![record]);
+                group.subscribed = group.compute_subscribed();
                 let leads = group.is_leader(&new);
                 let mut response = joined(group, &new, can_skip && leads);
                 if can_skip {
