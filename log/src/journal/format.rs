@@ -299,13 +299,14 @@ fn prepare_plain(frame: &Frame) -> Result<Prepared, JournalError> {
             body.put_i64_le(offset.0);
             KIND_LOG_START
         }
-        FrameKind::Create { topic, topic_id, partition, epoch } => {
+        FrameKind::Create { topic, topic_id, partition, epoch, flags } => {
             if topic.as_str().len() > BODY_BYTES_MAX - 64 {
                 return Err(JournalError::InvalidFrame("the topic's name is too long"));
             }
             body.put_slice(&topic_id.0.0);
             body.put_i32_le(partition.0);
             body.put_i32_le(epoch.0);
+            body.put_u16_le(*flags);
             body.put_slice(topic.as_str().as_bytes());
             KIND_CREATE
         }
@@ -483,11 +484,12 @@ fn decode_plain(kind: u8, body: &[u8]) -> Option<Option<FrameKind>> {
         }
         KIND_TRUNCATE => FrameKind::Truncate { end: offset()? },
         KIND_LOG_START => FrameKind::LogStart { offset: offset()? },
-        KIND_CREATE if body.len() >= 24 => FrameKind::Create {
+        KIND_CREATE if body.len() >= 26 => FrameKind::Create {
             topic_id: TopicId(uuid_at(body, 0)),
             partition: PartitionIndex(u32_at(body, 16) as i32),
             epoch: LeaderEpoch(u32_at(body, 20) as i32),
-            topic: TopicName::from(std::str::from_utf8(&body[24..]).ok()?),
+            flags: u16::from_le_bytes([body[24], body[25]]),
+            topic: TopicName::from(std::str::from_utf8(&body[26..]).ok()?),
         },
         KIND_DELETE if body.is_empty() => FrameKind::Delete,
         _ => return None,

@@ -109,6 +109,8 @@ pub enum FrameKind {
         partition: PartitionIndex,
         /// Leader epoch at creation.
         epoch: LeaderEpoch,
+        /// The log's own bits; the journal only keeps them.
+        flags: u16,
     },
     /// The log is no more; its directory may be unlinked.
     Delete,

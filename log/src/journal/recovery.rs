@@ -32,7 +32,7 @@ use super::{
 };
 
 /// How much is read at once.
-const WINDOW_BYTES: u64 = 1 << 20;
+const WINDOW_BYTES: u64 = 2 << 20;
 
 /// A journal being recovered. Take every item with [`Recovery::next`], then [`Recovery::finish`].
 #[derive(Debug)]
@@ -234,7 +234,7 @@ impl<D: Disk> Recovery<D> {
     async fn open_files(&mut self) -> Result<(), JournalError> {
         let doing = "opening";
         for entry in self.disk.list(&self.dir).await.map_err(failure(doing))? {
-            let Some(ordinal) = ordinal_of(&entry.name) else { continue };
+            let Some(ordinal) = ordinal_of(&entry.name).filter(|_| !entry.is_dir) else { continue };
             let path = self.dir.join(&entry.name);
             let file = self.disk.open(&path, OpenMode::Write).await.map_err(failure(doing))?;
             let len = file.len().await.map_err(failure(doing))?;
@@ -322,7 +322,7 @@ impl<D: Disk> Recovery<D> {
             previous: Some(header.previous),
         });
         self.lap_highest = self.lap_highest.max(header.lap);
-        self.highest = self.highest.max(header.first.saturating_sub(1));
+        self.highest = self.highest.max(header.first);
         self.proven = self.proven.max(header.durable);
         self.oldest = self.oldest.max(header.oldest);
     }
@@ -411,13 +411,12 @@ impl<D: Disk> Recovery<D> {
             self.ended = true;
             return;
         };
-        if first.first > self.oldest {
+        if first.resumes > self.oldest {
             // The lap that held the oldest group is gone; the walk will say so.
-            self.at = 0;
             self.next = self.oldest;
             return;
         }
-        self.at = self.laps.iter().rposition(|walk| walk.first <= self.oldest).unwrap_or(0);
+        self.at = self.laps.iter().rposition(|walk| walk.resumes <= self.oldest).unwrap_or(0);
         self.next = self.laps[self.at].first;
         self.previous = self.laps[self.at].previous;
         for walk in &self.laps[..self.at] {
@@ -445,7 +444,7 @@ impl<D: Disk> Recovery<D> {
         };
         let Some(head) = head else {
             if self.is_proven(number) {
-                return Ok(self.cross_hole().await);
+                return self.cross_hole().await;
             }
             self.end(None)?;
             return Ok(None);
@@ -490,6 +489,7 @@ impl<D: Disk> Recovery<D> {
         let later = self.at + 1..self.laps.len();
         let Some(at) = later.rev().find(|&at| self.laps[at].resumes <= self.next) else { return };
         let walk = self.laps[at];
+        self.settle_used();
         if walk.resumes != self.next {
             self.previous = None;
         }
@@ -502,40 +502,43 @@ impl<D: Disk> Recovery<D> {
         self.offset = DATA_START;
     }
 
+    /// The walk leaves a lap: its groups reach as far as it came.
+    fn settle_used(&mut self) {
+        let slot = self.laps[self.at].slot;
+        if let Some(lap) = &mut self.slots[slot].lap {
+            lap.used = self.offset;
+        }
+    }
+
     /// The group expected here was durable and is not readable: finds where the journal goes on.
-    async fn cross_hole(&mut self) -> Option<Damage> {
+    async fn cross_hole(&mut self) -> Result<Option<Damage>, JournalError> {
         let walk = self.laps[self.at];
         let (first, offset) = (self.next, self.offset);
         let limit = self.laps[self.at + 1..].iter().map(|walk| walk.resumes).min();
         let end = self.slots[walk.slot].written;
         self.previous = None;
         let mut found = None;
-        while self.offset + BLOCK < end && found.is_none() {
-            self.offset += BLOCK;
+        while self.offset < end {
             let head = self.read_head(walk.slot, walk.lap, self.offset).await.unwrap_or(None);
             found = head
                 .map(|head| head.number)
                 .filter(|&number| number > first && limit.is_none_or(|limit| number < limit));
-        }
-        if first == self.next && offset == DATA_START && self.laps[self.at].first > first {
-            // The walk began in a lap later than the one it looks for, whose first group stands at its start.
-            let head = self.read_head(walk.slot, walk.lap, DATA_START).await.unwrap_or(None);
-            if let Some(head) = head.filter(|head| head.number == walk.first) {
-                self.offset = DATA_START;
-                found = Some(head.number);
+            if found.is_some() {
+                break;
             }
+            self.offset += BLOCK;
         }
         self.next = match (found, limit) {
             (Some(number), _) => number,
             (None, Some(limit)) => limit.max(first + 1),
             (None, None) => {
-                self.ended = true;
+                self.end(None)?;
                 self.proven + 1
             }
         };
         let last = self.next - 1;
-        (last >= self.oldest)
-            .then(|| self.damage(first.max(self.oldest), last, walk.slot, offset, None))
+        Ok((last >= self.oldest)
+            .then(|| self.damage(first.max(self.oldest), last, walk.slot, offset, None)))
     }
 
     /// The journal ends here; inside group `torn` if that is given.
@@ -545,6 +548,7 @@ impl<D: Disk> Recovery<D> {
             let error = io::Error::other("the end of the journal cannot be read");
             return Err(JournalError::Io { doing: "reading", error });
         }
+        self.settle_used();
         if let Some(number) = torn {
             let frames = self.unproven.last().map_or(0, |group| group.accepted as u64);
             self.report.tail = Tail::Torn { position: Position(number), frames };
@@ -704,12 +708,10 @@ async fn read_whole<F: File>(file: &F, offset: u64, len: u64) -> io::Result<Byte
     Ok(bytes.freeze())
 }
 
+/// Creates the directory if need be. Its name and those in it are synced in any case: a process that died may have created
+/// them and not come to the sync, and files found here are written without another one.
 async fn create_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), JournalError> {
-    let doing = "creating the directory of";
-    if disk.exists(dir).await.map_err(failure(doing))? {
-        return Ok(());
-    }
-    disk.create_dir_all(dir).await.map_err(failure(doing))?;
+    disk.create_dir_all(dir).await.map_err(failure("creating the directory of"))?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         sync_dir(disk, parent).await?;
     }

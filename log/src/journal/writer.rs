@@ -349,10 +349,13 @@ impl<D: Disk> Journal<D> {
             index = (at + 1..self.slots.len())
                 .find(|&at| self.slots[at].lap.is_none() && self.slots[at].bytes >= bytes);
         }
-        match index {
-            Some(index) => Ok(index),
-            None => self.create_slot(bytes).await,
+        let Some(index) = index else { return self.create_slot(bytes).await };
+        let slot = &self.slots[index];
+        if slot.written < slot.bytes {
+            // A crash may have come between its creation and its reservation.
+            reserve_blocks(&slot.file, slot.bytes).await?;
         }
+        Ok(index)
     }
 
     async fn create_slot(&mut self, bytes: u64) -> Result<usize, JournalError> {
@@ -499,6 +502,13 @@ fn take_group(frames: &mut VecDeque<Prepared>, room: u64) -> Vec<Prepared> {
         group.extend(frames.pop_front());
     }
     group
+}
+
+async fn reserve_blocks<F: File>(file: &F, bytes: u64) -> Result<(), JournalError> {
+    file.allocate(0, bytes).await.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => JournalError::NoSpace,
+        _ => JournalError::Io { doing: "reserving a file of", error },
+    })
 }
 
 fn group_bytes(frames: &[Prepared]) -> u64 {
