@@ -22,7 +22,7 @@ pub struct BrokerConfig {
     /// `metadata.log.dir`; `None`: the first of `log_dirs`.
     pub metadata_dir: Option<PathBuf>,
     /// Every other setting of the broker, parsed and checked.
-    pub settings: crate::pending::BrokerSettings,
+    pub settings: cluster::config::BrokerSettings,
 }
 
 /// One named listener.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use types::{CorrelationId, ErrorCode, Instant};
 
+use crate::shared::ListenerInfo;
+
 /// Ordinal of a connection in accept order: the lineage that orders a client's connections (CORRECTNESS.md P1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(pub u64);
@@ -67,7 +69,7 @@ pub struct RequestContext {
     /// Which connection it came by.
     pub connection: ConnectionId,
     /// Which listener that connection came by.
-    pub listener: ListenerName,
+    pub listener: Arc<ListenerInfo>,
     /// Who asks.
     pub principal: Principal,
     /// Address of the client.

@@ -25,18 +25,30 @@ pub struct Refused {
     pub code: ErrorCode,
     /// What the client should read, where the code does not say it all.
     pub message: Option<String>,
+    /// The record of a batch that is to blame, where one is.
+    pub record: Option<u32>,
 }
 
 impl Refused {
     /// A refusal with words of its own.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Refused {
-        Refused { code, message: Some(message.into()) }
+        Refused { code, message: Some(message.into()), record: None }
     }
 }
 
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Refused {
-        Refused { code, message: None }
+        Refused { code, message: None, record: None }
+    }
+}
+
+impl From<BatchError> for Refused {
+    fn from(error: BatchError) -> Refused {
+        let record = match error {
+            BatchError::BadRecord { index } | BatchError::KeyMissing { index } => Some(index),
+            _ => None,
+        };
+        Refused { code: error.code(), message: Some(error.to_string()), record }
     }
 }
 
@@ -44,13 +56,13 @@ macro_rules! refused_from {
     ($($error:ty),*) => {
         $(impl From<$error> for Refused {
             fn from(error: $error) -> Refused {
-                Refused { code: error.code(), message: Some(error.to_string()) }
+                Refused::new(error.code(), error.to_string())
             }
         })*
     };
 }
 
-refused_from!(AppendError, BatchError, ChangeError, MetadataUnavailable);
+refused_from!(AppendError, ChangeError, MetadataUnavailable);
 
 impl ToErrorCode for AppendError {
     fn code(&self) -> ErrorCode {
@@ -98,8 +110,11 @@ impl ToErrorCode for ChangeError {
 impl ToErrorCode for BatchError {
     fn code(&self) -> ErrorCode {
         match self {
-            BatchError::BadCrc { .. } => ErrorCode::CorruptMessage,
-            BatchError::BadCompression(_) => ErrorCode::CorruptMessage,
+            BatchError::BadCrc { .. }
+            | BatchError::BadLength(_)
+            | BatchError::Partial { .. }
+            | BatchError::BadCompression(_) => ErrorCode::CorruptMessage,
+            BatchError::UnsupportedMagic(_) => ErrorCode::UnsupportedForMessageFormat,
             BatchError::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
             BatchError::BadTimestamp { .. } => ErrorCode::InvalidTimestamp,
             BatchError::TooLarge { .. } | BatchError::ExpandsTooFar { .. } => {

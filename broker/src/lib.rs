@@ -17,6 +17,7 @@ mod context;
 pub mod coordinator;
 mod directory;
 mod error_map;
+mod fetch_session;
 pub mod handlers;
 pub mod metadata;
 pub mod partition;
@@ -31,5 +32,5 @@ pub use context::{
 };
 pub use directory::{DirectoryError, MetaProperties, format};
 pub use error_map::{Refused, ToErrorCode, error_code};
-pub use shared::{Failure, Shared, View};
+pub use shared::{Failure, ListenerInfo, Shared, TopicView, View};
 pub use start::{Broker, StartError};

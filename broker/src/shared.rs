@@ -13,8 +13,11 @@ use env::Env;
 use tokio::sync::watch;
 use types::{BrokerId, ClusterId, PartitionIndex, TopicId, TopicName};
 
+use cluster::config::BrokerSettings;
+
 use crate::config::BrokerConfig;
 use crate::context::ListenerName;
+use crate::fetch_session::Sessions;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
 
@@ -27,6 +30,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) config: BrokerConfig,
     pub(crate) cluster_id: ClusterId,
     pub(crate) metadata: Metadata<E>,
+    pub(crate) sessions: Sessions,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -78,9 +82,14 @@ impl<E: Env> Shared<E> {
         self.view().topic(topic)?.partition(partition).cloned()
     }
 
-    /// The settings it was started with.
-    pub fn settings(&self) -> &crate::pending::BrokerSettings {
-        &self.0.config.settings
+    /// The settings in force: what it was started with, and what was changed since.
+    pub fn settings(&self) -> Arc<BrokerSettings> {
+        self.view().settings.clone()
+    }
+
+    /// The room of fetch sessions.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     /// Follows whether the broker stops.
@@ -148,6 +157,8 @@ impl fmt::Display for Failure {
 pub struct View<E: Env> {
     /// The metadata itself.
     pub image: Arc<Image>,
+    /// The broker's settings at this point.
+    pub settings: Arc<BrokerSettings>,
     pub(crate) by_name: BTreeMap<TopicName, Arc<TopicView<E>>>,
     pub(crate) by_id: BTreeMap<TopicId, Arc<TopicView<E>>>,
 }

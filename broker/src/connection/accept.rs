@@ -111,7 +111,7 @@ impl<E: Env> Acceptor<E> {
     async fn accept_all(&mut self) {
         loop {
             // At the limit clients wait in the kernel's backlog, as Kafka lets them.
-            self.connections.fewer_than(self.broker.settings().connections_max()).await;
+            self.connections.fewer_than(self.broker.settings().connections_max).await;
             let conn = match self.listener.accept().await {
                 Ok(conn) => conn,
                 Err(error) => {

@@ -23,11 +23,12 @@ use bytes::Bytes;
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};
 use tokio::sync::watch;
 use types::Instant;
+use wire::EncodeError;
 
 pub(crate) use accept::{Acceptor, Connections};
 
 use crate::context::ConnectionId;
-use crate::handlers::{self, Client, Parked, Reply};
+use crate::handlers::{self, Client, Encoded, Parked, Reply};
 use crate::partition::FileOf;
 use crate::shared::{ListenerInfo, Shared};
 use accept::Admission;
@@ -41,6 +42,9 @@ const BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
 const READ_BYTES_MAX: usize = 64 << 10;
 /// Time that a stopping broker gives to responses that are on their way.
 const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// As long as anything lasts.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// An encoded response.
 pub(crate) type Response<E> = Vec<Part<FileOf<E>>>;
@@ -62,6 +66,12 @@ impl From<io::Error> for Ended {
     }
 }
 
+impl From<EncodeError> for Ended {
+    fn from(error: EncodeError) -> Ended {
+        Ended::Refused(format!("a response cannot be encoded: {error}"))
+    }
+}
+
 /// Serves one connection to its end.
 pub(crate) async fn serve<E: Env>(
     broker: Shared<E>,
@@ -73,10 +83,11 @@ pub(crate) async fn serve<E: Env>(
     let peer = conn.peer_addr();
     let (reader, writer) = conn.split();
     let now = broker.env().clock().now();
+    let settings = broker.settings();
     let mut connection = Connection {
         client: Client::new(id, listener, peer.ip()),
-        idle_max: broker.settings().connections_max_idle(),
-        frame_bytes_max: broker.settings().socket_request_bytes_max(),
+        idle_max: settings.connections_idle_max.unwrap_or(NEVER),
+        frame_bytes_max: settings.request_bytes_max,
         stopping: broker.stopping_watch(),
         broker,
         writer,
@@ -119,7 +130,11 @@ impl<E: Env> Connection<E> {
             }
             tokio::select! {
                 biased;
-                () = self.queue.settle() => {}
+                settled = self.queue.settle() => {
+                    if let Err(error) = settled {
+                        return error.into();
+                    }
+                }
                 read = reader.read(&mut self.inbox.buffer, READ_BYTES_MAX), if self.queue.has_room() => {
                     match read {
                         Ok(0) | Err(_) => return Ended::Quietly,
@@ -154,7 +169,7 @@ impl<E: Env> Connection<E> {
             self.active = self.broker.env().clock().now();
             let bytes = frame.len();
             match self.start_request(frame).await? {
-                Reply::Now(response) => self.queue.push(bytes, Slot::Ready(response)),
+                Reply::Now(response) => self.queue.push(bytes, Slot::Ready(response?)),
                 Reply::Later(parked) => self.queue.push(bytes, Slot::Parked(parked)),
                 Reply::Silent => {}
                 Reply::Close(reason) => return Err(Ended::Refused(reason)),
@@ -164,14 +179,14 @@ impl<E: Env> Connection<E> {
     }
 
     /// Runs one handler to its end; responses before it leave meanwhile.
-    async fn start_request(&mut self, frame: Bytes) -> Result<Reply<Response<E>>, Ended> {
+    async fn start_request(&mut self, frame: Bytes) -> Result<Reply<Encoded<E>>, Ended> {
         let now = self.active;
         let mut handling = pin!(handlers::dispatch(&self.broker, &mut self.client, now, frame));
         loop {
             tokio::select! {
                 biased;
                 reply = handling.as_mut() => return Ok(reply),
-                () = self.queue.settle() => {}
+                settled = self.queue.settle() => settled?,
             }
             let parts = self.queue.take_ready();
             send(&self.broker, &mut self.writer, self.idle_max, parts).await?;
@@ -192,7 +207,7 @@ impl<E: Env> Connection<E> {
         let env = self.broker.env().clone();
         let answered = env.timeout(STOP_GRACE, async {
             while !self.queue.is_empty() {
-                self.queue.settle().await;
+                self.queue.settle().await?;
                 self.send_ready().await?;
             }
             Ok::<(), Ended>(())
@@ -231,7 +246,7 @@ struct Queue<E: Env> {
 
 enum Slot<E: Env> {
     Ready(Response<E>),
-    Parked(Parked<Response<E>>),
+    Parked(Parked<Encoded<E>>),
 }
 
 impl<E: Env> Queue<E> {
@@ -254,17 +269,15 @@ impl<E: Env> Queue<E> {
     }
 
     /// Completes when the head can leave; never while the queue is empty. Cancel-safe.
-    async fn settle(&mut self) {
-        match self.slots.front_mut() {
-            None => std::future::pending().await,
-            Some((_, Slot::Ready(_))) => {}
-            Some((_, slot)) => {
-                if let Slot::Parked(parked) = slot {
-                    let response = parked.as_mut().await;
-                    *slot = Slot::Ready(response);
-                }
-            }
+    async fn settle(&mut self) -> Result<(), EncodeError> {
+        let Some((_, slot)) = self.slots.front_mut() else {
+            return std::future::pending().await;
+        };
+        if let Slot::Parked(parked) = slot {
+            let response = parked.as_mut().await?;
+            *slot = Slot::Ready(response);
         }
+        Ok(())
     }
 
     /// Takes the responses at the head that are ready.

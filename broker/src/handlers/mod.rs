@@ -2,7 +2,19 @@
 //!
 //! A handler runs to its end before the next request of its connection starts; what must wait for an offset, a deadline
 //! or other members is returned as [`Reply::Later`], so that the connection goes on with what was pipelined behind it.
-//! Dropping a parked reply (the connection closed) must be harmless.
+//! Dropping a parked reply (the connection closed) must be harmless. [`dispatch`] is the one place that knows which
+//! requests are served, and in which versions.
+
+mod api_versions;
+mod cluster;
+mod configs;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod producer_id;
+mod records;
+mod topics;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -11,11 +23,43 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use env::{Env, Part};
-use types::Instant;
+use log::Slice;
+use types::{CorrelationId, ErrorCode, Instant};
+use wire::{
+    ApiKey, DecodeError, EncodeError, Message, Piece, Reader, Request, RequestHeader,
+    ResponseHeader, Str,
+};
 
-use crate::context::ConnectionId;
+use crate::connection::Response;
+use crate::context::{ConnectionId, Principal, QuotaHandle, RequestContext};
+use crate::error_map::Refused;
 use crate::partition::FileOf;
 use crate::shared::{ListenerInfo, Shared};
+
+/// Topics of the broker's own; clients may not write to them.
+pub(crate) const INTERNAL_TOPICS: [&str; 3] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+/// "Not asked for" in fields that list the operations a principal may do.
+pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
+
+/// The requests that are served, all in every version that Kafka's brokers serve.
+pub(crate) const SERVED: [ApiKey; 15] = [
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::CreatePartitions,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::DescribeCluster,
+    ApiKey::DescribeTopicPartitions,
+];
 
 /// A response that waits; polled by the connection's own task.
 pub type Parked<R> = Pin<Box<dyn Future<Output = R> + Send>>;
@@ -57,21 +101,160 @@ pub(crate) struct Client {
     id: ConnectionId,
     listener: Arc<ListenerInfo>,
     host: IpAddr,
+    /// The client id of the last request, kept so that each request shares it.
+    client_id: Option<Arc<str>>,
+    software: Option<Arc<(String, String)>>,
 }
 
 impl Client {
     pub(crate) fn new(id: ConnectionId, listener: Arc<ListenerInfo>, host: IpAddr) -> Client {
-        Client { id, listener, host }
+        Client { id, listener, host, client_id: None, software: None }
+    }
+
+    fn context(&mut self, header: &RequestHeader, received: Instant) -> RequestContext {
+        let name = header.client_id.as_deref();
+        if self.client_id.as_deref() != name {
+            self.client_id = name.map(Into::into);
+        }
+        RequestContext {
+            connection: self.id,
+            listener: self.listener.clone(),
+            principal: Principal::Anonymous,
+            host: self.host,
+            client_id: self.client_id.clone(),
+            client_software: self.software.clone(),
+            api_key: header.request_api_key,
+            api_version: header.request_api_version,
+            correlation_id: CorrelationId(header.correlation_id),
+            received,
+            quota: QuotaHandle,
+        }
     }
 }
+
+/// Record data of a response: whole batches in memory or in files.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<F> {
+    parts: Vec<Part<F>>,
+    bytes: usize,
+}
+
+impl<F> wire::Records for Records<F> {
+    fn len(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<F> From<Slice<F>> for Records<F> {
+    fn from(slice: Slice<F>) -> Records<F> {
+        Records { parts: slice.parts, bytes: slice.bytes }
+    }
+}
+
+/// An encoded response; an error means that it cannot be said in the client's version.
+pub(crate) type Encoded<E> = Result<Response<E>, EncodeError>;
 
 /// Runs the request in `frame` and encodes its response.
 pub(crate) async fn dispatch<E: Env>(
     broker: &Shared<E>,
     client: &mut Client,
-    now: Instant,
+    received: Instant,
     frame: Bytes,
-) -> Reply<Vec<Part<FileOf<E>>>> {
-    let _ = (broker, client, now, frame);
-    Reply::Silent
+) -> Reply<Encoded<E>> {
+    let mut reader = Reader::new(frame);
+    let header = match RequestHeader::of_frame(&mut reader) {
+        Ok(header) => header,
+        Err(error) => return Reply::Close(format!("malformed request header: {error}")),
+    };
+    let (version, correlation_id) = (header.request_api_version, header.correlation_id);
+    let key = match header.api_key() {
+        Some(key) if SERVED.contains(&key) => key,
+        _ => return Reply::Close(format!("unknown api key {}", header.request_api_key)),
+    };
+    let (first, last) = key.stable_versions();
+    if !(first..=last).contains(&version) {
+        if key == ApiKey::ApiVersions {
+            // A newer client asks in its own dialect first and learns ours from this answer.
+            return Reply::Now(encode::<E, _>(&wire::api_versions_fallback(), 0, correlation_id));
+        }
+        return Reply::Close(format!("unsupported version {version} of {}", key.name()));
+    }
+    let ctx = client.context(&header, received);
+    macro_rules! decode {
+        () => {
+            match decode(&mut reader, version) {
+                Ok(request) => request,
+                Err(error) => return Reply::Close(format!("malformed {}: {error}", key.name())),
+            }
+        };
+    }
+    macro_rules! serve {
+        ($handler:path) => {
+            $handler(&ctx, broker, decode!())
+                .await
+                .map(move |response| encode::<E, _>(&response, version, correlation_id))
+        };
+    }
+    // The future of a rare handler is boxed, so that it does not make every connection larger.
+    macro_rules! serve_boxed {
+        ($handler:path) => {
+            Box::pin($handler(&ctx, broker, decode!()))
+                .await
+                .map(move |response| encode::<E, _>(&response, version, correlation_id))
+        };
+    }
+    match key {
+        ApiKey::Produce => serve!(produce::produce),
+        ApiKey::Fetch => fetch::fetch(&ctx, broker, decode!())
+            .await
+            .map(move |answer| splice::<E>(answer, version, correlation_id)),
+        ApiKey::ListOffsets => serve_boxed!(list_offsets::list_offsets),
+        // ApiKey::Metadata => serve_boxed!(metadata::metadata),
+        ApiKey::ApiVersions => {
+            let request: wire::api_versions::ApiVersionsRequest = decode!();
+            client.software = api_versions::software(version, &request);
+            let response = api_versions::api_versions(&ctx, broker, request);
+            Reply::Now(encode::<E, _>(&response, version, correlation_id))
+        }
+        // ApiKey::CreateTopics => serve_boxed!(topics::create_topics),
+        // ApiKey::DeleteTopics => serve_boxed!(topics::delete_topics),
+        // ApiKey::CreatePartitions => serve_boxed!(topics::create_partitions),
+        ApiKey::DeleteRecords => serve_boxed!(records::delete_records),
+        // ApiKey::InitProducerId => serve_boxed!(producer_id::init_producer_id),
+        ApiKey::OffsetForLeaderEpoch => serve_boxed!(records::offset_for_leader_epoch),
+        // ApiKey::DescribeConfigs => serve_boxed!(configs::describe_configs),
+        // ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
+        // ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
+        // ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),
+        _ => Reply::Close(format!("unknown api key {}", header.request_api_key)),
+    }
+}
+
+fn decode<R: Request>(reader: &mut Reader, version: i16) -> Result<R, DecodeError> {
+    R::decode(reader, version)
+}
+
+fn encode<E: Env, M: Message>(response: &M, version: i16, correlation_id: i32) -> Encoded<E> {
+    Ok(vec![Part::Mem(wire::response_frame(response, version, correlation_id)?)])
+}
+
+/// Encodes a fetch's answer around its records, which stay where they are.
+fn splice<E: Env>(answer: fetch::Answer<E>, version: i16, correlation_id: i32) -> Encoded<E> {
+    let (pieces, _) = wire::splice(answer, ResponseHeader { correlation_id }, version)?;
+    let mut parts = Vec::with_capacity(pieces.len() + 2);
+    for piece in pieces {
+        match piece {
+            Piece::Mem(bytes) => parts.push(Part::Mem(bytes)),
+            Piece::Records(records) => parts.extend(records.parts),
+        }
+    }
+    Ok(parts)
+}
+
+/// `code` as the wire's number, with Kafka's rule that a success has no message.
+pub(crate) fn error_fields(result: Result<(), Refused>) -> (i16, Option<Str>) {
+    match result {
+        Ok(()) => (ErrorCode::None.as_i16(), None),
+        Err(refused) => (refused.code.as_i16(), refused.message.map(Into::into)),
+    }
 }

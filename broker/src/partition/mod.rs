@@ -11,23 +11,30 @@
 //! ack is parked by the very call that finds its offset uncommitted. A wait ends early when the partition stops serving:
 //! its topic was deleted, or its directory went offline.
 
+mod settings;
 mod waiters;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use crate::pending::replica::Leader;
+use cluster::replica::{CommitRule, Event, Leader, LeaderStart, LocalEnds};
 use env::{Clock, Disk, Env};
-use log::{Appended, Found, Log, Origin, ReadError, Slice};
-use record::Batch;
+use log::{AppendError, Appended, ChangeError, Found, Log, Origin, ReadError, Slice};
+use record::{Batch, ProduceRules, TimestampType};
 use types::mutant::{Mutant, planted};
 use types::{
-    ErrorCode, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicName, TopicPartition,
+    BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId,
+    TopicName, TopicPartition,
 };
 
+pub(crate) use settings::log_config;
 pub(crate) use waiters::Signal;
 use waiters::{Ticket, Waiters, Woken};
 
 use crate::error_map::{Refused, error_code};
+
+/// Pause before an append is tried again when too many bytes wait for the disk.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// The file type of the world `E`.
 pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
@@ -51,12 +58,44 @@ struct Room<E: Env> {
 
 struct State {
     leader: Leader,
+    /// What a produced batch is checked for.
+    rules: Arc<ProduceRules>,
     /// Wait for the high watermark.
     committed: Waiters,
     /// Wait for this replica's own end.
     local: Waiters,
     /// Set for good when the partition stops serving.
     gone: Option<Gone>,
+}
+
+/// What the metadata says about this replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Role {
+    /// This broker.
+    pub(crate) replica: BrokerId,
+    /// Its term as the leader.
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) replicas: Vec<BrokerId>,
+    pub(crate) isr: Vec<BrokerId>,
+    /// The topic's `min.insync.replicas`.
+    pub(crate) min_isr: usize,
+}
+
+impl Role {
+    fn start<D: Disk>(&self, log: &Log<D>) -> LeaderStart {
+        let ends = log.ends();
+        LeaderStart {
+            replica: self.replica,
+            epoch: self.leader_epoch,
+            epoch_start: ends.log_end,
+            high_watermark: ends.log_start,
+            ends: local_ends(&ends),
+            rule: commit_rule(log.config().durability_effective()),
+            replicas: self.replicas.clone(),
+            isr: self.isr.clone(),
+            min_isr: self.min_isr,
+        }
+    }
 }
 
 /// The picture's offsets at one moment, and the leader's term.
@@ -101,6 +140,14 @@ pub struct Append {
     pub origin: Origin,
 }
 
+/// Where a producer's batch went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Produced {
+    pub(crate) appended: Appended,
+    /// The time given to all records, where the topic dates them.
+    pub(crate) append_time: Option<Timestamp>,
+}
+
 /// How far a reader may see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Isolation {
@@ -125,15 +172,20 @@ pub struct Read {
 
 impl<E: Env> Partition<E> {
     /// Opens the door of `log`, led in term `leader_epoch`.
-    pub(crate) fn new(env: &E, log: Log<E::Disk>, leader_epoch: LeaderEpoch) -> Partition<E> {
-        let ends = log.ends();
-        let durability = log.config().durability_effective();
+    pub(crate) fn new(
+        env: &E,
+        log: Log<E::Disk>,
+        role: Role,
+        rules: Arc<ProduceRules>,
+    ) -> Partition<E> {
+        let leader = Leader::new(role.start(&log));
         let room = Arc::new(Room {
             id: log.topic_partition().clone(),
             topic_id: log.topic_id(),
             clock: env.clock().clone(),
             state: Mutex::new(State {
-                leader: Leader::new(leader_epoch, commit_rule(durability), local_ends(&ends)),
+                leader,
+                rules,
                 committed: Waiters::default(),
                 local: Waiters::default(),
                 gone: None,
@@ -176,13 +228,42 @@ impl<E: Env> Partition<E> {
         &self.0.log
     }
 
+    /// Appends what a producer sent: checked, and dated or recompressed if the topic asks for it. Waits until `deadline`
+    /// for the disk to take what is queued.
+    pub(crate) async fn produce(
+        &self,
+        batch: &Batch,
+        deadline: Instant,
+    ) -> Result<Produced, Refused> {
+        let batch = self.rules().admit(batch, self.0.clock.timestamp())?;
+        let append_time = match batch.timestamp_type() {
+            TimestampType::AppendTime => batch.max_timestamp(),
+            TimestampType::CreateTime => None,
+        };
+        loop {
+            let append = Append { batches: vec![batch.clone()], origin: Origin::Client };
+            match self.try_append(append).await {
+                Ok(appended) => return Ok(Produced { appended, append_time }),
+                Err(Unappended::Append(AppendError::Busy)) if self.0.clock.now() < deadline => {
+                    // The connection's socket is not read meanwhile: the slow disk reaches the producer (E12).
+                    self.0.clock.sleep(BUSY_PAUSE).await;
+                }
+                Err(unappended) => return Err(unappended.into()),
+            }
+        }
+    }
+
     /// Appends; returns when the bytes are queued (sync) or written (page cache). The order of calls is the order of
     /// offsets. Answer after [`Partition::reached`] (or `committed`) of the last offset's successor.
     pub async fn append(&self, append: Append) -> Result<Appended, Refused> {
+        Ok(self.try_append(append).await?)
+    }
+
+    async fn try_append(&self, append: Append) -> Result<Appended, Unappended> {
         let leader_epoch = {
             let state = self.0.lock();
             if let Some(gone) = state.gone {
-                return Err(gone.code.into());
+                return Err(Unappended::Gone(gone));
             }
             state.leader.epoch()
         };
@@ -191,8 +272,9 @@ impl<E: Env> Partition<E> {
             leader_epoch,
             now: self.0.clock.timestamp(),
             origin: append.origin,
-        })?;
-        self.0.log.write_out().await?;
+        });
+        let appended = appended.map_err(Unappended::Append)?;
+        self.0.log.write_out().await.map_err(Unappended::Write)?;
         Ok(appended)
     }
 
@@ -307,24 +389,39 @@ impl<E: Env> Partition<E> {
         moved.map_err(|error| error_code(&error))
     }
 
-    /// A new term of this leader begins.
-    pub(crate) fn begin_epoch(&self, epoch: LeaderEpoch) {
-        let ends = self.0.log.ends();
-        let mut state = self.0.lock();
-        if epoch > state.leader.epoch() {
-            state.leader.begin_epoch(epoch, local_ends(&ends));
-        }
+    /// The metadata has changed what this replica is.
+    pub(crate) fn set_role(&self, role: Role) {
+        let start = role.start(&self.0.log);
+        self.0.update(|state, now| {
+            if role.leader_epoch > state.leader.epoch() {
+                let high_watermark = state.leader.high_watermark();
+                state.leader = Leader::new(LeaderStart { high_watermark, ..start });
+            } else {
+                state.leader.step(now, Event::IsrCommitted(role.isr), &mut Vec::new());
+            }
+        });
     }
 
-    /// The topic's settings have changed.
-    pub(crate) fn set_durability(&self, durability: log::Durability) {
+    /// What a produced batch is checked for now.
+    pub(crate) fn rules(&self) -> Arc<ProduceRules> {
+        self.0.lock().rules.clone()
+    }
+
+    /// The topic's settings have changed; the log has its own already.
+    pub(crate) fn set_rules(&self, rules: Arc<ProduceRules>, min_isr: usize) {
         let ends = self.0.log.ends();
-        self.0.update(|state| state.leader.set_rule(commit_rule(durability), local_ends(&ends)));
+        let rule = commit_rule(self.0.log.config().durability_effective());
+        self.0.update(|state, now| {
+            state.rules = rules;
+            state.leader.step(now, Event::Local(local_ends(&ends)), &mut Vec::new());
+            state.leader.step(now, Event::RuleChanged(rule), &mut Vec::new());
+            state.leader.step(now, Event::MinIsrChanged(min_isr), &mut Vec::new());
+        });
     }
 
     /// Stops serving for good: everyone who waits is answered with `code`.
     pub(crate) fn close(&self, code: ErrorCode) {
-        self.0.update(|state| {
+        self.0.update(|state, _| {
             state.gone.get_or_insert(Gone { code });
         });
     }
@@ -335,6 +432,23 @@ impl<E: Env> Partition<E> {
                 tracing::error!(partition = %self.0.id, %error, "a read failed");
             }
             _ => {}
+        }
+    }
+}
+
+/// Why an append did not happen, or is not known to have.
+enum Unappended {
+    Gone(Gone),
+    Append(AppendError),
+    Write(ChangeError),
+}
+
+impl From<Unappended> for Refused {
+    fn from(unappended: Unappended) -> Refused {
+        match unappended {
+            Unappended::Gone(gone) => gone.code.into(),
+            Unappended::Append(error) => error.into(),
+            Unappended::Write(error) => error.into(),
         }
     }
 }
@@ -369,14 +483,17 @@ impl<E: Env> Room<E> {
 
     /// The log's listener: moves the watermark and wakes who waited for it.
     fn on_log_moved(&self, ends: log::Ends) {
-        self.update(|state| state.leader.on_local(local_ends(&ends)));
+        self.update(|state, now| {
+            state.leader.step(now, Event::Local(local_ends(&ends)), &mut Vec::new());
+        });
     }
 
     /// Changes the state, then wakes those for whom the wait is over, outside the lock.
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, change: impl FnOnce(&mut State, Instant)) {
+        let now = self.clock.now();
         let (committed, local) = {
             let mut state = self.lock();
-            change(&mut state);
+            change(&mut state, now);
             state.take_woken()
         };
         committed.wake();
@@ -437,13 +554,13 @@ impl<E: Env> Drop for Waiting<E> {
     }
 }
 
-fn commit_rule(durability: log::Durability) -> crate::pending::replica::CommitRule {
+fn commit_rule(durability: log::Durability) -> CommitRule {
     match durability {
-        log::Durability::Sync => crate::pending::replica::CommitRule::Durable,
-        log::Durability::PageCache => crate::pending::replica::CommitRule::Written,
+        log::Durability::Sync => CommitRule::Durable,
+        log::Durability::PageCache => CommitRule::Written,
     }
 }
 
-fn local_ends(ends: &log::Ends) -> crate::pending::replica::LocalEnds {
-    crate::pending::replica::LocalEnds { durable: ends.durable, written: ends.written }
+fn local_ends(ends: &log::Ends) -> LocalEnds {
+    LocalEnds { durable: ends.durable, written: ends.written }
 }
