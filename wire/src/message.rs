@@ -7,7 +7,7 @@ use types::encoding::{DecodeError, EncodeError, Reader, Writer};
 use crate::ApiKey;
 
 /// A request or a response.
-pub trait Message: Sized + Clone + Debug + Default + PartialEq {
+pub trait Message: Sized + Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// Which question this asks or answers.
     const API_KEY: ApiKey;
 

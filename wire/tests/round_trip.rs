@@ -67,8 +67,7 @@ fn a_field_that_the_version_cannot_carry_is_not_lost_silently() {
     let all = wire::metadata::MetadataRequest { topics: None, ..Default::default() };
     assert_eq!(all.encode(&mut Writer::new(), 0), Err(EncodeError::UnexpectedNull("topics", 0)));
     // The throttle time is ignorable: older versions drop it.
-    let response =
-        wire::metadata::MetadataResponse { throttle_time_ms: 7, ..Default::default() };
+    let response = wire::metadata::MetadataResponse { throttle_time_ms: 7, ..Default::default() };
     assert_eq!(response.encode(&mut Writer::new(), 0), Ok(()));
 }
 

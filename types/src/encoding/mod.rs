@@ -16,6 +16,8 @@ mod error;
 mod reader;
 #[cfg(feature = "sampling")]
 mod sample;
+#[cfg(test)]
+mod tests;
 mod text;
 mod varint;
 mod writer;

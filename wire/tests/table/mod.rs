@@ -90,7 +90,7 @@ pub fn rows() -> Vec<Row> {
             pair::<wire::$module::$request>(
                 &mut rows,
                 wire::$module::$request::VERSIONS,
-                wire::$module::$response::<>::VERSIONS,
+                wire::$module::$response::VERSIONS,
             );
         };
     }
