@@ -11,4 +11,5 @@
 
 pub mod config;
 pub mod group;
+pub mod metadata;
 pub mod replica;
