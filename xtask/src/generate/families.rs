@@ -17,16 +17,22 @@ const STORED: &str = "record/src/stored/generated";
 pub fn files(schemas: &Schemas) -> Result<Files, String> {
     let mut files = Files::new();
     wire(schemas, &mut files)?;
-    coordinator(schemas, "kafka-group-coordinator", "group", &mut files)?;
-    coordinator(schemas, "kafka-transaction-coordinator", "transaction", &mut files)?;
-    coordinator(schemas, "kafka-share-coordinator", "share", &mut files)?;
-    metadata(schemas, &mut files)?;
-    data(schemas, &mut files)?;
+    let mut table = String::new();
+    coordinator(schemas, "group", &mut files, &mut table)?;
+    coordinator(schemas, "transaction", &mut files, &mut table)?;
+    coordinator(schemas, "share", &mut files, &mut table)?;
+    metadata(schemas, &mut files, &mut table)?;
+    data(schemas, &mut files, &mut table)?;
     let modules = ["consumer", "control", "group", "metadata", "share", "transaction"];
     let mut root = format!("{HEADER}//! Stored records, one module a log.\n\n");
     for module in modules {
         let _ = writeln!(root, "pub mod {module};");
     }
+    let _ = write!(
+        root,
+        "\n/// Calls the macro `$row` with module and name of every stored structure.\n\
+         #[macro_export]\nmacro_rules! for_each_stored {{ ($row:ident) => {{ {table} }}; }}\n"
+    );
     files.insert(format!("{STORED}/mod.rs"), root);
     Ok(files)
 }
@@ -182,10 +188,11 @@ fn line(out: &mut String, text: String) {
 /// Records of a coordinator: a key whose version says what the record is, and a value with a version of its own.
 fn coordinator(
     schemas: &Schemas,
-    artifact: &str,
     name: &str,
     files: &mut Files,
+    table: &mut String,
 ) -> Result<(), String> {
+    let artifact = format!("kafka-{name}-coordinator");
     let mut pairs: BTreeMap<i16, [Option<&Schema>; 2]> = BTreeMap::new();
     for ((from, _), schema) in schemas {
         let side = match schema.category.as_str() {
@@ -193,7 +200,7 @@ fn coordinator(
             "coordinator-value" => 1,
             _ => continue,
         };
-        if from == artifact {
+        if *from == artifact {
             let key = schema.key.ok_or_else(|| format!("{} has no key", schema.name))?;
             pairs.entry(key).or_default()[side] = Some(schema);
         }
@@ -203,6 +210,7 @@ fn coordinator(
     let mut body = String::new();
     for (schema, names) in all.iter().zip(&named) {
         body.push_str(&emit::schema(schema, &schema.name, names)?);
+        line(table, format!("$row!({name}, {});", schema.name));
     }
     let family = camel(name);
     let (mut keys, mut types, mut write, mut read) = <(String, String, String, String)>::default();
@@ -261,7 +269,7 @@ fn coordinator(
 }
 
 /// Records of the metadata log: a frame names what the record is and its version.
-fn metadata(schemas: &Schemas, files: &mut Files) -> Result<(), String> {
+fn metadata(schemas: &Schemas, files: &mut Files, table: &mut String) -> Result<(), String> {
     let mut all: Vec<&Schema> =
         schemas.values().filter(|schema| schema.category == "metadata").collect();
     all.sort_by_key(|schema| schema.key);
@@ -274,6 +282,7 @@ fn metadata(schemas: &Schemas, files: &mut Files) -> Result<(), String> {
         let key = schema.key.ok_or_else(|| format!("{} has no key", schema.name))?;
         let name = &schema.name;
         let variant = name.strip_suffix("Record").ok_or("a record called otherwise")?;
+        line(table, format!("$row!(metadata, {name});"));
         line(&mut variants, format!("/// Key {key}.\n{variant}({name}),"));
         line(&mut keys, format!("Self::{variant}(_) => {key},"));
         line(&mut write, format!("Self::{variant}(record) => record.encode(w, version)?,"));
@@ -304,7 +313,7 @@ fn metadata(schemas: &Schemas, files: &mut Files) -> Result<(), String> {
 }
 
 /// Structures without a key: what control records and consumers' group metadata hold.
-fn data(schemas: &Schemas, files: &mut Files) -> Result<(), String> {
+fn data(schemas: &Schemas, files: &mut Files, table: &mut String) -> Result<(), String> {
     let families: [(&str, &str, &[&str]); 2] = [
         (
             "consumer",
@@ -337,7 +346,9 @@ fn data(schemas: &Schemas, files: &mut Files) -> Result<(), String> {
         let named = names(all.iter().map(|schema| (*schema, schema.name.as_str())));
         let mut body = String::new();
         for (schema, names) in all.iter().zip(&named) {
-            body.push_str(&emit::schema(schema, &schema.name.replace("KRaft", "Kraft"), names)?);
+            let own = schema.name.replace("KRaft", "Kraft");
+            body.push_str(&emit::schema(schema, &own, names)?);
+            line(table, format!("$row!({name}, {own});"));
         }
         files.insert(format!("{STORED}/{name}.rs"), module(about, &body));
     }
