@@ -211,7 +211,7 @@ impl<D: Disk> Recovery<D> {
             return Ok((journal.await?, report));
         }
         let (resumes, previous) = match self.unproven.first() {
-            Some(group) => (group.head.number, group.head.previous),
+            Some(group) => (group.head.resumes, group.head.previous),
             None => (self.next, self.previous.unwrap_or(0)),
         };
         let frames = self.read_unproven().await?;
@@ -260,26 +260,36 @@ impl<D: Disk> Recovery<D> {
         }
         self.salt = found;
         for (slot, header) in headers.into_iter().enumerate() {
-            match header {
-                Some(header) if header.salt == found => self.add_lap(slot, &header),
-                // Left over from a journal that was here before this one.
-                Some(_) => {}
-                None => self.add_lap_by_groups(slot).await?,
+            let header = header.filter(|header| header.salt == found);
+            let head = self.first_head(slot).await;
+            match (header, head) {
+                (Some(header), Some(head)) if head.lap > header.lap => {
+                    self.add_torn_lap(slot, &head)
+                }
+                (Some(header), _) => self.add_lap(slot, &header),
+                (None, Some(head)) => self.add_torn_lap(slot, &head),
+                (None, None) => self.add_lap_by_groups(slot).await,
             }
         }
         self.laps.sort_by_key(|walk| walk.lap);
         Ok(())
     }
 
+    /// The newer of the header copies: a torn write may have left one of an earlier lap.
     async fn read_header(&mut self, slot: usize) -> Result<Option<FileHeader>, JournalError> {
         let mut newer = Vec::new();
+        let mut newest: Option<FileHeader> = None;
         for copy in [0, BLOCK] {
             // An unreadable sector is like a wrong checksum: there is a copy, and the groups tell their lap too.
             let Ok(block) = self.slots[slot].file.read_at(copy, BLOCK as usize).await else {
                 continue;
             };
             match FileHeader::decode(&block) {
-                HeaderRead::Valid(header) => return Ok(Some(header)),
+                HeaderRead::Valid(header) => {
+                    if newest.as_ref().is_none_or(|newest| newest.lap < header.lap) {
+                        newest = Some(header);
+                    }
+                }
                 HeaderRead::Newer(version) => newer.push(version),
                 HeaderRead::Unreadable => {}
             }
@@ -288,8 +298,14 @@ impl<D: Disk> Recovery<D> {
             [version, copy] if version == copy => {
                 Err(JournalError::Newer { file: self.slots[slot].name.clone(), version })
             }
-            _ => Ok(None),
+            _ => Ok(newest),
         }
+    }
+
+    /// The head at a file's start, whatever its lap.
+    async fn first_head(&mut self, slot: usize) -> Option<GroupHead> {
+        let bytes = self.slots[slot].file.read_at(DATA_START, HEAD_BYTES).await.ok()?;
+        GroupHead::decode(&bytes, &self.salt, None, DATA_START)
     }
 
     /// No header is readable: fine only for a journal that never held a group, since its first header was made durable
@@ -327,14 +343,28 @@ impl<D: Disk> Recovery<D> {
         self.oldest = self.oldest.max(header.oldest);
     }
 
-    async fn add_lap_by_groups(&mut self, slot: usize) -> Result<(), JournalError> {
+    /// A lap whose first group stands without its header: torn, and yet its number and its lap are used up.
+    fn add_torn_lap(&mut self, slot: usize, head: &GroupHead) {
+        self.laps.push(Walk {
+            slot,
+            lap: head.lap,
+            first: head.number,
+            resumes: head.resumes,
+            previous: None,
+        });
+        self.lap_highest = self.lap_highest.max(head.lap);
+        self.highest = self.highest.max(head.number);
+        self.proven = self.proven.max(head.durable);
+        self.oldest = self.oldest.max(head.oldest);
+    }
+
+    /// Neither header nor first group is readable: the latest lap that any group in the file tells.
+    async fn add_lap_by_groups(&mut self, slot: usize) {
         let scan = self.scan(slot, None).await;
-        let Some(lap) = scan.heads.iter().map(|head| head.lap).max() else { return Ok(()) };
-        let first = scan.heads.iter().find(|head| head.lap == lap).expect("the lap has a head");
-        let resumes = if first.offset == DATA_START { first.resumes } else { first.number };
-        self.laps.push(Walk { slot, lap, first: first.number, resumes, previous: None });
+        let Some(lap) = scan.heads.iter().map(|head| head.lap).max() else { return };
+        let first = scan.heads.iter().find(|head| head.lap == lap).map_or(0, |head| head.number);
+        self.laps.push(Walk { slot, lap, first, resumes: first, previous: None });
         self.lap_highest = self.lap_highest.max(lap);
-        Ok(())
     }
 
     /// The newest lap holds the latest claims: later groups repeat them, so older laps have nothing to add.
@@ -392,7 +422,8 @@ impl<D: Disk> Recovery<D> {
     async fn is_first_whole(&mut self, walk: &Walk) -> Result<bool, JournalError> {
         let doing = "reading";
         let head = self.read_head(walk.slot, walk.lap, DATA_START).await.map_err(failure(doing))?;
-        let Some(head) = head.filter(|head| head.number == walk.first) else { return Ok(false) };
+        let head = head.filter(|head| head.number == walk.first && head.resumes == walk.resumes);
+        let Some(head) = head else { return Ok(false) };
         let table = self.read_table(walk.slot, &head).await.map_err(failure(doing))?;
         let Some(entries) = table else { return Ok(false) };
         let mut offset = head.payload_offset();
@@ -419,8 +450,11 @@ impl<D: Disk> Recovery<D> {
         self.at = self.laps.iter().rposition(|walk| walk.resumes <= self.oldest).unwrap_or(0);
         self.next = self.laps[self.at].first;
         self.previous = self.laps[self.at].previous;
-        for walk in &self.laps[..self.at] {
-            self.slots[walk.slot].lap = None;
+        // A lap that nothing proves durable may vanish with the next power cut: those it replaces stay until a checkpoint.
+        if self.next <= self.proven {
+            for walk in &self.laps[..self.at] {
+                self.slots[walk.slot].lap = None;
+            }
         }
     }
 

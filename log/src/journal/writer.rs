@@ -176,13 +176,11 @@ impl<D: Disk> Journal<D> {
         };
         let index = journal.reserve(0, &[]).await?;
         let header = journal.begin_lap(index);
+        // Nothing else goes with it: content behind unreadable headers means that there were groups.
         let slot = &mut journal.slots[index];
-        let mut parts = vec![header];
-        let end = DATA_START.max(slot.written);
-        let ahead = zeros_up_to(end, slot.bytes);
-        push_zeros(&mut parts, ahead.saturating_sub(DATA_START));
-        slot.file.write_and_sync(0, parts).await.map_err(failure("writing the first header of"))?;
-        slot.written = ahead.max(end);
+        let written = slot.file.write_and_sync(0, vec![header]).await;
+        written.map_err(failure("writing the first header of"))?;
+        slot.written = slot.written.max(DATA_START);
         journal.failed = false;
         Ok(journal)
     }

@@ -170,7 +170,7 @@ pub fn newest_file(disk: &SimDisk) -> PathBuf {
 /// Where in `path` the groups of its present lap begin, with their numbers and frame counts.
 pub fn groups(disk: &SimDisk, path: &Path) -> Vec<(u64, u64, u32)> {
     let bytes = disk.peek(path).expect("the file is there");
-    let lap = &bytes[40..48];
+    let Some(lap) = bytes.get(40..48) else { return Vec::new() };
     let mut groups = Vec::new();
     for at in (8192..bytes.len()).step_by(4096) {
         if &bytes[at..at + 4] == b"FTGR" && &bytes[at + 8..at + 16] == lap {
