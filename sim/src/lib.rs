@@ -5,10 +5,15 @@
 //! compiled with `--cfg madsim` only, so that `log` can test itself on the false disk without waiting for `broker`.
 
 pub mod checker;
+pub mod cli;
 pub mod decisions;
 pub mod disk;
 pub mod exec;
 pub mod fault;
+#[cfg(madsim)]
+pub mod harness;
+pub mod history;
+pub mod mark;
 pub mod net;
 pub mod plain;
 pub mod report;

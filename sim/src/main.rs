@@ -1,3 +1,5 @@
 //! `foretold-sim`: runs the product in a false world and judges it.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sim::cli::main()
+}

@@ -1,6 +1,8 @@
 //! The judges. Each is a pure function named after its rule in SPEC (I for invariants, A for anomalies of histories, L for
 //! liveness), takes plain values and answers what it saw; unit tests feed it hand-made good and bad states.
 
+pub mod groups;
+pub mod history;
 pub mod storage;
 
 /// A broken rule.
@@ -27,3 +29,29 @@ pub struct Checker {
     /// What it looks at.
     pub text: &'static str,
 }
+
+/// Every checker.
+pub const ALL: &[Checker] = &[
+    Checker { rule: "I1", text: "every batch handed out has a valid checksum" },
+    Checker { rule: "I2", text: "offsets are contiguous; every read is a walk" },
+    Checker { rule: "I3", text: "epochs do not decrease along a log" },
+    Checker { rule: "I4", text: "the epoch cache answers as the log does" },
+    Checker { rule: "I6", text: "recovery may crash and be repeated; a clean stop is recognised" },
+    Checker { rule: "I7", text: "a recovered log is a prefix and keeps what was announced" },
+    Checker { rule: "I8", text: "truncated bytes do not come back" },
+    Checker { rule: "I9", text: "a power cut now would leave what was announced" },
+    Checker { rule: "I10", text: "nothing becomes durable after a failure" },
+    Checker { rule: "I11", text: "ends and log start do not go back" },
+    Checker { rule: "I12", text: "after a crash the set of logs is the one before or after" },
+    Checker { rule: "I13", text: "a refused append changes nothing" },
+    Checker { rule: "I14", text: "damage is reported, only damage is" },
+    Checker { rule: "I18", text: "what was committed does not change" },
+    Checker { rule: "I24", text: "no read goes beyond its bound" },
+    Checker { rule: "I44", text: "a topic's successor is another log" },
+    Checker { rule: "I47", text: "sequences of a producer follow each other" },
+    Checker { rule: "I48", text: "no batch of a producer is there twice" },
+    Checker { rule: "I49", text: "a duplicate is answered with the original offset" },
+    Checker { rule: "I50", text: "no old producer epoch writes after a newer one" },
+    Checker { rule: "I81", text: "log start only rises, and not beyond the high watermark" },
+    Checker { rule: "L4", text: "after the last fault everything works" },
+];

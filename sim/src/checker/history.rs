@@ -1,0 +1,385 @@
+//! Anomalies of client histories: A1 to A3, A9 to A13, and the invariants a client can see: I18, I23, I31, I32, I39, I44,
+//! I45, L10.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checker::{Verdict, require};
+use crate::history::{History, Outcome, Partition, Span};
+
+/// A1: no two values at one offset; also I18 for what was read or acknowledged.
+pub fn a1_one_value_per_offset(history: &History) -> Verdict {
+    let mut known: BTreeMap<(Partition, i64), u64> = BTreeMap::new();
+    for (partition, offset, value, how) in sightings(history) {
+        let place = known.entry((partition.clone(), offset)).or_insert(value);
+        require("A1", *place == value, || {
+            format!("{partition} offset {offset} held value {place} and now, {how}, {value}")
+        })?;
+    }
+    Ok(())
+}
+
+/// A2: a value of an idempotent producer is at one offset only.
+pub fn a2_no_duplicates(history: &History) -> Verdict {
+    let idempotent: BTreeSet<u64> =
+        history.sends.iter().filter(|sent| sent.idempotent).map(|sent| sent.value).collect();
+    let mut known: BTreeMap<u64, (Partition, i64)> = BTreeMap::new();
+    for (partition, offset, value, how) in sightings(history) {
+        if !idempotent.contains(&value) {
+            continue;
+        }
+        let place = known.entry(value).or_insert((partition.clone(), offset));
+        require("A2", *place == (partition.clone(), offset), || {
+            format!("value {value} is at {} offset {} and, {how}, at {partition} offset {offset}", place.0, place.1)
+        })?;
+    }
+    Ok(())
+}
+
+/// Every (partition, offset, value) that somebody was told.
+fn sightings(history: &History) -> impl Iterator<Item = (&Partition, i64, u64, &'static str)> {
+    let sent = history.sends.iter().filter_map(|sent| match sent.outcome {
+        Outcome::Ok(Some(offset)) => Some((&sent.partition, offset, sent.value, "acknowledged")),
+        _ => None,
+    });
+    let polled = history.polls.iter().flat_map(|poll| {
+        poll.records.iter().map(|(offset, value)| (&poll.partition, *offset, *value, "polled"))
+    });
+    let last = history.last.iter().flat_map(|(partition, _, records)| {
+        records.iter().map(move |(offset, value)| (partition, *offset, *value, "read at the end"))
+    });
+    sent.chain(polled).chain(last)
+}
+
+/// A3, A12, I32, L10: everything promised and above the log start is in the last reads, at its offset.
+pub fn a3_nothing_lost(history: &History) -> Verdict {
+    let last: BTreeMap<&Partition, (i64, BTreeMap<u64, i64>)> = history
+        .last
+        .iter()
+        .map(|(partition, start, records)| {
+            (partition, (*start, records.iter().map(|(offset, value)| (*value, *offset)).collect()))
+        })
+        .collect();
+    for sent in history.sends.iter().filter(|sent| sent.promised) {
+        let (Outcome::Ok(offset), Some((start, found))) = (sent.outcome, last.get(&sent.partition)) else {
+            continue;
+        };
+        if offset.is_some_and(|offset| offset < *start) {
+            continue;
+        }
+        let seen = found.get(&sent.value);
+        let gone_with_retention = offset.is_none() && *start > 0;
+        require("I32", seen.is_some() || gone_with_retention, || {
+            format!(
+                "value {} was acknowledged at {} offset {offset:?} and is not in the log, which starts at {start}",
+                sent.value, sent.partition
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// I18: what a consumer has read stays: it is in the last reads too. `excused` names partitions that may lose their tail.
+pub fn i18_read_stays(history: &History, excused: impl Fn(&str) -> bool) -> Verdict {
+    for (partition, start, records) in &history.last {
+        let found: BTreeMap<i64, u64> = records.iter().copied().collect();
+        for poll in history.polls.iter().filter(|poll| poll.partition == *partition) {
+            for (offset, value) in poll.records.iter().filter(|(offset, _)| offset >= start) {
+                require("I18", found.get(offset) == Some(value) || excused(partition), || {
+                    format!(
+                        "{partition} offset {offset} was read as value {value}, at the end it is {:?}",
+                        found.get(offset)
+                    )
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is invented: each value read was sent, to that partition, and did not certainly fail.
+pub fn a4_nothing_invented(history: &History) -> Verdict {
+    let sent: BTreeMap<u64, (&Partition, bool)> = history
+        .sends
+        .iter()
+        .map(|sent| (sent.value, (&sent.partition, sent.outcome == Outcome::Failed)))
+        .collect();
+    for (partition, offset, value, how) in sightings(history) {
+        let known = sent.get(&value);
+        require("A4", known.is_some_and(|(to, _)| *to == partition), || {
+            format!("{partition} offset {offset} holds value {value}, {how}, sent to {known:?}")
+        })?;
+        require("A4", known.is_some_and(|(_, failed)| !failed), || {
+            format!("{partition} offset {offset} holds value {value}, {how}, whose send failed for certain")
+        })?;
+    }
+    Ok(())
+}
+
+/// A9 and A10: within a poll, and from poll to poll of one turn, offsets go up by one.
+pub fn a9_contiguous_polls(history: &History) -> Verdict {
+    let mut next: BTreeMap<(u32, u32, &Partition), i64> = BTreeMap::new();
+    for poll in &history.polls {
+        let expected = next.entry((poll.consumer, poll.turn, &poll.partition));
+        let mut expected = match expected {
+            std::collections::btree_map::Entry::Occupied(entry) => Some(*entry.get()),
+            std::collections::btree_map::Entry::Vacant(_) => None,
+        };
+        for (position, (offset, _)) in poll.records.iter().enumerate() {
+            let rule = if position == 0 { "A10" } else { "A9" };
+            require(rule, expected.is_none_or(|expected| expected == *offset), || {
+                format!(
+                    "consumer {} read {} offset {offset} after {:?}",
+                    poll.consumer,
+                    poll.partition,
+                    expected.map(|expected| expected - 1)
+                )
+            })?;
+            expected = Some(offset + 1);
+        }
+        if let Some(expected) = expected {
+            next.insert((poll.consumer, poll.turn, &poll.partition), expected);
+        }
+    }
+    Ok(())
+}
+
+/// A11: one idempotent producer, one partition: offsets in the order of sending.
+pub fn a11_monotonic_sends(history: &History) -> Verdict {
+    let mut newest: BTreeMap<(u32, &Partition), (i64, u64)> = BTreeMap::new();
+    let mut sends: Vec<_> = history.sends.iter().filter(|sent| sent.idempotent).collect();
+    sends.sort_by_key(|sent| sent.value);
+    for sent in sends {
+        let Outcome::Ok(Some(offset)) = sent.outcome else { continue };
+        let place = newest.entry((sent.producer, &sent.partition)).or_insert((-1, 0));
+        require("A11", offset > place.0, || {
+            format!(
+                "producer {} sent value {} to {} before {}, but their offsets are {} and {offset}",
+                sent.producer, place.1, sent.partition, sent.value, place.0
+            )
+        })?;
+        *place = (offset, sent.value);
+    }
+    Ok(())
+}
+
+/// I23 and I81: ends and starts told to clients do not go back. `excused` names partitions whose tail may be lost.
+pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool) -> Verdict {
+    let mut told: BTreeMap<&Partition, Vec<(Span, i64, i64)>> = BTreeMap::new();
+    for end in &history.ends {
+        told.entry(&end.partition).or_default().push((end.span, end.end, end.start));
+    }
+    for (partition, mut list) in told {
+        list.sort();
+        let (mut end_max, mut start_max) = ((0, 0), (0, 0));
+        let mut ended: Vec<(u64, i64, i64)> = list.iter().map(|(span, end, start)| (span.to, *end, *start)).collect();
+        ended.sort_unstable();
+        let mut done = ended.into_iter().peekable();
+        for (span, end, start) in list {
+            // Only answers that had arrived before this question was asked bind it.
+            while let Some((to, end, start)) = done.next_if(|(to, ..)| *to < span.from) {
+                end_max = end_max.max((end, to));
+                start_max = start_max.max((start, to));
+            }
+            require("I23", end >= end_max.0 || excused(partition), || {
+                format!("{partition}: the high watermark was {} and is {end} later", end_max.0)
+            })?;
+            require("I81", start >= start_max.0, || {
+                format!("{partition}: the log start was {} and is {start} later", start_max.0)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// I31: a success with acks=all lies below every high watermark told later.
+pub fn i31_acknowledged_is_committed(history: &History, excused: impl Fn(&str) -> bool) -> Verdict {
+    let mut acknowledged: BTreeMap<&Partition, Vec<(u64, i64)>> = BTreeMap::new();
+    for sent in history.sends.iter().filter(|sent| sent.promised) {
+        if let Outcome::Ok(Some(offset)) = sent.outcome {
+            acknowledged.entry(&sent.partition).or_default().push((sent.span.to, offset));
+        }
+    }
+    for told in &history.ends {
+        let list = acknowledged.get(&told.partition).map(Vec::as_slice).unwrap_or_default();
+        for (at, offset) in list.iter().filter(|(at, _)| *at < told.span.from) {
+            require("I31", told.end > *offset || excused(&told.partition), || {
+                format!(
+                    "{} offset {offset} was acknowledged at {at}, but the high watermark asked for at {} is {}",
+                    told.partition, told.span.from, told.end
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// I45: a producer id is handed out once.
+pub fn i45_producer_ids(history: &History) -> Verdict {
+    let mut known = BTreeSet::new();
+    for producer in &history.producers {
+        require("I45", known.insert(producer), || format!("producer id and epoch {producer:?} were issued twice"))?;
+    }
+    Ok(())
+}
+
+/// I39 and I41: a topic whose creation was acknowledged is there at the end, one whose deletion was is not; I44: an
+/// identity belongs to one life. `there` maps names to identities at the end.
+pub fn i39_topics(history: &History, there: &BTreeMap<String, u128>) -> Verdict {
+    let mut ids: BTreeMap<u128, usize> = BTreeMap::new();
+    let mut lives: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (number, topic) in history.topics.iter().enumerate() {
+        if let Some(id) = topic.id {
+            let other = *ids.entry(id).or_insert(number);
+            require("I44", other == number, || format!("topic id {id:x} of {} was used before", topic.name))?;
+        }
+        lives.entry(&topic.name).or_default().push(number);
+    }
+    for (name, lives) in lives {
+        // Lives of one name follow each other: only the last can be there.
+        let Some(topic) = lives.last().map(|number| &history.topics[*number]) else { continue };
+        let found = there.get(name);
+        let created = topic.created.1 == Outcome::Ok(());
+        match topic.deleted {
+            None if created => {
+                require("I39", found.is_some(), || format!("topic {name} was created and is not there"))?;
+                require("I44", topic.id.is_none() || topic.id == found.copied(), || {
+                    format!("topic {name} was {:x?} and is {found:x?}", topic.id)
+                })?;
+            }
+            Some((_, Outcome::Ok(()))) => {
+                let same = topic.id.is_some() && topic.id == found.copied();
+                require("I39", !same, || format!("topic {name} was deleted and is there"))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{EndTold, Polled, Sent, TopicLife};
+
+    fn sent(value: u64, offset: i64) -> Sent {
+        Sent {
+            producer: 1,
+            idempotent: true,
+            promised: true,
+            partition: "t-0".into(),
+            value,
+            span: Span { from: value, to: value + 1 },
+            outcome: Outcome::Ok(Some(offset)),
+        }
+    }
+
+    fn polled(turn: u32, records: &[(i64, u64)]) -> Polled {
+        Polled { consumer: 1, turn, partition: "t-0".into(), records: records.to_vec(), span: Span::default() }
+    }
+
+    fn history(sends: Vec<Sent>, polls: Vec<Polled>, last: &[(i64, u64)]) -> History {
+        History { sends, polls, last: vec![("t-0".into(), 0, last.to_vec())], ..History::default() }
+    }
+
+    fn rule(verdict: Verdict) -> &'static str {
+        verdict.err().map_or("ok", |broken| broken.rule)
+    }
+
+    #[test]
+    fn a1_sees_two_values_at_one_offset() {
+        let good = history(vec![sent(1, 0), sent(2, 1)], vec![polled(1, &[(0, 1), (1, 2)])], &[(0, 1), (1, 2)]);
+        assert_eq!(rule(a1_one_value_per_offset(&good)), "ok");
+        let bad = history(vec![sent(1, 0)], vec![polled(1, &[(0, 2)])], &[]);
+        assert_eq!(rule(a1_one_value_per_offset(&bad)), "A1");
+    }
+
+    #[test]
+    fn a2_sees_a_value_twice_unless_its_producer_may() {
+        let bad = history(vec![sent(1, 0)], vec![], &[(0, 1), (1, 1)]);
+        assert_eq!(rule(a2_no_duplicates(&bad)), "A2");
+        let plain = Sent { idempotent: false, ..sent(1, 0) };
+        assert_eq!(rule(a2_no_duplicates(&history(vec![plain], vec![], &[(0, 1), (1, 1)]))), "ok");
+    }
+
+    #[test]
+    fn a3_sees_an_acknowledged_value_that_is_gone() {
+        assert_eq!(rule(a3_nothing_lost(&history(vec![sent(1, 0)], vec![], &[(0, 1)]))), "ok");
+        assert_eq!(rule(a3_nothing_lost(&history(vec![sent(1, 0)], vec![], &[]))), "I32");
+        let unknown = Sent { outcome: Outcome::Unknown, ..sent(1, 0) };
+        assert_eq!(rule(a3_nothing_lost(&history(vec![unknown], vec![], &[]))), "ok");
+        let retained = History {
+            last: vec![("t-0".into(), 5, vec![])],
+            ..history(vec![sent(1, 0)], vec![], &[])
+        };
+        assert_eq!(rule(a3_nothing_lost(&retained)), "ok");
+    }
+
+    #[test]
+    fn a4_sees_values_from_nowhere_and_from_failed_sends() {
+        assert_eq!(rule(a4_nothing_invented(&history(vec![], vec![polled(1, &[(0, 7)])], &[]))), "A4");
+        let failed = Sent { outcome: Outcome::Failed, ..sent(7, 0) };
+        assert_eq!(rule(a4_nothing_invented(&history(vec![failed], vec![polled(1, &[(0, 7)])], &[]))), "A4");
+        assert_eq!(rule(a4_nothing_invented(&history(vec![sent(7, 0)], vec![polled(1, &[(0, 7)])], &[]))), "ok");
+    }
+
+    #[test]
+    fn a9_and_a10_see_skips_and_repeats() {
+        let check = |polls: Vec<Polled>| rule(a9_contiguous_polls(&history(vec![], polls, &[])));
+        assert_eq!(check(vec![polled(1, &[(0, 1), (1, 2)]), polled(1, &[(2, 3)])]), "ok");
+        assert_eq!(check(vec![polled(1, &[(0, 1), (2, 2)])]), "A9");
+        assert_eq!(check(vec![polled(1, &[(0, 1)]), polled(1, &[(2, 2)])]), "A10");
+        assert_eq!(check(vec![polled(1, &[(0, 1)]), polled(1, &[(0, 1)])]), "A10");
+        assert_eq!(check(vec![polled(1, &[(0, 1)]), polled(2, &[(7, 2)])]), "ok", "after a seek");
+    }
+
+    #[test]
+    fn a11_sees_sends_out_of_order() {
+        assert_eq!(rule(a11_monotonic_sends(&history(vec![sent(1, 0), sent(2, 1)], vec![], &[]))), "ok");
+        assert_eq!(rule(a11_monotonic_sends(&history(vec![sent(1, 4), sent(2, 1)], vec![], &[]))), "A11");
+    }
+
+    #[test]
+    fn i18_sees_what_was_read_and_went() {
+        let check = |last: &[(i64, u64)]| {
+            rule(i18_read_stays(&history(vec![], vec![polled(1, &[(0, 1)])], last), |_| false))
+        };
+        assert_eq!(check(&[(0, 1)]), "ok");
+        assert_eq!(check(&[]), "I18");
+    }
+
+    #[test]
+    fn i23_and_i31_watch_the_ends_told() {
+        let told = |end, from, to| EndTold { partition: "t-0".into(), end, start: 0, span: Span { from, to } };
+        let ends = |ends: Vec<EndTold>| History { ends, ..history(vec![sent(1, 3)], vec![], &[]) };
+        let check = |list: Vec<EndTold>| rule(i23_ends_told(&ends(list), |_| false));
+        assert_eq!(check(vec![told(5, 0, 1), told(6, 2, 3)]), "ok");
+        assert_eq!(check(vec![told(5, 0, 1), told(4, 2, 3)]), "I23");
+        assert_eq!(check(vec![told(5, 0, 4), told(4, 2, 3)]), "ok", "they overlap");
+        let check = |list: Vec<EndTold>| rule(i31_acknowledged_is_committed(&ends(list), |_| false));
+        assert_eq!(check(vec![told(4, 9, 10)]), "ok");
+        assert_eq!(check(vec![told(3, 9, 10)]), "I31");
+        assert_eq!(check(vec![told(3, 1, 10)]), "ok", "asked before the answer");
+    }
+
+    #[test]
+    fn i39_i44_i45_watch_metadata() {
+        let life = |id, created, deleted| TopicLife {
+            name: "t".into(),
+            id: Some(id),
+            created: (Span::default(), created),
+            deleted,
+        };
+        let topics = |topics: Vec<TopicLife>| History { topics, ..History::default() };
+        let there = BTreeMap::from([("t".to_owned(), 7)]);
+        let none = BTreeMap::new();
+        let created = life(7, Outcome::Ok(()), None);
+        let deleted = life(7, Outcome::Ok(()), Some((Span::default(), Outcome::Ok(()))));
+        assert_eq!(rule(i39_topics(&topics(vec![created.clone()]), &there)), "ok");
+        assert_eq!(rule(i39_topics(&topics(vec![created.clone()]), &none)), "I39");
+        assert_eq!(rule(i39_topics(&topics(vec![deleted.clone()]), &none)), "ok");
+        assert_eq!(rule(i39_topics(&topics(vec![deleted.clone()]), &there)), "I39");
+        assert_eq!(rule(i39_topics(&topics(vec![deleted, created]), &there)), "I44");
+        let ids = History { producers: vec![(1, 0), (2, 0), (1, 0)], ..History::default() };
+        assert_eq!(rule(i45_producer_ids(&ids)), "I45");
+    }
+}

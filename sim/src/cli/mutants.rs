@@ -1,0 +1,119 @@
+//! `mutants`: does each checker bite? Plants every bug in turn and counts the seeds until it is seen.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde::Serialize;
+use types::mutant::Mutant;
+
+use crate::cli::supervisor::{Plan, run_all};
+use crate::cli::{MutantArgs, USAGE, VIOLATION};
+
+/// What became of one bug.
+#[derive(Serialize, Debug)]
+struct Hunt {
+    mutant: &'static str,
+    /// Seeds to find it, one number per search; the limit when it was not found.
+    seeds: Vec<u64>,
+    found: usize,
+    /// Rules that saw it.
+    rules: Vec<String>,
+}
+
+/// Builds with planted bugs and hunts each; exit code.
+pub fn mutants(args: &MutantArgs) -> u8 {
+    let plan = match build().and_then(|binary| Plan::new(args.scenario).map(|plan| Plan { binary, ..plan })) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("{error}");
+            return USAGE;
+        }
+    };
+    let wanted = |mutant: &&Mutant| args.mutant.as_deref().is_none_or(|name| name == mutant.name());
+    let chosen: Vec<_> = Mutant::ALL.iter().filter(wanted).collect();
+    if chosen.is_empty() {
+        eprintln!("no such bug");
+        return USAGE;
+    }
+    let mut hunts = Vec::new();
+    for mutant in chosen {
+        let started = Instant::now();
+        let hunt = hunt(*mutant, args, &plan);
+        if !args.json {
+            let mut seeds = hunt.seeds.clone();
+            seeds.sort_unstable();
+            println!(
+                "{:<32} {:>2}/{} found, median {:>5} seeds, by {} ({:.0} s)",
+                hunt.mutant,
+                hunt.found,
+                args.searches,
+                seeds[seeds.len() / 2],
+                if hunt.rules.is_empty() { "nobody".into() } else { hunt.rules.join(" ") },
+                started.elapsed().as_secs_f64(),
+            );
+        }
+        hunts.push(hunt);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&hunts).unwrap_or_default());
+    }
+    let missed = hunts.iter().any(|hunt| hunt.found * 2 <= args.searches as usize);
+    if missed { VIOLATION } else { 0 }
+}
+
+fn hunt(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
+    let plan = Plan { mutant: Some(mutant.name().to_owned()), ..plan.clone() };
+    let mut hunt = Hunt { mutant: mutant.name(), seeds: Vec::new(), found: 0, rules: Vec::new() };
+    for search in 0..args.searches {
+        let first = search * 1_000_000;
+        let mut seeds = first..first + args.seeds_max;
+        let mut tried = 0;
+        let mut rule = None;
+        run_all(
+            args.jobs,
+            || seeds.next(),
+            |seed| plan.run(seed),
+            |_, outcome| {
+                if rule.is_none() {
+                    tried += 1;
+                    rule = match outcome {
+                        Ok(report) => report.violation.map(|(rule, _)| rule),
+                        Err(_) => Some("process".to_owned()),
+                    };
+                }
+                rule.is_none()
+            },
+        );
+        hunt.found += usize::from(rule.is_some());
+        hunt.seeds.push(tried);
+        hunt.rules.extend(rule.filter(|rule| !hunt.rules.contains(rule)));
+    }
+    hunt
+}
+
+/// One build with the `mutants` feature, beside the ordinary one.
+fn build() -> Result<std::path::PathBuf, String> {
+    if cfg!(feature = "mutants") {
+        return std::env::current_exe().map_err(|error| error.to_string());
+    }
+    let output = Command::new("cargo")
+        .args(["build", "--profile", "sim", "--package", "foretold-sim", "--features", "mutants"])
+        .args(["--config", "build.rustflags=['--cfg','madsim']", "--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err("the build with planted bugs failed".into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let built = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let binary = built
+        .filter(|message| message["target"]["name"] == "foretold-sim")
+        .filter_map(|message| message["executable"].as_str().map(std::path::PathBuf::from))
+        .next_back()
+        .ok_or("cargo does not say where the binary is")?;
+    // The next ordinary build overwrites that path: keep a copy.
+    let copy = binary.with_file_name("foretold-sim-mutants");
+    std::fs::copy(&binary, &copy).map_err(|error| format!("cannot copy {}: {error}", binary.display()))?;
+    Ok(copy)
+}

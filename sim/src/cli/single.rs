@@ -1,0 +1,81 @@
+//! One seed in this process: for the supervisor, and for people who look closer.
+
+use crate::cli::{OneArgs, ReplayArgs, USAGE, VIOLATION};
+use crate::harness;
+use crate::report::RunReport;
+
+/// Runs one seed and prints its report as one line.
+pub fn one(args: &OneArgs) -> u8 {
+    if let Err(code) = plant(args.mutant.as_deref()) {
+        return code;
+    }
+    let report = harness::run(args.seed, args.scenario, args.trace);
+    match serde_json::to_string(&report) {
+        Ok(line) => println!("{line}"),
+        Err(error) => eprintln!("the report cannot be written: {error}"),
+    }
+    u8::from(report.violation.is_some())
+}
+
+/// Runs one seed with the product's log on stderr.
+pub fn replay(args: &ReplayArgs) -> u8 {
+    if let Err(code) = plant(args.mutant.as_deref()) {
+        return code;
+    }
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+    log.with_writer(std::io::stderr).init();
+    eprintln!("seed {}", args.seed);
+    let report = harness::run(args.seed, args.scenario, false);
+    if args.json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        print(&report);
+    }
+    if report.violation.is_some() { VIOLATION } else { 0 }
+}
+
+fn print(report: &RunReport) {
+    println!("seed {}: {}", report.seed, report.drawn);
+    println!(
+        "{:.1} simulated seconds ({} busy), {} operations ({} failed), {} events, {:.2} CPU seconds, hash {}",
+        report.simulated_seconds,
+        report.busy_seconds,
+        report.operations,
+        report.operations_failed,
+        report.events,
+        report.cpu_seconds,
+        report.hash,
+    );
+    println!("faults {:?}", report.faults);
+    println!("marks {:?}", report.marks);
+    match &report.violation {
+        Some((rule, text)) => println!("VIOLATION of {rule}: {text}"),
+        None => println!("clean"),
+    }
+}
+
+#[cfg(feature = "mutants")]
+fn plant(mutant: Option<&str>) -> Result<(), u8> {
+    use types::mutant::Mutant;
+    let Some(name) = mutant else { return Ok(()) };
+    match Mutant::ALL.iter().find(|mutant| mutant.name() == name) {
+        Some(mutant) => {
+            types::mutant::plant(Some(*mutant));
+            Ok(())
+        }
+        None => {
+            eprintln!("no such bug: {name}");
+            Err(USAGE)
+        }
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+fn plant(mutant: Option<&str>) -> Result<(), u8> {
+    if mutant.is_none() {
+        return Ok(());
+    }
+    eprintln!("this build has no planted bugs: `cargo sim mutants` makes one that has");
+    Err(USAGE)
+}

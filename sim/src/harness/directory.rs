@@ -1,0 +1,561 @@
+//! A log directory without a network: everything `log` promises, under disk faults, crashes and power cuts.
+//!
+//! The ghost knows every batch ever appended and every end ever announced. After each death the recovered logs are
+//! compared with it, and now and then a copy of the disk is cut from power while the process goes on (I9).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use env::{Clock, Env};
+use log::{
+    Append, AppendError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read, ReadError,
+};
+use record::{Batch, BatchBuilder, BatchOptions, Codec, Compression, ProducerStamp};
+use tokio::sync::{RwLock, watch};
+use types::{
+    DirectoryId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId, Uuid,
+};
+
+use crate::checker::storage::{
+    Before, EndsSeen, Expected, Seen, Stamp, i1_checksums, i2_contiguous, i3_epochs, i4_epoch_cache,
+    i7_recovered, i10_no_progress, i11_ends, i13_unchanged, i47_sequences, i49_expected, i81_start,
+};
+use crate::checker::{Verdict, require};
+use crate::decisions::{Decisions, Kind};
+use crate::disk::{DiskFault, FaultRates, SimDisk};
+use crate::exec::{Node, lock};
+use crate::fault::FaultKind;
+use crate::harness::{Stage, view};
+use crate::plain::{self, ManualClock};
+use crate::world::SimEnv;
+
+const NODE: Node = 1;
+const PATH: &str = "/data";
+const LOGS: u64 = 4;
+
+fn directory_id() -> DirectoryId {
+    DirectoryId(Uuid::from_random([7; 16]))
+}
+
+/// One log as it should be.
+struct Ghost {
+    topic_id: TopicId,
+    page_cache: bool,
+    batches: Vec<Seen>,
+    start: i64,
+    start_asked: i64,
+    durable: i64,
+    written: i64,
+    ends: Option<EndsSeen>,
+    truncating: Option<i64>,
+    epoch: i32,
+    /// Batches that can be sent again, newest last.
+    sent: Vec<Batch>,
+    producers: BTreeMap<i64, i16>,
+    changed: watch::Sender<u64>,
+    gate: Arc<RwLock<()>>,
+}
+
+/// What is asked of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Presence {
+    Creating,
+    There,
+    Deleting,
+}
+
+#[derive(Default)]
+struct Ghosts {
+    logs: BTreeMap<String, (Presence, Ghost)>,
+    /// The directory has failed in this incarnation.
+    failed: bool,
+    /// A disk error may have dropped written pages since the last start.
+    dropped: bool,
+    topics: u64,
+    next_producer: i64,
+}
+
+#[derive(Clone)]
+struct Play {
+    stage: Stage,
+    ghosts: Arc<Mutex<Ghosts>>,
+}
+
+/// The scenario.
+pub async fn play(stage: Stage) {
+    let world = stage.world.clone();
+    world.add_node(NODE, "log directory");
+    let disk = SimDisk::of_node(world.decisions(), NODE);
+    disk.set_pace(Arc::new(world.clock(NODE)), stage.scenario.disk_latency);
+    let play = Play { stage: stage.clone(), ghosts: Arc::default() };
+    let disk = play.troubled(disk).await;
+    play.quiet(&disk).await;
+    stage.count_disk(disk.counts());
+}
+
+impl Play {
+    /// Faults strike, the process dies and comes back.
+    async fn troubled(&self, mut disk: SimDisk) -> SimDisk {
+        let stage = &self.stage;
+        let dice = stage.nemesis();
+        let end = stage.world.elapsed() + stage.scenario.fault_time;
+        while stage.world.elapsed() < end {
+            disk.set_rates(stage.scenario.disk.clone());
+            self.begin(&disk);
+            let life = Duration::from_nanos(
+                dice.choose(Kind::Fault, 2 * stage.scenario.blow_mean.as_nanos() as u64 + 1),
+            );
+            if stage.scenario.has(FaultKind::Crash) && dice.choose(Kind::Fault, 3) == 0 {
+                // Early ones hit recovery itself (I6).
+                let scale = [10, 100, 2_000][dice.choose(Kind::Fault, 3) as usize];
+                disk.crash_at(dice.choose(Kind::Fault, scale));
+            }
+            self.live(&disk, life, &dice).await;
+            let cut = stage.scenario.has(FaultKind::PowerCut)
+                && dice.choose(Kind::Fault, 1000) < stage.scenario.power_cuts;
+            disk = self.die(disk, cut);
+            stage.world.sleep(Duration::from_millis(dice.choose(Kind::Fault, 500))).await;
+        }
+        disk
+    }
+
+    /// Lets the process run for `life`, or until it dies of itself.
+    async fn live(&self, disk: &SimDisk, life: Duration, dice: &Decisions) {
+        let stage = &self.stage;
+        let end = stage.world.elapsed() + life;
+        while stage.world.elapsed() < end && stage.world.is_alive(NODE) {
+            let pause = Duration::from_millis(100 + dice.choose(Kind::Fault, 1500));
+            let left = end.saturating_sub(stage.world.elapsed());
+            tokio::select! {
+                biased;
+                () = stage.world.death(NODE) => return,
+                () = stage.world.sleep(pause.min(left)) => {}
+            }
+            match dice.choose(Kind::Fault, 6) {
+                0 if stage.scenario.has(FaultKind::NoSpace) => self.fill(disk, dice).await,
+                1 if stage.scenario.has(FaultKind::Pause) => {
+                    stage.world.pause(NODE);
+                    stage.struck(FaultKind::Pause);
+                    stage.world.sleep(Duration::from_millis(dice.choose(Kind::Fault, 3_000))).await;
+                    stage.world.resume(NODE);
+                }
+                2 | 3 => self.be_honest(disk, dice.choose(Kind::Survival, u64::MAX)),
+                4 if stage.scenario.has(FaultKind::WallStep) => {
+                    let day = 86_400_000;
+                    let step = dice.choose(Kind::Fault, 2 * day) as i64 - day as i64;
+                    stage.world.step_wall(NODE, step);
+                    stage.struck(FaultKind::WallStep);
+                }
+                5 if stage.scenario.has(FaultKind::Drift) => {
+                    stage.world.set_drift(NODE, dice.choose(Kind::Fault, 2_001) as i64 - 1_000);
+                    stage.struck(FaultKind::Drift);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Somebody else takes nearly all space for a while (D5).
+    async fn fill(&self, disk: &SimDisk, dice: &Decisions) {
+        let used: u64 = disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
+        disk.set_space(1 << 40, (1 << 40) - used - dice.choose(Kind::Fault, 400_000));
+        self.stage.world.sleep(Duration::from_millis(dice.choose(Kind::Fault, 2_000))).await;
+        disk.set_space(1 << 40, 0);
+    }
+
+    fn die(&self, disk: SimDisk, cut: bool) -> SimDisk {
+        let stage = &self.stage;
+        stage.world.kill(NODE);
+        stage.struck(FaultKind::Crash);
+        let dropped = [DiskFault::FailedSync, DiskFault::ErrorOnce, DiskFault::ErrorSticky, DiskFault::NoSpace];
+        let had_errors = dropped.iter().any(|fault| disk.counts().of(*fault) > 0);
+        let next = if cut { disk.power_cut() } else { disk.kill() };
+        stage.world.mark(if cut { "power cut" } else { "kill" });
+        if let Some(file) = next.files().first() {
+            _ = next.mend(&file.0);
+        }
+        for (path, _) in next.files() {
+            _ = next.mend(&path);
+        }
+        next.set_space(1 << 40, 0);
+        let mut ghosts = lock(&self.ghosts);
+        ghosts.failed = false;
+        ghosts.dropped = cut || had_errors;
+        stage.world.revive(NODE);
+        next
+    }
+
+    /// Starts the process.
+    fn begin(&self, disk: &SimDisk) {
+        let env = SimEnv::new(&self.stage.world, &self.stage.network, disk, NODE);
+        let play = self.clone();
+        self.stage.spawn(NODE, "process", async move { play.process(env).await });
+    }
+
+    fn options(&self) -> LogDirOptions {
+        let (file, max) = self.stage.scenario.journal_bytes;
+        LogDirOptions {
+            journal_file_bytes: file,
+            journal_bytes_max: max,
+            sync_timeout: Duration::from_secs(10),
+            space_reserve: 256 << 10,
+            ..LogDirOptions::default()
+        }
+    }
+
+    fn config(&self, page_cache: bool) -> LogConfig {
+        let scenario = &self.stage.scenario;
+        let small = !scenario.production;
+        LogConfig {
+            durability: if page_cache { Durability::PageCache } else { Durability::Sync },
+            segment_bytes: scenario.segment_bytes,
+            index_interval_bytes: if small { 200 } else { 4096 },
+            index_bytes: if small { 1 << 10 } else { 10 << 20 },
+            retention_bytes: small.then_some(40 * u64::from(scenario.segment_bytes)),
+            segment_ms: if small { Duration::from_secs(20) } else { Duration::from_secs(7 * 24 * 3600) },
+            delete_delay: Duration::from_secs(1),
+            ..LogConfig::default()
+        }
+    }
+
+    async fn process(&self, env: SimEnv) {
+        let stage = &self.stage;
+        let path = Path::new(PATH);
+        let opened =
+            LogDir::open(env.disk().clone(), env.clock(), path, directory_id(), self.options()).await;
+        let dir = match opened {
+            Ok(dir) => dir,
+            Err(error) => {
+                stage.world.mark("recovery met a disk error");
+                let excused = stage.scenario.faults.iter().any(|kind| {
+                    matches!(kind.code(), "D2" | "D3" | "D4" | "D5" | "D6" | "D9" | "D10")
+                });
+                stage.judge(require("L", excused, || format!("the directory does not open: {error}")));
+                return;
+            }
+        };
+        if dir.recovery().torn_bytes > 0 {
+            stage.world.mark("torn tail");
+        }
+        if dir.recovery().journal_bytes > 0 {
+            stage.world.mark("journal replayed");
+        }
+        {
+            let (dir, clock) = (dir.clone(), env.clock().clone());
+            stage.spawn(NODE, "committer", async move { dir.run(clock).await });
+        }
+        self.watch_failure(&dir);
+        if !self.adopt(&dir).await {
+            return;
+        }
+        self.work(&env, &dir).await;
+    }
+
+    fn watch_failure(&self, dir: &LogDir<SimDisk>) {
+        let (play, mut failure) = (self.clone(), dir.failure());
+        self.stage.spawn(NODE, "failure", async move {
+            if failure.wait_for(Option::is_some).await.is_ok() {
+                play.stage.world.mark("directory offline");
+                lock(&play.ghosts).failed = true;
+                // The owner notices a little later and ends the process.
+                play.stage.world.sleep(Duration::from_millis(300)).await;
+                play.stage.world.kill_soon(NODE);
+            }
+        });
+    }
+
+    /// Compares what was recovered with the ghosts, and lets them continue from there.
+    async fn adopt(&self, dir: &LogDir<SimDisk>) -> bool {
+        let found = view::logs_by_name(dir);
+        let mut names: Vec<String> = lock(&self.ghosts).logs.keys().cloned().collect();
+        names.extend(found.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+        for name in names {
+            let Some(batches) = self.read_back(&name, found.get(&name)).await else { return false };
+            let mut ghosts = lock(&self.ghosts);
+            let dropped = ghosts.dropped;
+            let verdict = judge_recovered(&name, ghosts.logs.get(&name), found.get(&name), &batches, dropped);
+            if !self.excuse(dir, verdict) {
+                return false;
+            }
+            match found.get(&name) {
+                Some(log) => {
+                    if let Some((presence, ghost)) = ghosts.logs.get_mut(&name) {
+                        *presence = Presence::There;
+                        ghost.continue_from(log, batches);
+                        self.listen(&name, log);
+                    }
+                }
+                None => _ = ghosts.logs.remove(&name),
+            }
+        }
+        true
+    }
+
+    /// Beyond the promise a loss is allowed if it is reported.
+    fn excuse(&self, dir: &LogDir<SimDisk>, verdict: Verdict) -> bool {
+        let reported = !dir.recovery().intact;
+        match verdict {
+            Err(broken) if self.stage.scenario.is_beyond_promise() && broken.rule != "I1" => {
+                self.stage.world.mark(if reported { "loss reported" } else { "loss in the last group" });
+                // What follows would only repeat the loss.
+                false
+            }
+            verdict => self.stage.judge(verdict),
+        }
+    }
+
+    /// All batches of a log; reads may fail under faults and are tried again. `None`: the run or the process is over.
+    async fn read_back(&self, name: &str, log: Option<&Log<SimDisk>>) -> Option<Vec<Seen>> {
+        let Some(log) = log else { return Some(Vec::new()) };
+        for _ in 0..100 {
+            match view::read_all(log, 30_000).await {
+                Ok(batches) => return Some(batches),
+                Err(ReadError::Io(_)) => self.stage.world.sleep(Duration::from_millis(10)).await,
+                Err(ReadError::Offline) => return None,
+                Err(error) if self.stage.scenario.is_beyond_promise() => {
+                    self.stage.world.mark("damage reported to a reader");
+                    _ = error;
+                    return None;
+                }
+                Err(error) => {
+                    self.stage.judge(require("I1", false, || format!("{name}: cannot be read back: {error}")));
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn listen(&self, name: &str, log: &Log<SimDisk>) {
+        let (play, name) = (self.clone(), name.to_owned());
+        let hear = move |ends: log::Ends| play.heard(&name, view::ends_seen(&ends));
+        log.set_listener(Arc::new(hear));
+        self.heard(&log.topic_partition().to_string(), view::ends_seen(&log.ends()));
+    }
+
+    /// An end was announced.
+    fn heard(&self, name: &str, ends: EndsSeen) {
+        let mut ghosts = lock(&self.ghosts);
+        let failed = ghosts.failed;
+        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
+        let earlier = ghost.ends.filter(|_| ghost.truncating.is_none());
+        let verdict = i11_ends(name, earlier, ends)
+            .and_then(|()| i10_no_progress(name, failed, ghost.durable.max(0), ends.durable));
+        ghost.ends = Some(ends);
+        if ghost.truncating.is_none() {
+            ghost.durable = ghost.durable.max(ends.durable);
+            ghost.written = ghost.written.max(ends.written);
+        }
+        ghost.start = ghost.start.max(ends.start);
+        ghost.changed.send_modify(|count| *count += 1);
+        drop(ghosts);
+        self.stage.judge(verdict);
+    }
+
+    /// What a power cut right now would leave must be what was announced (I9), also when recovery crashes once (I6).
+    fn be_honest(&self, disk: &SimDisk, seed: u64) {
+        if self.stage.scenario.is_beyond_promise() || !self.stage.world.is_alive(NODE) {
+            return;
+        }
+        let mut cut = disk.fork(seed).power_cut();
+        for (path, _) in cut.files() {
+            _ = cut.mend(&path);
+        }
+        let clock = ManualClock::new();
+        let dice = Decisions::new(seed);
+        if dice.choose(Kind::Fault, 3) == 0 {
+            cut.crash_at(dice.choose(Kind::Fault, 60));
+            _ = plain::run(&clock, self.open_quietly(&cut, &clock));
+            cut = cut.power_cut();
+            self.stage.world.mark("recovery crashed and was repeated");
+        }
+        let outcome = plain::run(&clock, async {
+            let dir = self.open_quietly(&cut, &clock).await.map_err(|error| error.to_string())?;
+            let mut found = BTreeMap::new();
+            for (name, log) in view::logs_by_name(&dir) {
+                let batches = view::read_all(&log, 50_000).await.map_err(|error| format!("{name}: {error}"))?;
+                found.insert(name, (log, batches));
+            }
+            Ok::<_, String>(found)
+        });
+        self.stage.world.mark("honesty checked");
+        let found = match outcome {
+            Ok(found) => found,
+            Err(text) => {
+                self.stage.judge(require("I9", false, || format!("a copy cut from power does not open: {text}")));
+                return;
+            }
+        };
+        let ghosts = lock(&self.ghosts);
+        for (name, log) in &ghosts.logs {
+            let (recovered, batches) = match found.get(name) {
+                Some((recovered, batches)) => (Some(recovered), batches.as_slice()),
+                None => (None, [].as_slice()),
+            };
+            let verdict = judge_recovered(name, Some(log), recovered, batches, true);
+            let verdict = verdict.map_err(|mut broken| {
+                broken.text = format!("if the power failed now: {}", broken.text);
+                broken
+            });
+            if !self.stage.judge(verdict) {
+                return;
+            }
+        }
+    }
+
+    async fn open_quietly(
+        &self,
+        disk: &SimDisk,
+        clock: &ManualClock,
+    ) -> Result<LogDir<SimDisk>, log::OpenError> {
+        LogDir::open(disk.clone(), clock, Path::new(PATH), directory_id(), self.options()).await
+    }
+
+    /// No more faults: everything must work, be whole, and stop cleanly.
+    async fn quiet(&self, disk: &SimDisk) {
+        let stage = &self.stage;
+        if stage.world.violated().is_some() || stage.scenario.is_beyond_promise() {
+            return;
+        }
+        disk.set_rates(FaultRates::default());
+        let env = SimEnv::new(&stage.world, &stage.network, disk, NODE);
+        for round in 0..2 {
+            let opened = LogDir::open(
+                disk.clone(),
+                env.clock(),
+                Path::new(PATH),
+                directory_id(),
+                self.options(),
+            )
+            .await;
+            let dir = match opened {
+                Ok(dir) => dir,
+                Err(error) => {
+                    stage.judge(require("L4", false, || format!("the directory does not open: {error}")));
+                    return;
+                }
+            };
+            let clean = dir.recovery().clean;
+            let verdict = require("I6", round == 0 || clean, || {
+                "a clean stop was not recognised as one".to_owned()
+            });
+            if !stage.judge(verdict) {
+                return;
+            }
+            let (running, clock) = (dir.clone(), env.clock().clone());
+            stage.spawn(NODE, "committer", async move { running.run(clock).await });
+            if !self.adopt(&dir).await {
+                return;
+            }
+            for (name, log) in view::logs_by_name(&dir) {
+                if let Some(batches) = self.read_back(&name, Some(&log)).await {
+                    stage.judge(judge_whole(&name, &log, &batches));
+                }
+            }
+            let closed = dir.close().await;
+            stage.judge(require("L4", closed.is_ok(), || format!("a clean stop failed: {closed:?}")));
+            lock(&self.ghosts).dropped = false;
+        }
+        stage.world.mark("clean stop");
+    }
+}
+
+/// Judges one recovered log, or its absence.
+fn judge_recovered(
+    name: &str,
+    known: Option<&(Presence, Ghost)>,
+    log: Option<&Log<SimDisk>>,
+    batches: &[Seen],
+    power_cut: bool,
+) -> Verdict {
+    let Some((presence, ghost)) = known else {
+        return require("I12", log.is_none(), || format!("{name} was never created, or had been deleted"));
+    };
+    let Some(log) = log else {
+        return require("I7", *presence != Presence::There, || format!("{name} is gone"));
+    };
+    if log.topic_id() != ghost.topic_id {
+        return require("I44", false, || format!("{name} is another topic now"));
+    }
+    let ends = log.ends();
+    let before = Before {
+        batches: ghost.batches.clone(),
+        must_end: if power_cut { ghost.durable } else { ghost.written.max(ghost.durable) },
+        start: ghost.start,
+        start_asked: ghost.start_asked,
+        truncating: ghost.truncating,
+    };
+    i1_checksums(name, batches)?;
+    i3_epochs(name, batches)?;
+    i7_recovered(name, &before, ends.log_start.0, ends.log_end.0, batches)?;
+    judge_whole(name, log, batches)
+}
+
+/// Rules over a whole log as read from its start.
+fn judge_whole(name: &str, log: &Log<SimDisk>, batches: &[Seen]) -> Verdict {
+    let ends = log.ends();
+    i1_checksums(name, batches)?;
+    if let Some(first) = batches.first() {
+        i2_contiguous(name, ends.log_start.0.max(first.base), batches)?;
+    }
+    i3_epochs(name, batches)?;
+    i47_sequences(name, batches, ends.log_start == Offset::ZERO)?;
+    let asked = |epoch: i32| {
+        let end = log.end_of_epoch(LeaderEpoch(epoch));
+        (epoch, end.map(|(epoch, end)| (epoch.0, end.0)))
+    };
+    let answers: Vec<_> = batches.iter().map(|batch| batch.epoch).map(asked).collect();
+    let newest = log.newest_epoch().map(|epoch| epoch.0);
+    i4_epoch_cache(name, batches, ends.log_end.0, newest, &answers)
+}
+
+impl Ghost {
+    fn new(topic_id: TopicId, page_cache: bool) -> Ghost {
+        Ghost {
+            topic_id,
+            page_cache,
+            batches: Vec::new(),
+            start: 0,
+            start_asked: 0,
+            durable: 0,
+            written: 0,
+            ends: None,
+            truncating: None,
+            epoch: 0,
+            sent: Vec::new(),
+            producers: BTreeMap::new(),
+            changed: watch::channel(0).0,
+            gate: Arc::default(),
+        }
+    }
+
+    fn end(&self) -> i64 {
+        self.batches.last().map_or(self.start, |batch| batch.last + 1).max(self.start)
+    }
+
+    /// The log goes on as recovered.
+    fn continue_from(&mut self, log: &Log<SimDisk>, batches: Vec<Seen>) {
+        let ends = view::ends_seen(&log.ends());
+        self.batches.retain(|batch| batch.last < ends.start);
+        self.batches.extend(batches.into_iter().filter(|batch| batch.last >= ends.start));
+        self.start = ends.start;
+        self.start_asked = ends.start;
+        self.durable = ends.durable;
+        self.written = ends.written;
+        self.ends = None;
+        self.truncating = None;
+        self.epoch = self.epoch.max(log.newest_epoch().map_or(0, |epoch| epoch.0));
+        self.changed = watch::channel(0).0;
+        self.gate = Arc::default();
+    }
+
+    /// What an append of `stamp` may meet. With old batches below the log start both pictures are right.
+    fn expected(&self, stamp: Stamp) -> Vec<Option<Expected>> {
+        let kept: Vec<Seen> = self.batches.iter().filter(|batch| batch.last >= self.start).copied().collect();
+        vec![i49_expected(&self.batches, stamp), i49_expected(&kept, stamp)]
+    }
+}
+
+mod work;

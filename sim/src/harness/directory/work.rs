@@ -1,0 +1,445 @@
+//! What the process does with its logs: appends, reads, truncation, retention, deletion.
+
+use super::*;
+
+impl Play {
+    /// Starts the workers of one incarnation and keeps creating and deleting logs.
+    pub(super) async fn work(&self, env: &SimEnv, dir: &LogDir<SimDisk>) {
+        for (name, log) in view::logs_by_name(dir) {
+            self.employ(env, &name, &log);
+        }
+        let dice = self.stage.dice(0);
+        loop {
+            let names: Vec<String> = lock(&self.ghosts).logs.keys().cloned().collect();
+            if (names.len() as u64) < LOGS {
+                if !self.create(env, dir, &dice).await {
+                    return;
+                }
+            } else if dice.choose(Kind::Operation, 12) == 0 {
+                let victim = &names[dice.choose(Kind::Operation, names.len() as u64) as usize];
+                if !self.delete(dir, victim).await {
+                    return;
+                }
+            }
+            self.stage.think(&dice, Duration::from_millis(400)).await;
+        }
+    }
+
+    async fn create(&self, env: &SimEnv, dir: &LogDir<SimDisk>, dice: &Decisions) -> bool {
+        let page_cache = dice.choose(Kind::Operation, 1000) < self.stage.scenario.page_cache;
+        let (name, spec) = {
+            let mut ghosts = lock(&self.ghosts);
+            ghosts.topics += 1;
+            let number = ghosts.topics;
+            // Names come back: a topic deleted and created again is another topic.
+            let topic = format!("topic{}", number % (LOGS + 2));
+            let name = format!("{topic}-0");
+            if ghosts.logs.contains_key(&name) {
+                return true;
+            }
+            let mut id = [number as u8; 16];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            let spec = LogSpec {
+                topic: topic.as_str().into(),
+                topic_id: TopicId(Uuid::from_random(id)),
+                partition: PartitionIndex(0),
+                config: self.config(page_cache),
+            };
+            let ghost = Ghost::new(spec.topic_id, page_cache);
+            ghosts.logs.insert(name.clone(), (Presence::Creating, ghost));
+            (name, spec)
+        };
+        match dir.create(spec).await {
+            Ok(log) => {
+                if let Some((presence, _)) = lock(&self.ghosts).logs.get_mut(&name) {
+                    *presence = Presence::There;
+                }
+                self.listen(&name, &log);
+                self.employ(env, &name, &log);
+                self.stage.done(true, 1);
+                true
+            }
+            Err(error) => {
+                self.stage.done(false, 1);
+                self.excused_change("create", &name, &error)
+            }
+        }
+    }
+
+    async fn delete(&self, dir: &LogDir<SimDisk>, name: &str) -> bool {
+        let Some(log) = view::logs_by_name(dir).remove(name) else { return true };
+        if let Some((presence, _)) = lock(&self.ghosts).logs.get_mut(name) {
+            *presence = Presence::Deleting;
+        }
+        match dir.delete(&log).await {
+            Ok(()) => {
+                lock(&self.ghosts).logs.remove(name);
+                self.stage.world.mark("log deleted");
+                self.stage.done(true, 2);
+                true
+            }
+            Err(error) => {
+                self.stage.done(false, 2);
+                self.excused_change("delete", name, &error)
+            }
+        }
+    }
+
+    /// Whether the process goes on after a change was refused.
+    fn excused_change(&self, what: &str, name: &str, error: &log::ChangeError) -> bool {
+        let errors = ["D2", "D3", "D4", "D5", "D6", "D9", "D10"];
+        let excused = self.stage.scenario.faults.iter().any(|kind| errors.contains(&kind.code()));
+        self.stage.judge(require("L4", excused, || format!("{what} {name} failed without a fault: {error}")));
+        false
+    }
+
+    fn employ(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>) {
+        let client = lock(&self.ghosts).topics as u32 * 10;
+        for worker in 0..3 {
+            let (play, env, name, log) = (self.clone(), env.clone(), name.to_owned(), log.clone());
+            let dice = self.stage.dice(client + worker);
+            self.stage.spawn(NODE, ["appender", "appender", "reader"][worker as usize], async move {
+                loop {
+                    play.stage.think(&dice, play.stage.scenario.think).await;
+                    let there = lock(&play.ghosts).logs.get(&name).is_some_and(|(presence, ghost)| {
+                        *presence == Presence::There && ghost.topic_id == log.topic_id()
+                    });
+                    if !there || log.is_deleted() {
+                        return;
+                    }
+                    let goes_on = match worker {
+                        2 => play.read(&name, &log, &dice).await,
+                        _ => play.append(&env, &name, &log, &dice).await,
+                    };
+                    if !goes_on {
+                        return;
+                    }
+                    if worker == 1 && dice.choose(Kind::Operation, 20) == 0 {
+                        play.administer(&env, &name, &log, &dice).await;
+                    }
+                }
+            });
+        }
+    }
+
+    async fn append(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>, dice: &Decisions) -> bool {
+        let Some(gate) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.gate.clone()) else {
+            return false;
+        };
+        let guard = gate.read().await;
+        let (batch, epoch) = {
+            let mut ghosts = lock(&self.ghosts);
+            let ghosts = &mut *ghosts;
+            let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return false };
+            let batch = self.invent(env, ghost, &mut ghosts.next_producer, dice);
+            if dice.choose(Kind::Operation, 50) == 0 {
+                ghost.epoch += 1;
+            }
+            (batch, ghost.epoch)
+        };
+        let stamp = view::seen(&batch).stamp;
+        let append = Append {
+            batches: vec![batch.clone()],
+            leader_epoch: LeaderEpoch(epoch),
+            now: env.clock().timestamp(),
+            origin: Origin::Client,
+        };
+        // No await between the question and its answer: what is expected is what the log is now.
+        let mut ghosts = lock(&self.ghosts);
+        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return false };
+        let expected = stamp.map_or(vec![None], |stamp| ghost.expected(stamp));
+        let before = (log.ends().log_end.0, log.producers().len());
+        drop(ghosts);
+        let answer = log.append(append);
+        let mut ghosts = lock(&self.ghosts);
+        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return false };
+        let verdict = match &answer {
+            Ok(appended) if appended.duplicate => {
+                self.stage.world.mark("duplicate answered");
+                let base = appended.base_offset.0;
+                require("I49", expected.contains(&Some(Expected::Duplicate(base))), || {
+                    format!("{name}: {stamp:?} was called a duplicate of {base}, expected {expected:?}")
+                })
+            }
+            Ok(appended) => {
+                let placed = batch.placed(appended.base_offset, LeaderEpoch(epoch));
+                let fresh = expected.iter().any(|e| matches!(e, None | Some(Expected::Fresh)));
+                let at = ghost.end();
+                let placed = view::seen(&placed);
+                ghost.batches.push(placed);
+                ghost.sent.push(batch.clone());
+                if ghost.sent.len() > 20 {
+                    ghost.sent.remove(0);
+                }
+                require("I48", fresh, || format!("{name}: {stamp:?} was appended, expected {expected:?}"))
+                    .and_then(|()| {
+                        require("I2", placed.base == at && appended.last_offset.0 == placed.last, || {
+                            format!("{name}: appended at {appended:?}, the log ended at {at}")
+                        })
+                    })
+            }
+            Err(error) => {
+                let after = (log.ends().log_end.0, log.producers().len());
+                i13_unchanged(name, before, after)
+                    .and_then(|()| self.judge_refusal(name, stamp, &expected, error))
+            }
+        };
+        let mut changed = ghost.changed.subscribe();
+        drop(ghosts);
+        drop(guard);
+        if !self.stage.judge(verdict) {
+            return false;
+        }
+        let Ok(appended) = answer else {
+            self.stage.done(false, 3);
+            return answer != Err(AppendError::Offline);
+        };
+        let written = log.write_out().await;
+        let acknowledged = async {
+            loop {
+                let ends = log.ends();
+                let page_cache =
+                    lock(&self.ghosts).logs.get(name).is_some_and(|(_, ghost)| ghost.page_cache);
+                let end = if page_cache { ends.written } else { ends.durable };
+                if end > appended.last_offset {
+                    return true;
+                }
+                if changed.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        let done = env.timeout(Duration::from_secs(3), acknowledged).await == Some(true) && written.is_ok();
+        self.stage.done(done, appended.last_offset.0 as u64);
+        true
+    }
+
+    fn judge_refusal(
+        &self,
+        name: &str,
+        stamp: Option<Stamp>,
+        expected: &[Option<Expected>],
+        error: &AppendError,
+    ) -> Verdict {
+        let right = match error {
+            AppendError::OutOfOrderSequence { .. } => {
+                self.stage.world.mark("out of order sequence");
+                expected.iter().any(|e| matches!(e, None | Some(Expected::OutOfOrder)))
+            }
+            AppendError::ProducerFenced { .. } => {
+                self.stage.world.mark("producer fenced");
+                expected.contains(&Some(Expected::Fenced))
+            }
+            AppendError::NoSpace => {
+                self.stage.world.mark("append refused for space");
+                true
+            }
+            AppendError::LeaderEpochFenced { .. } | AppendError::OffsetsExhausted => false,
+            AppendError::TooLarge { .. } => {
+                self.stage.world.mark("batch too large");
+                true
+            }
+            AppendError::Offline | AppendError::Deleted | AppendError::Busy => true,
+        };
+        require("I47", right, || format!("{name}: {stamp:?} met {error:?}, expected {expected:?}"))
+    }
+
+    /// A batch: new, again, ahead of its time, or of an old epoch.
+    fn invent(&self, env: &SimEnv, ghost: &mut Ghost, next_producer: &mut i64, dice: &Decisions) -> Batch {
+        let choice = dice.choose(Kind::Operation, 20);
+        if choice == 0 && !ghost.sent.is_empty() {
+            let back = dice.choose(Kind::Operation, ghost.sent.len() as u64) as usize;
+            return ghost.sent[back].clone();
+        }
+        let count = dice.between(Kind::Operation, 1, 5) as i32;
+        let producer = if choice < 8 { None } else { Some(self.stamp(ghost, next_producer, choice, dice)) };
+        let codec = Codec::from(if dice.choose(Kind::Operation, 10) == 0 { Compression::Lz4 } else { Compression::None });
+        let mut builder = BatchBuilder::new(BatchOptions { producer, codec, ..BatchOptions::default() });
+        for _ in 0..count {
+            let len = dice.choose(Kind::Operation, self.stage.scenario.value_bytes_max) as usize;
+            let mut value = vec![b'v'; len.max(8)];
+            dice.fill(&mut value[..8]);
+            let timestamp = env.clock().timestamp();
+            builder.push(Some(timestamp), None, Some(&value));
+        }
+        builder.build()
+    }
+
+    fn stamp(&self, ghost: &mut Ghost, next: &mut i64, choice: u64, dice: &Decisions) -> ProducerStamp {
+        if ghost.producers.len() < 3 {
+            *next += 1;
+            ghost.producers.insert(*next, 0);
+        }
+        let at = dice.choose(Kind::Operation, ghost.producers.len() as u64) as usize;
+        let (id, epoch) = ghost.producers.iter().nth(at).map_or((0, 0), |(id, epoch)| (*id, *epoch));
+        let newest = ghost.batches.iter().rev().find_map(|b| b.stamp.filter(|s| s.id == id));
+        let next = newest.filter(|s| s.epoch == epoch).map_or(0, |s| s.last.wrapping_add(1).max(0));
+        let (epoch, sequence) = match choice {
+            8 => (epoch, next.saturating_add(3)),
+            9 => {
+                ghost.producers.insert(id, epoch + 1);
+                (epoch + 1, 0)
+            }
+            10 if epoch > 0 => (epoch - 1, 0),
+            _ => (epoch, next),
+        };
+        ProducerStamp {
+            id: ProducerId(id),
+            epoch: ProducerEpoch(epoch),
+            base_sequence: Sequence(sequence),
+        }
+    }
+
+    /// A walk from anywhere with an odd budget, compared with the ghost (I1, I2, I24).
+    async fn read(&self, name: &str, log: &Log<SimDisk>, dice: &Decisions) -> bool {
+        let ends = log.ends();
+        let span = (ends.written.0 - ends.log_start.0).max(0) as u64;
+        let mut from = ends.log_start.0 + dice.choose(Kind::Operation, span + 1) as i64;
+        for _ in 0..dice.between(Kind::Operation, 1, 4) {
+            let end = log.ends().written;
+            let bytes_max = [1, 61, 500, 5_000, 100_000][dice.choose(Kind::Operation, 5) as usize];
+            let read = Read { from: Offset(from), end, bytes_max, at_least_one: true };
+            let slice = view::read_slice(log, read).await;
+            let ghosts = lock(&self.ghosts);
+            let Some((_, ghost)) = ghosts.logs.get(name) else { return false };
+            if ghost.truncating.is_some() || ghost.topic_id != log.topic_id() {
+                return true;
+            }
+            let verdict = match slice {
+                Ok(None) => require("I1", false, || format!("{name}: a read from {from} is not whole batches")),
+                Ok(Some((batches, next))) => {
+                    let verdict = judge_read(name, ghost, from, end.0, &batches, next);
+                    from = next;
+                    verdict
+                }
+                Err(ReadError::OffsetOutOfRange { log_start, .. }) => {
+                    require("I2", from < log_start.0 || from >= end.0, || {
+                        format!("{name}: offset {from} is called out of range of {log_start}..{end}")
+                    })
+                }
+                Err(ReadError::Quarantined(_)) if self.stage.scenario.is_beyond_promise() => Ok(()),
+                Err(ReadError::Quarantined(range)) => {
+                    require("I14", false, || format!("{name}: quarantined without rot: {range}"))
+                }
+                Err(ReadError::Io(_)) => Ok(()),
+                Err(ReadError::Deleted | ReadError::Offline) => return false,
+            };
+            drop(ghosts);
+            let excused = self.stage.scenario.is_beyond_promise();
+            if verdict.is_err() && excused {
+                return true;
+            }
+            if !self.stage.judge(verdict) {
+                return false;
+            }
+        }
+        self.stage.done(true, from as u64);
+        true
+    }
+
+    /// Rare changes: truncation, log start, retention, a new epoch, a new setting.
+    async fn administer(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>, dice: &Decisions) {
+        let Some(gate) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.gate.clone()) else { return };
+        match dice.choose(Kind::Operation, 5) {
+            0 => {
+                let _alone = gate.write().await;
+                self.truncate(name, log, dice).await;
+            }
+            1 => {
+                let durable = log.ends().durable;
+                let start = log.ends().log_start.0;
+                let to = start + dice.choose(Kind::Operation, (durable.0 - start).max(0) as u64 + 1) as i64;
+                self.ask_start(name, to);
+                if let Ok(now) = log.set_log_start(Offset(to), durable).await {
+                    self.stage.world.mark("log start raised");
+                    self.judge_start(name, start, now.0, durable.0, Some(to));
+                }
+            }
+            2 | 3 => {
+                let (durable, start) = (log.ends().durable, log.ends().log_start.0);
+                self.ask_start(name, durable.0);
+                if let Ok(retained) = log.retain(env.clock().timestamp(), durable).await {
+                    if retained.segments > 0 {
+                        self.stage.world.mark("retention deleted segments");
+                    }
+                    self.judge_start(name, start, retained.log_start.0, durable.0, None);
+                }
+            }
+            _ => {
+                let _alone = gate.write().await;
+                let mut ghosts = lock(&self.ghosts);
+                let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
+                ghost.epoch += 1;
+                let epoch = ghost.epoch;
+                drop(ghosts);
+                _ = log.begin_epoch(LeaderEpoch(epoch));
+            }
+        }
+    }
+
+    fn ask_start(&self, name: &str, to: i64) {
+        if let Some((_, ghost)) = lock(&self.ghosts).logs.get_mut(name) {
+            ghost.start_asked = ghost.start_asked.max(to);
+        }
+    }
+
+    fn judge_start(&self, name: &str, old: i64, new: i64, high_watermark: i64, wanted: Option<i64>) {
+        let verdict = i81_start(name, old, new, high_watermark.max(old)).and_then(|()| {
+            require("I81", wanted.is_none_or(|to| new >= to), || format!("{name}: start {new}, not {wanted:?}"))
+        });
+        if let Some((_, ghost)) = lock(&self.ghosts).logs.get_mut(name) {
+            ghost.start = ghost.start.max(new);
+        }
+        self.stage.judge(verdict);
+    }
+
+    async fn truncate(&self, name: &str, log: &Log<SimDisk>, dice: &Decisions) {
+        let to = {
+            let mut ghosts = lock(&self.ghosts);
+            let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
+            let kept = ghost.batches.iter().filter(|batch| batch.base >= ghost.start).rev().take(4);
+            let choices: Vec<i64> = kept.map(|batch| batch.base).collect();
+            let Some(to) = choices.get(dice.choose(Kind::Operation, choices.len().max(1) as u64) as usize) else {
+                return;
+            };
+            ghost.truncating = Some(*to);
+            *to
+        };
+        let result = log.truncate(Offset(to)).await;
+        let mut ghosts = lock(&self.ghosts);
+        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
+        if result.is_err() {
+            return;
+        }
+        self.stage.world.mark("truncation");
+        ghost.batches.retain(|batch| batch.base < to);
+        ghost.sent.clear();
+        ghost.truncating = None;
+        ghost.ends = None;
+        ghost.durable = ghost.durable.min(to);
+        ghost.written = ghost.written.min(to);
+        let end = log.ends().log_end.0;
+        drop(ghosts);
+        self.stage.judge(require("I8", end == to, || format!("{name}: truncated to {to}, ends at {end}")));
+    }
+}
+
+/// A read must be exactly what was appended, whole batches, nothing at or above `end`.
+fn judge_read(name: &str, ghost: &Ghost, from: i64, end: i64, batches: &[Seen], next: i64) -> Verdict {
+    i1_checksums(name, batches)?;
+    i2_contiguous(name, from, batches)?;
+    let reached = batches.last().map_or(from, |batch| batch.last + 1);
+    require("I2", next == reached, || format!("{name}: read {from}..{reached}, told to go on at {next}"))?;
+    require("I24", reached <= end, || format!("{name}: read to {reached}, beyond {end}"))?;
+    require("I2", !batches.is_empty() || from >= end, || {
+        format!("{name}: a read from {from} below {end} gives nothing")
+    })?;
+    for batch in batches.iter().filter(|batch| batch.base >= ghost.start) {
+        let known = ghost.batches.binary_search_by_key(&batch.base, |known| known.base);
+        let known = known.ok().map(|at| ghost.batches[at]);
+        require("I18", known.as_ref() == Some(batch), || {
+            format!("{name}: read {batch:?}, the log has {known:?}")
+        })?;
+    }
+    Ok(())
+}

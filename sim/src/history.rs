@@ -1,0 +1,153 @@
+//! What the clients of a run did and saw: plain values in the order in which they ended, judged by `checker::history` and
+//! `checker::groups`. The same form can hold the history of a real cluster.
+
+use std::sync::Arc;
+
+/// A partition by name. A topic that is deleted and created again gets a name of its own per life here.
+pub type Partition = Arc<str>;
+
+/// When an operation began and ended, in true nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Span {
+    /// It had not begun before this.
+    pub from: u64,
+    /// It had ended by this.
+    pub to: u64,
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome<T> {
+    /// It happened.
+    Ok(T),
+    /// It did not happen and never will.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// A record sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// The producer instance.
+    pub producer: u32,
+    /// Whether it is idempotent.
+    pub idempotent: bool,
+    /// Whether success promises that the record survives everything within the fault budget.
+    pub promised: bool,
+    /// Where to.
+    pub partition: Partition,
+    /// The unique value.
+    pub value: u64,
+    /// When.
+    pub span: Span,
+    /// Offset, if the broker told.
+    pub outcome: Outcome<Option<i64>>,
+}
+
+/// Records of one partition that one poll returned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Polled {
+    /// The consumer instance.
+    pub consumer: u32,
+    /// Changes with each seek, reset and assignment: within a turn a consumer reads on without a gap.
+    pub turn: u32,
+    /// The partition.
+    pub partition: Partition,
+    /// Offsets and values.
+    pub records: Vec<(i64, u64)>,
+    /// When.
+    pub span: Span,
+}
+
+/// An end of a log that a client was told (ListOffsets latest).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndTold {
+    /// The partition.
+    pub partition: Partition,
+    /// The high watermark.
+    pub end: i64,
+    /// The log start.
+    pub start: i64,
+    /// When.
+    pub span: Span,
+}
+
+/// A group's offset written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// The group.
+    pub group: Arc<str>,
+    /// The partition.
+    pub partition: Partition,
+    /// The next offset to read.
+    pub offset: i64,
+    /// When.
+    pub span: Span,
+    /// What became of it.
+    pub outcome: Outcome<()>,
+}
+
+/// A group's offset read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OffsetRead {
+    /// The group.
+    pub group: Arc<str>,
+    /// The partition.
+    pub partition: Partition,
+    /// The answer.
+    pub offset: Option<i64>,
+    /// When.
+    pub span: Span,
+}
+
+/// A member was given partitions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Granted {
+    /// The group.
+    pub group: Arc<str>,
+    /// Which life of the group (it may be deleted and begin again at generation 1).
+    pub generation: i32,
+    /// The member.
+    pub member: Arc<str>,
+    /// The partitions.
+    pub partitions: Vec<Partition>,
+    /// When the member learned of it.
+    pub at: u64,
+}
+
+/// A topic as an admin saw it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicLife {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its identity, once known.
+    pub id: Option<u128>,
+    /// Its creation.
+    pub created: (Span, Outcome<()>),
+    /// Its deletion, if asked for.
+    pub deleted: Option<(Span, Outcome<()>)>,
+}
+
+/// Everything.
+#[derive(Clone, Default, Debug)]
+pub struct History {
+    /// Records sent.
+    pub sends: Vec<Sent>,
+    /// Records polled.
+    pub polls: Vec<Polled>,
+    /// The log of each partition as read from start to end when all was quiet: (start, records).
+    pub last: Vec<(Partition, i64, Vec<(i64, u64)>)>,
+    /// Ends told.
+    pub ends: Vec<EndTold>,
+    /// Group offsets written.
+    pub commits: Vec<Committed>,
+    /// Group offsets read.
+    pub reads: Vec<OffsetRead>,
+    /// Assignments.
+    pub grants: Vec<Granted>,
+    /// Topics.
+    pub topics: Vec<TopicLife>,
+    /// Producer ids handed out, with epochs.
+    pub producers: Vec<(i64, i16)>,
+}
