@@ -14,7 +14,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use types::encoding::{DecodeError, EncodeError, Reader, Tags, Writer};
+use record::stored::frame;
+use record::stored::group::{
+    GroupMetadataKey, GroupMetadataValue, MemberMetadata, OffsetCommitKey, OffsetCommitValue,
+};
+use types::encoding::{DecodeError, EncodeError, Writer};
 use types::mutant::{Mutant, planted};
 use types::{
     Generation, GroupId, LeaderEpoch, MemberId, Offset, PartitionIndex, Str, Timestamp, TopicId,
@@ -46,8 +50,6 @@ pub enum Replayed {
 pub enum RecordError {
     /// Its bytes are not what its version says.
     Decode(DecodeError),
-    /// A value version from the future.
-    Version(i16),
     /// It contradicts itself.
     Contradiction(&'static str),
 }
@@ -56,7 +58,6 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RecordError::Decode(error) => error.fmt(f),
-            RecordError::Version(version) => write!(f, "value version {version} is not known"),
             RecordError::Contradiction(what) => f.write_str(what),
         }
     }
@@ -72,44 +73,45 @@ impl From<DecodeError> for RecordError {
 
 /// The group as it is: members, and what they own.
 pub(super) fn group(id: &GroupId, group: &Group) -> GroupRecord {
-    let members = group.members.len();
-    group_record(id, group, group.protocol.as_ref(), group.leader.as_ref(), members)
+    let protocol = group.protocol.as_deref().unwrap_or_default();
+    let member = |(id, member): (&MemberId, &Member)| MemberMetadata {
+        member_id: id.into(),
+        group_instance_id: member.instance.as_ref().map(|instance| instance.0.clone()),
+        client_id: member.client_id.clone(),
+        client_host: member.client_host.clone(),
+        rebalance_timeout: millis(member.rebalance_timeout),
+        session_timeout: millis(member.session_timeout),
+        subscription: member.metadata(protocol).cloned().unwrap_or_default(),
+        assignment: member.assignment.clone(),
+    };
+    let value = GroupMetadataValue {
+        protocol: group.protocol.clone(),
+        leader: group.leader.as_ref().map(Str::from),
+        members: group.members.iter().map(member).collect(),
+        ..without_members(group)
+    };
+    group_record(id, &value)
 }
 
 /// The number of a generation, taken: an empty group. Who reads it back knows that the generation is spent, and that
 /// its members have to join again.
 pub(super) fn generation(id: &GroupId, group: &Group) -> GroupRecord {
-    group_record(id, group, None, None, 0)
+    group_record(id, &without_members(group))
 }
 
-fn group_record(
-    id: &GroupId,
-    group: &Group,
-    protocol: Option<&Str>,
-    leader: Option<&MemberId>,
-    members: usize,
-) -> GroupRecord {
-    let value = encoded(|w| {
-        w.i16(GROUP_VALUE);
-        w.str(group.protocol_type.as_deref().unwrap_or_default(), false)?;
-        w.i32(group.generation.0);
-        w.nullable_str(&protocol.cloned(), false)?;
-        w.nullable_str(&leader.cloned().map(Str::from), false)?;
-        w.i64(group.since.map_or(-1, Timestamp::as_millis));
-        w.i32(i32::try_from(members).unwrap_or(i32::MAX));
-        for (id, member) in group.members.iter().take(members) {
-            w.str(id.as_str(), false)?;
-            w.nullable_str(&member.instance.clone().map(|instance| instance.0), false)?;
-            w.str(&member.client_id, false)?;
-            w.str(&member.client_host, false)?;
-            w.i32(millis(member.rebalance_timeout));
-            w.i32(millis(member.session_timeout));
-            let metadata = protocol.and_then(|protocol| member.metadata(protocol));
-            w.bytes(metadata.map_or(&[], |metadata| metadata), false)?;
-            w.bytes(&member.assignment, false)?;
-        }
-        Ok(())
-    });
+fn without_members(group: &Group) -> GroupMetadataValue {
+    GroupMetadataValue {
+        protocol_type: group.protocol_type.clone().unwrap_or_default(),
+        generation: group.generation.0,
+        protocol: None,
+        leader: None,
+        current_state_timestamp: group.since.map_or(-1, Timestamp::as_millis),
+        members: Vec::new(),
+    }
+}
+
+fn group_record(id: &GroupId, value: &GroupMetadataValue) -> GroupRecord {
+    let value = encoded(GROUP_VALUE, |w| value.encode(w, GROUP_VALUE));
     GroupRecord { key: group_key(id), value: Some(value) }
 }
 
@@ -125,30 +127,17 @@ pub(super) fn offset(
     partition: PartitionIndex,
     offset: &GroupOffset,
 ) -> GroupRecord {
-    let value = encoded(|w| {
-        if let Some(expire) = offset.expire_timestamp {
-            w.i16(OFFSET_VALUE_EXPIRING);
-            w.i64(offset.offset.0);
-            w.str(&offset.metadata, false)?;
-            w.i64(offset.commit_timestamp.0);
-            w.i64(expire.0);
-            return Ok(());
-        }
-        w.i16(OFFSET_VALUE);
-        w.i64(offset.offset.0);
-        w.i32(offset.leader_epoch.map_or(-1, |epoch| epoch.0));
-        w.str(&offset.metadata, true)?;
-        w.i64(offset.commit_timestamp.0);
-        let mut tags = Tags::new();
-        if let Some(TopicId(id)) = offset.topic_id {
-            tags.field(0, |w| {
-                w.uuid(id);
-                Ok(())
-            })?;
-        }
-        w.tags(tags);
-        Ok(())
-    });
+    let expires = offset.expire_timestamp.is_some();
+    let version = if expires { OFFSET_VALUE_EXPIRING } else { OFFSET_VALUE };
+    let value = OffsetCommitValue {
+        offset: offset.offset.0,
+        leader_epoch: offset.leader_epoch.map_or(-1, |epoch| epoch.0),
+        metadata: offset.metadata.clone(),
+        commit_timestamp: offset.commit_timestamp.0,
+        expire_timestamp: offset.expire_timestamp.map_or(-1, Timestamp::as_millis),
+        topic_id: offset.topic_id.map_or(Uuid::ZERO, |TopicId(id)| id),
+    };
+    let value = encoded(version, |w| value.encode(w, version));
     GroupRecord { key: offset_key(id, topic, partition), value: Some(value) }
 }
 
@@ -166,34 +155,24 @@ pub(super) fn offset_tombstones(
     id: &GroupId,
     offsets: &BTreeMap<TopicName, BTreeMap<PartitionIndex, GroupOffset>>,
 ) -> Vec<GroupRecord> {
-    let of_topic = |(topic, partitions): (&TopicName, &BTreeMap<PartitionIndex, GroupOffset>)| {
-        partitions
-            .keys()
-            .map(|partition| offset_tombstone(id, topic, *partition))
-            .collect::<Vec<_>>()
-    };
-    offsets.iter().flat_map(of_topic).collect()
+    let names = offsets.iter().flat_map(|(topic, partitions)| {
+        partitions.keys().map(move |partition| (topic, *partition))
+    });
+    names.map(|(topic, partition)| offset_tombstone(id, topic, partition)).collect()
 }
 
 fn group_key(id: &GroupId) -> Bytes {
-    encoded(|w| {
-        w.i16(GROUP_KEY);
-        w.str(id.as_str(), false)
-    })
+    let key = GroupMetadataKey { group: id.into() };
+    encoded(GROUP_KEY, |w| key.encode(w, 0))
 }
 
 fn offset_key(id: &GroupId, topic: &TopicName, partition: PartitionIndex) -> Bytes {
-    encoded(|w| {
-        w.i16(OFFSET_KEY);
-        w.str(id.as_str(), false)?;
-        w.str(topic.as_str(), false)?;
-        w.i32(partition.0);
-        Ok(())
-    })
+    let key = OffsetCommitKey { group: id.into(), topic: topic.into(), partition: partition.0 };
+    encoded(OFFSET_KEY, |w| key.encode(w, 0))
 }
 
-fn encoded(write: impl FnOnce(&mut Writer) -> Result<(), EncodeError>) -> Bytes {
-    let mut writer = Writer::new();
+fn encoded(version: i16, write: impl FnOnce(&mut Writer) -> Result<(), EncodeError>) -> Bytes {
+    let mut writer = frame::versioned(version);
     write(&mut writer).expect("every text came through the protocol, whose bound is the same");
     writer.into_bytes()
 }
@@ -208,17 +187,20 @@ pub(super) fn replay(
     key: &[u8],
     value: Option<&[u8]>,
 ) -> Result<Replayed, RecordError> {
-    let mut key = Reader::new(Bytes::copy_from_slice(key));
-    match key.i16()? {
+    // Copies: what is kept of a record must not keep the batch it came in.
+    let (kind, mut key) = frame::version_of(Bytes::copy_from_slice(key))?;
+    let value = || value.map(|v| frame::version_of(Bytes::copy_from_slice(v))).transpose();
+    match kind {
         0 | OFFSET_KEY => {
-            let id = GroupId::from(key.str(false)?);
-            let topic = TopicName::from(key.str(false)?);
-            let partition = PartitionIndex(key.i32()?);
-            match value {
-                Some(value) => {
-                    let offset = read_offset(value)?;
+            let OffsetCommitKey { group: id, topic, partition } =
+                OffsetCommitKey::decode(&mut key, 0)?;
+            let (id, topic) = (GroupId::from(id), TopicName::from(topic));
+            let partition = PartitionIndex(partition);
+            match value()? {
+                Some((version, mut value)) => {
+                    let value = OffsetCommitValue::decode(&mut value, version)?;
                     let group = groups.entry(id.clone()).or_insert_with(|| Group::new(None));
-                    group.offsets.entry(topic).or_default().insert(partition, offset);
+                    group.offsets.entry(topic).or_default().insert(partition, read_offset(value));
                 }
                 None => {
                     if let Some(group) = groups.get_mut(&id) {
@@ -229,8 +211,13 @@ pub(super) fn replay(
             Ok(Replayed::Offset(id))
         }
         GROUP_KEY => {
-            let id = GroupId::from(key.str(false)?);
-            let new = value.map(read_group).transpose()?;
+            let id = GroupId::from(GroupMetadataKey::decode(&mut key, 0)?.group);
+            let new = match value()? {
+                Some((version, mut value)) => {
+                    Some(read_group(GroupMetadataValue::decode(&mut value, version)?)?)
+                }
+                None => None,
+            };
             let offsets = groups.remove(&id).map(|group| group.offsets).unwrap_or_default();
             match new {
                 Some(group) => {
@@ -248,61 +235,28 @@ pub(super) fn replay(
     }
 }
 
-fn read_offset(value: &[u8]) -> Result<GroupOffset, RecordError> {
-    let mut r = Reader::new(Bytes::copy_from_slice(value));
-    let version = r.i16()?;
-    if !(0..=OFFSET_VALUE).contains(&version) {
-        return Err(RecordError::Version(version));
-    }
-    let flexible = version >= 4;
-    let offset = Offset(r.i64()?);
-    let leader_epoch = if version >= 3 { r.i32()? } else { -1 };
-    let metadata = r.str(flexible)?;
-    let commit_timestamp = Timestamp(r.i64()?);
-    let expire_timestamp = if version == OFFSET_VALUE_EXPIRING { r.i64()? } else { -1 };
-    let mut topic_id = Uuid::ZERO;
-    if flexible {
-        r.tags(|r, tag| {
-            if tag == 0 {
-                topic_id = r.uuid()?;
-            }
-            Ok(tag == 0)
-        })?;
-    }
-    Ok(GroupOffset {
-        offset,
+fn read_offset(value: OffsetCommitValue) -> GroupOffset {
+    let OffsetCommitValue { leader_epoch, expire_timestamp, topic_id, .. } = value;
+    GroupOffset {
+        offset: Offset(value.offset),
         leader_epoch: (leader_epoch >= 0).then_some(LeaderEpoch(leader_epoch)),
-        metadata,
-        commit_timestamp,
+        metadata: value.metadata,
+        commit_timestamp: Timestamp(value.commit_timestamp),
         expire_timestamp: (expire_timestamp >= 0).then_some(Timestamp(expire_timestamp)),
         topic_id: (!topic_id.is_zero()).then_some(TopicId(topic_id)),
-    })
+    }
 }
 
-fn read_group(value: &[u8]) -> Result<Group, RecordError> {
-    let mut r = Reader::new(Bytes::copy_from_slice(value));
-    let version = r.i16()?;
-    if !(0..=4).contains(&version) {
-        return Err(RecordError::Version(version));
-    }
-    let flexible = version >= 4;
-    let protocol_type = r.str(flexible)?;
-    let generation = r.i32()?;
-    let protocol = r.nullable_str(flexible)?;
-    let leader = r.nullable_str(flexible)?.map(MemberId::from);
-    let since = if version >= 2 { r.i64()? } else { -1 };
-    let members = r.array(flexible, |r| read_member(r, version, protocol.as_ref()))?;
-    if flexible {
-        r.skip_tags()?;
-    }
+fn read_group(value: GroupMetadataValue) -> Result<Group, RecordError> {
+    let since = value.current_state_timestamp;
     let mut group = Group::new((since >= 0).then_some(Timestamp(since)));
-    group.generation =
-        Generation(if planted(Mutant::GenerationRegresses) { 0 } else { generation });
-    group.protocol_type = (!protocol_type.is_empty()).then_some(protocol_type);
-    for (id, member) in members {
-        if member.protocols.is_empty() {
-            return Err(RecordError::Contradiction("members without a protocol"));
-        }
+    let regresses = planted(Mutant::GenerationRegresses);
+    group.generation = Generation(if regresses { 0 } else { value.generation });
+    group.protocol_type = (!value.protocol_type.is_empty()).then_some(value.protocol_type);
+    for member in value.members {
+        let protocol = value.protocol.clone();
+        let protocol = protocol.ok_or(RecordError::Contradiction("members without a protocol"))?;
+        let (id, member) = read_member(member, protocol);
         if let Some(instance) = &member.instance
             && group.statics.insert(instance.clone(), id.clone()).is_some()
         {
@@ -315,7 +269,8 @@ fn read_group(value: &[u8]) -> Result<Group, RecordError> {
     }
     if !group.members.is_empty() {
         group.phase = Phase::Stable { unsynced: BTreeSet::new() };
-        group.protocol = protocol;
+        group.protocol = value.protocol;
+        let leader = value.leader.map(MemberId::from);
         let known = leader.filter(|leader| group.members.contains_key(leader));
         group.leader = known.or_else(|| group.members.keys().next().cloned());
     }
@@ -327,39 +282,24 @@ fn read_group(value: &[u8]) -> Result<Group, RecordError> {
     Ok(group)
 }
 
-fn read_member(
-    r: &mut Reader,
-    version: i16,
-    protocol: Option<&Str>,
-) -> Result<(MemberId, Member), DecodeError> {
-    let flexible = version >= 4;
-    let id = MemberId::from(r.str(flexible)?);
-    let instance = if version >= 3 { r.nullable_str(flexible)? } else { None };
-    let client_id = r.str(flexible)?;
-    let client_host = r.str(flexible)?;
-    let rebalance_timeout = if version >= 1 { r.i32()? } else { -1 };
-    let session_timeout = r.i32()?;
-    let rebalance_timeout =
-        if rebalance_timeout == -1 { session_timeout } else { rebalance_timeout };
-    let metadata = r.bytes(flexible)?;
-    let assignment = r.bytes(flexible)?;
-    if flexible {
-        r.skip_tags()?;
-    }
-    let protocols = protocol.map(|name| Protocol { name: name.clone(), metadata });
+fn read_member(value: MemberMetadata, protocol: Str) -> (MemberId, Member) {
+    let rebalance_timeout = match value.rebalance_timeout {
+        -1 => value.session_timeout,
+        timeout => timeout,
+    };
     let member = Member {
-        instance: instance.map(InstanceId),
-        client_id,
-        client_host,
-        session_timeout: duration(session_timeout),
+        instance: value.group_instance_id.map(InstanceId),
+        client_id: value.client_id,
+        client_host: value.client_host,
+        session_timeout: duration(value.session_timeout),
         rebalance_timeout: duration(rebalance_timeout),
-        protocols: protocols.into_iter().collect(),
-        assignment,
+        protocols: vec![Protocol { name: protocol, metadata: value.subscription }],
+        assignment: value.assignment,
         joining: None,
         syncing: None,
         is_new: false,
     };
-    Ok((id, member))
+    (MemberId::from(value.member_id), member)
 }
 
 fn duration(millis: i32) -> Duration {

@@ -303,6 +303,9 @@ impl Life {
             Response::Heartbeat(error) => *error,
             _ => ErrorCode::None,
         };
+        let owner = matches!(response, Response::Heartbeat(ErrorCode::None));
+        assert!(!owner || self.accepts(index), "client {index} is out, and not told so (I66)");
+        let client = &mut self.clients[index];
         match error {
             ErrorCode::None | ErrorCode::MemberIdRequired => {}
             ErrorCode::RebalanceInProgress => client.state = State::Out,
