@@ -10,6 +10,7 @@
 //! - [`group`]: consumer groups.
 
 pub mod config;
+pub mod controller;
 pub mod group;
 pub mod metadata;
 pub mod replica;

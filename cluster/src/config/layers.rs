@@ -105,7 +105,7 @@ impl NodeConfigs {
     }
 
     /// Value of a topic or group key given what is set on the resource itself.
-    pub(super) fn resolve(&self, key: &ConfigKey, own: &ConfigMap) -> Option<String> {
+    pub(crate) fn resolve(&self, key: &ConfigKey, own: &ConfigMap) -> Option<String> {
         own.get(key.name)
             .map(|value| value.trim().to_owned())
             .or_else(|| self.inherited(key))

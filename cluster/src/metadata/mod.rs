@@ -18,6 +18,7 @@ pub use image::{
 };
 pub use record::stored::metadata::MetadataRecord;
 pub use snapshot::snapshot;
+pub(crate) use snapshot::{partition_record, register};
 
 /// Name of the feature that says which records the metadata log may hold.
 pub const METADATA_VERSION: &str = "metadata.version";

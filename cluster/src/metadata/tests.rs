@@ -1,5 +1,7 @@
 use proptest::prelude::*;
-use record::stored::metadata::{ConfigRecord, PartitionChangeRecord, RemoveTopicRecord, TopicRecord};
+use record::stored::metadata::{
+    ConfigRecord, PartitionChangeRecord, RemoveTopicRecord, TopicRecord,
+};
 use types::{LeaderEpoch, PartitionEpoch, PartitionIndex, TopicId, Uuid};
 
 use super::*;

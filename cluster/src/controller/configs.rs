@@ -1,0 +1,320 @@
+//! Changing configuration: in steps (incremental), or all at once (the older request).
+
+use std::collections::BTreeSet;
+
+use record::stored::metadata::ConfigRecord;
+use types::encoding::Str;
+use types::{BrokerId, ErrorCode};
+
+use super::names::check_name;
+use super::topics::is_internal;
+use super::{Controller, Decision, METADATA_TOPIC, Refusal};
+use crate::config::{
+    BROKER, ConfigError, ConfigKey, ConfigMap, GROUP, Kind, TOPIC, check_broker, check_group,
+    check_topic, find, split_list,
+};
+use crate::metadata::{MetadataRecord, Resource, ResourceKind};
+
+/// Largest value; the record's text has a length of 16 bits in Kafka.
+const VALUE_LEN_MAX: usize = i16::MAX as usize;
+
+/// What to do with one key; the numbers are Kafka's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i8)]
+pub enum ConfigOp {
+    /// Set it.
+    Set = 0,
+    /// Go back to the default.
+    Delete = 1,
+    /// Add elements to a list.
+    Append = 2,
+    /// Take elements off a list.
+    Subtract = 3,
+}
+
+impl ConfigOp {
+    /// The operation with that number.
+    pub fn from_i8(number: i8) -> Option<ConfigOp> {
+        match number {
+            0 => Some(ConfigOp::Set),
+            1 => Some(ConfigOp::Delete),
+            2 => Some(ConfigOp::Append),
+            3 => Some(ConfigOp::Subtract),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            ConfigOp::Set => "SET",
+            ConfigOp::Delete => "DELETE",
+            ConfigOp::Append => "APPEND",
+            ConfigOp::Subtract => "SUBTRACT",
+        }
+    }
+}
+
+/// A change of one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigChange {
+    /// The key.
+    pub name: Str,
+    /// What to do.
+    pub op: ConfigOp,
+    /// With which value; not used to delete.
+    pub value: Option<Str>,
+}
+
+/// Changes of one resource, in steps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AlterConfigs {
+    /// The resource.
+    pub resource: Resource,
+    /// The steps.
+    pub changes: Vec<ConfigChange>,
+}
+
+/// All values that a resource is to have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetConfigs {
+    /// The resource.
+    pub resource: Resource,
+    /// Its values; what is not here goes back to the default.
+    pub values: Vec<(Str, Option<Str>)>,
+}
+
+type Altered = Vec<(Resource, Result<(), Refusal>)>;
+
+impl Controller {
+    /// Changes values in steps. Each resource stands for itself and changes as a whole or not at all.
+    pub fn incremental_alter_configs(
+        &self,
+        requests: &[AlterConfigs],
+        validate_only: bool,
+    ) -> Decision<Altered> {
+        let resources = requests.iter().map(|request| &request.resource);
+        self.alter(resources, validate_only, |index, before| {
+            let request = &requests[index];
+            check_keys(request.changes.iter().map(|change| &change.name))?;
+            let mut values = before.clone();
+            for change in &request.changes {
+                change.apply(request.resource.kind, self, &mut values)?;
+            }
+            Ok(values)
+        })
+    }
+
+    /// Replaces all values of resources. Each stands for itself.
+    pub fn alter_configs(&self, requests: &[SetConfigs], validate_only: bool) -> Decision<Altered> {
+        let resources = requests.iter().map(|request| &request.resource);
+        self.alter(resources, validate_only, |index, _| {
+            let request = &requests[index];
+            check_keys(request.values.iter().map(|(name, _)| name))?;
+            let mut values = ConfigMap::new();
+            for (name, value) in &request.values {
+                let value = value.as_ref().ok_or_else(|| null_value(name))?;
+                values.insert(name.clone(), value.clone());
+            }
+            Ok(values)
+        })
+    }
+
+    fn alter<'a>(
+        &self,
+        resources: impl Iterator<Item = &'a Resource> + Clone,
+        validate_only: bool,
+        after: impl Fn(usize, &ConfigMap) -> Result<ConfigMap, Refusal>,
+    ) -> Decision<Altered> {
+        let mut seen = BTreeSet::new();
+        let duplicates: BTreeSet<&Resource> =
+            resources.clone().filter(|resource| !seen.insert(*resource)).collect();
+        let mut records = Vec::new();
+        let mut results: Altered = Vec::new();
+        for (index, resource) in resources.enumerate() {
+            let result = if duplicates.contains(resource) {
+                Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate resource."))
+            } else {
+                self.alter_resource(resource, |before| after(index, before))
+                    .map(|own| records.extend(own))
+            };
+            if !results.iter().any(|(known, _)| known == resource) {
+                results.push((resource.clone(), result));
+            }
+        }
+        if validate_only {
+            records.clear();
+        }
+        (records, results)
+    }
+
+    fn alter_resource(
+        &self,
+        resource: &Resource,
+        after: impl FnOnce(&ConfigMap) -> Result<ConfigMap, Refusal>,
+    ) -> Result<Vec<MetadataRecord>, Refusal> {
+        self.check_resource(resource)?;
+        let before = self.image.config(resource);
+        let after = after(&before)?;
+        // What stays as it is was let in before, perhaps by an older release: only the rest is judged.
+        let changed: ConfigMap = after
+            .iter()
+            .filter(|(name, value)| before.get(*name) != Some(*value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        check_values(resource, &changed)?;
+        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        let sets = changed.iter().map(|(name, value)| (name, Some(value.clone())));
+        let changes = gone.map(|name| (name, None)).chain(sets);
+        let records = changes.map(|(name, value)| {
+            MetadataRecord::Config(ConfigRecord {
+                resource_type: resource.kind as i8,
+                resource_name: resource.name.clone(),
+                name: name.clone(),
+                value,
+            })
+        });
+        Ok(records.collect())
+    }
+
+    /// Refuses a resource that cannot have values.
+    fn check_resource(&self, resource: &Resource) -> Result<(), Refusal> {
+        let invalid = |message: String| Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        match resource.kind {
+            ResourceKind::Topic => {
+                check_name(&resource.name)?;
+                if *resource.name == *METADATA_TOPIC || self.image.topic(&resource.name).is_none() {
+                    return Err(Refusal::new(
+                        ErrorCode::UnknownTopicOrPartition,
+                        format!("The topic '{}' does not exist.", resource.name),
+                    ));
+                }
+            }
+            ResourceKind::Broker if resource.name.is_empty() => {}
+            ResourceKind::Broker => {
+                let Ok(id) = resource.name.parse() else {
+                    return invalid(format!(
+                        "Node id must be an integer, but it is: {}",
+                        resource.name
+                    ));
+                };
+                if self.image.broker(BrokerId(id)).is_none() {
+                    return Err(Refusal::new(
+                        ErrorCode::BrokerIdNotRegistered,
+                        format!("No broker with id {id} found."),
+                    ));
+                }
+            }
+            ResourceKind::Group => {
+                if resource.name.is_empty() {
+                    return invalid("Default group resources are not allowed.".to_owned());
+                }
+            }
+            ResourceKind::ClientMetrics => {
+                return invalid("Client metrics subscriptions are not there yet.".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ConfigChange {
+    fn apply(
+        &self,
+        kind: ResourceKind,
+        controller: &Controller,
+        values: &mut ConfigMap,
+    ) -> Result<(), Refusal> {
+        if self.op == ConfigOp::Delete {
+            values.remove(&self.name);
+            return Ok(());
+        }
+        let value = self.value.as_ref().ok_or_else(|| null_value(&self.name))?;
+        if self.op == ConfigOp::Set {
+            values.insert(self.name.clone(), value.clone());
+            return Ok(());
+        }
+        let key = key_of(kind, &self.name);
+        if key.is_none_or(|key| key.kind != Kind::List) {
+            return Err(Refusal::new(
+                ErrorCode::InvalidConfig,
+                format!(
+                    "Can't {} to key {} because its type is not LIST.",
+                    self.op.name(),
+                    self.name
+                ),
+            ));
+        }
+        let before = match (values.get(&self.name), kind) {
+            (Some(set), _) => set.to_string(),
+            // A list grows from what is in force, not from nothing.
+            (None, ResourceKind::Topic) => key
+                .and_then(|key| controller.defaults().node.resolve(key, values))
+                .unwrap_or_default(),
+            (None, _) => key.and_then(|key| key.default).unwrap_or_default().to_owned(),
+        };
+        let given: Vec<&str> = split_list(value).collect();
+        let mut items: Vec<&str> = split_list(&before).collect();
+        match self.op {
+            ConfigOp::Append => {
+                for item in given {
+                    if !items.contains(&item) {
+                        items.push(item);
+                    }
+                }
+            }
+            _ => items.retain(|item| !given.contains(item)),
+        }
+        values.insert(self.name.clone(), items.join(",").into());
+        Ok(())
+    }
+}
+
+fn key_of(kind: ResourceKind, name: &str) -> Option<&'static ConfigKey> {
+    match kind {
+        ResourceKind::Topic => find(TOPIC, name),
+        ResourceKind::Broker => find(BROKER, name),
+        ResourceKind::Group => find(GROUP, name),
+        ResourceKind::ClientMetrics => None,
+    }
+}
+
+fn check_keys<'a>(names: impl Iterator<Item = &'a Str>) -> Result<(), Refusal> {
+    if super::duplicates(names).is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(ErrorCode::InvalidRequest, "Error due to duplicate config keys"))
+}
+
+fn check_values(resource: &Resource, values: &ConfigMap) -> Result<(), Refusal> {
+    if let Some((name, _)) = values.iter().find(|(_, value)| value.len() > VALUE_LEN_MAX) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidConfig,
+            format!(
+                "The configuration value of {name} cannot be added because it exceeds the maximum \
+                 value size of {VALUE_LEN_MAX} bytes."
+            ),
+        ));
+    }
+    let checked = match resource.kind {
+        ResourceKind::Topic if is_internal(&resource.name) => {
+            // The broker's own topics may keep asking for compaction.
+            let others = values.iter().filter(|(name, _)| &***name != "cleanup.policy");
+            check_topic(&others.map(|(n, v)| (n.clone(), v.clone())).collect())
+        }
+        ResourceKind::Topic => check_topic(values),
+        ResourceKind::Broker => check_broker(values, !resource.name.is_empty()),
+        ResourceKind::Group => check_group(values),
+        ResourceKind::ClientMetrics => Ok(()),
+    };
+    checked.map_err(|error| {
+        let code = match error {
+            ConfigError::CannotUpdate { .. } => ErrorCode::InvalidRequest,
+            _ => ErrorCode::InvalidConfig,
+        };
+        Refusal::new(code, error.to_string())
+    })
+}
+
+fn null_value(name: &str) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, format!("Null value not supported for : {name}"))
+}

@@ -1,0 +1,106 @@
+//! Feature levels: what all nodes of the cluster can rely on.
+
+use record::stored::metadata::{FeatureLevelRecord, MetadataRecord};
+use types::ErrorCode;
+use types::encoding::Str;
+
+use super::{Controller, Decision, Refusal};
+use crate::metadata::{METADATA_LEVEL, METADATA_VERSION};
+
+/// A feature that this release supports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SupportedFeature {
+    /// Its name.
+    pub name: &'static str,
+    /// Lowest level supported.
+    pub level_min: i16,
+    /// Highest level supported.
+    pub level_max: i16,
+    /// Level of a new cluster; 0 is "off".
+    pub level_new: i16,
+}
+
+/// What this release supports. Features of later rooms (groups by the new protocol, transactions, shares, streams, ELR)
+/// come with them: advertising one is a promise.
+pub const FEATURES: [SupportedFeature; 1] = [SupportedFeature {
+    name: METADATA_VERSION,
+    level_min: METADATA_LEVEL,
+    level_max: METADATA_LEVEL,
+    level_new: METADATA_LEVEL,
+}];
+
+/// A wish to change a feature's level.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeatureChange {
+    /// The feature.
+    pub name: Str,
+    /// Its level to be; 0 switches it off.
+    pub level: i16,
+    /// Whether going down is meant.
+    pub is_downgrade: bool,
+}
+
+impl Controller {
+    /// The first records of a new cluster.
+    pub fn bootstrap(&self) -> Vec<MetadataRecord> {
+        let on = FEATURES.iter().filter(|feature| feature.level_new > 0);
+        on.map(|feature| {
+            MetadataRecord::FeatureLevel(FeatureLevelRecord {
+                name: feature.name.into(),
+                feature_level: feature.level_new,
+            })
+        })
+        .collect()
+    }
+
+    /// Changes feature levels, all of them or none.
+    pub fn update_features(
+        &self,
+        changes: &[FeatureChange],
+        validate_only: bool,
+    ) -> Decision<Vec<(Str, Result<(), Refusal>)>> {
+        let mut records = Vec::new();
+        let mut results = Vec::new();
+        for change in changes {
+            let result = self.update_feature(change).map(|record| records.extend(record));
+            results.push((change.name.clone(), result));
+        }
+        if validate_only || results.iter().any(|(_, result)| result.is_err()) {
+            records.clear();
+        }
+        (records, results)
+    }
+
+    fn update_feature(&self, change: &FeatureChange) -> Result<Option<MetadataRecord>, Refusal> {
+        let invalid = |what: String| {
+            let message = format!(
+                "Invalid update version {} for feature {}. {what}",
+                change.level, change.name
+            );
+            Err(Refusal::new(ErrorCode::InvalidUpdateVersion, message))
+        };
+        let Some(feature) = FEATURES.iter().find(|feature| *feature.name == *change.name) else {
+            return invalid("Local controller does not support this feature.".to_owned());
+        };
+        let now = self.image.features().get(&change.name).copied().unwrap_or(0);
+        if !(feature.level_min..=feature.level_max).contains(&change.level) {
+            return invalid(format!(
+                "Local controller only supports versions {}-{}",
+                feature.level_min, feature.level_max
+            ));
+        }
+        if change.level < now && !change.is_downgrade {
+            return invalid(
+                "Can't downgrade the version of this feature without setting the upgrade type to \
+                 either safe or unsafe downgrade."
+                    .to_owned(),
+            );
+        }
+        Ok((change.level != now).then(|| {
+            MetadataRecord::FeatureLevel(FeatureLevelRecord {
+                name: change.name.clone(),
+                feature_level: change.level,
+            })
+        }))
+    }
+}

@@ -1,0 +1,120 @@
+//! Admin operations: what an operator or a broker asks of the cluster, decided on one image.
+//!
+//! Every operation takes `&self` and gives the records that would carry it out, together with its answer. Nothing changes
+//! until the metadata room takes the records in with [`Controller::apply`]; so validating only is deciding without taking
+//! in. All records of one operation belong into one batch of the metadata log: they commit together or not at all (I41).
+//!
+//! The image here runs ahead of the committed one: decisions may be pipelined, and if the log fails the whole controller is
+//! dropped. Error codes and messages are Kafka's where clients and tools depend on them. Randomness comes in as a value.
+
+mod brokers;
+mod configs;
+mod features;
+mod names;
+mod partitions;
+mod placement;
+mod topics;
+
+use std::fmt;
+use std::sync::Arc;
+
+use types::encoding::Str;
+use types::{BrokerId, ErrorCode, Uuid};
+
+pub use brokers::{ProducerIdBlock, RegisterBroker};
+pub use configs::{AlterConfigs, ConfigChange, ConfigOp, SetConfigs};
+pub use features::{FEATURES, FeatureChange, SupportedFeature};
+pub use partitions::GrowTopic;
+pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
+
+use crate::config::{BrokerSettings, ConfigMap};
+use crate::metadata::{ApplyError, Delta, Image, MetadataRecord};
+
+/// Partitions that one request may create: a mutation limit that keeps a batch of metadata records small.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
+/// Name of the metadata log, which is no topic that clients can touch.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// Why an operation was refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Kafka's code.
+    pub code: ErrorCode,
+    /// What the user reads; `None` where Kafka sends its standard text.
+    pub message: Option<String>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: Some(message.into()) }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal { code, message: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.message {
+            Some(message) => write!(f, "{}: {message}", self.code.name()),
+            None => f.write_str(self.code.name()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Records to commit, and the answer once they are.
+pub type Decision<T> = (Vec<MetadataRecord>, T);
+
+/// Where fresh ids come from.
+pub type NewId<'a> = &'a mut dyn FnMut() -> Uuid;
+
+/// Decides on admin operations. Not cheap to clone, and there is one per cluster.
+#[derive(Debug)]
+pub struct Controller {
+    image: Image,
+    /// Values of `server.properties`: the controller's own are the cluster's defaults.
+    fixed: Arc<ConfigMap>,
+}
+
+impl Controller {
+    /// A controller on `image`, with the values of `server.properties`.
+    pub fn new(image: Image, fixed: Arc<ConfigMap>) -> Controller {
+        Controller { image, fixed }
+    }
+
+    /// The newest image, which may run ahead of the committed one.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Takes in records that it decided, or that were read from the log. After an error the image is as before.
+    pub fn apply<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a MetadataRecord>,
+    ) -> Result<Delta, ApplyError> {
+        let (image, delta) = self.image.apply(records)?;
+        self.image = image;
+        Ok(delta)
+    }
+
+    /// The cluster's defaults: fixed values below those set for all brokers.
+    fn defaults(&self) -> BrokerSettings {
+        // No broker has this id: values of single brokers are none of the cluster's.
+        BrokerSettings::resolve(self.image.node_configs(self.fixed.clone(), BrokerId(-1)))
+    }
+}
+
+/// Names that stand more than once in a request.
+fn duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> std::collections::BTreeSet<&'a Str> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+#[cfg(test)]
+mod tests;
