@@ -1,0 +1,590 @@
+//! Changes of logs: create, delete, truncate, log start, retention, configuration, flush. The committer executes them one
+//! after the other (creations that wait together share a group), each in this order: decide, make it durable in the
+//! journal, do it to the files, answer. After a crash replay does the files' part again.
+
+use std::collections::VecDeque;
+use std::io;
+
+use env::{Clock, Disk, File, OpenMode};
+use types::mutant::{Mutant, planted};
+use types::{LeaderEpoch, LogId, Offset};
+
+use super::checkpoint::Scope;
+use super::commit::{Committer, Offline};
+use super::stored::Metadata;
+use super::{Garbage, Inner};
+use crate::door::{Command, Reply};
+use crate::index::Index;
+use crate::journal::{Frame, FrameKind};
+use crate::layout::{self, Kind, METADATA_FILE};
+use crate::log::{Log, Point, State};
+use crate::walk::{Step, Walk};
+use crate::{ChangeError, Durability, LogConfig, LogSpec, Retained};
+
+/// Flag of a CREATE frame: the log is a page-cache log.
+pub(super) const CREATE_PAGE_CACHE: u16 = 1;
+
+/// Answers; a receiver that went away does not want to know.
+fn answer<T>(reply: Reply<T>, result: Result<T, ChangeError>) {
+    drop(reply.send(result));
+}
+
+impl<D: Disk, C: Clock> Committer<'_, D, C> {
+    /// Executes commands in order.
+    pub(super) async fn change(
+        &mut self,
+        mut commands: VecDeque<Command<D>>,
+    ) -> Result<(), Offline> {
+        while let Some(command) = commands.pop_front() {
+            match command {
+                Command::Create { spec, reply } => {
+                    let mut creations = vec![(spec, reply)];
+                    while let Some(Command::Create { .. }) = commands.front() {
+                        if let Some(Command::Create { spec, reply }) = commands.pop_front() {
+                            creations.push((spec, reply));
+                        }
+                    }
+                    self.create(creations).await?;
+                }
+                Command::Delete { log, reply } => {
+                    let result = self.delete(&log).await?;
+                    answer(reply, result);
+                }
+                Command::Truncate { log, offset, reply } => {
+                    let result = self.truncate(&log, offset).await?;
+                    answer(reply, result);
+                }
+                Command::LogStart { log, offset, reply } => {
+                    let result = self.log_start(&log, offset).await?;
+                    answer(reply, result.map(|retained| retained.log_start));
+                }
+                Command::Retain { log, start, roll, reply } => {
+                    let result = self.retain(&log, start, roll).await?;
+                    answer(reply, result);
+                }
+                Command::Config { log, config, reply } => {
+                    let result = self.configure(&log, config).await?;
+                    answer(reply, result);
+                }
+                Command::Flush { log, reply } => {
+                    let (sync, target) = {
+                        let state = log.lock();
+                        (state.sync, state.log_end)
+                    };
+                    if sync {
+                        self.flushes.push((log, target, reply));
+                    } else {
+                        let result = self.flush_paged(&log).await?;
+                        answer(reply, result.map(|()| log.ends()));
+                    }
+                }
+                Command::Close { reply } => self.closing = Some(reply),
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, creations: Vec<(LogSpec, Reply<Log<D>>)>) -> Result<(), Offline> {
+        let mut fresh: Vec<(LogId, LogSpec, Reply<Log<D>>)> = Vec::new();
+        let mut again = Vec::new();
+        for (spec, reply) in creations {
+            let partition = spec.topic_partition();
+            if fresh.iter().any(|(_, other, _)| other.topic_partition() == partition) {
+                again.push((spec, reply));
+                continue;
+            }
+            let existing = self.dir.registry().logs.get(&partition).cloned();
+            match existing {
+                Some(log) if log.topic_id() == spec.topic_id => {
+                    let result = self.configure(&log, spec.config).await?;
+                    answer(reply, result.map(|()| log));
+                }
+                Some(_) => answer(reply, Err(ChangeError::Occupied(partition))), // I44
+                None => {
+                    let id = self.dir.new_log_id();
+                    match self.dir.make_log_dir(id, &spec).await {
+                        Ok(()) => fresh.push((id, spec, reply)),
+                        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                            answer(reply, Err(ChangeError::NoSpace));
+                        }
+                        Err(error) => {
+                            return Err(self.fail_io(format!("creating {partition}"), &error));
+                        }
+                    }
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let frames = fresh.iter().map(|(id, spec, _)| create_frame(*id, spec)).collect();
+            let groups = self.journal(frames).await?;
+            for (id, spec, reply) in fresh {
+                let mut state = State::new(spec.config.clone().into());
+                state.entries_changed = true;
+                state.metadata_unsynced = true;
+                state.marks.journaled(&groups);
+                state.anchor.group = groups.start;
+                let partition = spec.topic_partition();
+                let log =
+                    Log::new(id, partition.clone(), spec.topic_id, self.dir.door.clone(), state);
+                self.dir.registry().logs.insert(partition, log.clone());
+                answer(reply, Ok(log));
+            }
+        }
+        if again.is_empty() { Ok(()) } else { Box::pin(self.create(again)).await }
+    }
+
+    async fn delete(&mut self, log: &Log<D>) -> Result<Result<(), ChangeError>, Offline> {
+        let _writer = log.inner.writer.lock().await;
+        {
+            let mut state = log.lock();
+            if state.deleted {
+                return Ok(Err(ChangeError::Deleted));
+            }
+            state.blocked = true;
+        }
+        let frame = Frame {
+            log: log.inner.id,
+            segment_base: Offset::ZERO,
+            position: 0,
+            kind: FrameKind::Delete,
+        };
+        if !planted(Mutant::DeleteNotJournaled) {
+            self.journal(vec![frame]).await?;
+        }
+        let (listener, ends, bytes) = {
+            let mut state = log.lock();
+            state.deleted = true;
+            state.generation += 1;
+            state.queue.clear();
+            let bytes = std::mem::take(&mut state.queued_bytes);
+            // The handles of readers stay good.
+            state.segments.clear();
+            (state.listener.take(), state.ends(), bytes)
+        };
+        self.dir.door.unqueued(bytes);
+        self.dir.registry().logs.remove(&log.inner.partition);
+        let parent = &self.dir.door.path;
+        let target = layout::deleted_dir(parent, &log.inner.partition, log.inner.id);
+        let disk = &self.dir.door.disk;
+        let renamed = match disk.rename(&log.inner.path, &target).await {
+            // A successor of the same name must never find this directory again.
+            Ok(()) if planted(Mutant::DirectoryNotSynced) => Ok(()),
+            Ok(()) => disk.sync_dir(parent).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = renamed {
+            return Err(self.fail_io(format!("deleting {}", log.inner.partition), &error));
+        }
+        let due = self.clock.now() + log.config().delete_delay;
+        self.dir.throw_away(Garbage { due, paths: vec![target], is_dir: true });
+        Log::<D>::tell(listener, ends);
+        Ok(Ok(()))
+    }
+
+    /// Raises the log start and drops segments that lie below it.
+    async fn log_start(
+        &mut self,
+        log: &Log<D>,
+        offset: Offset,
+    ) -> Result<Result<Retained, ChangeError>, Offline> {
+        let segment = {
+            let state = log.lock();
+            if state.deleted {
+                return Ok(Err(ChangeError::Deleted));
+            }
+            if offset > state.log_end {
+                let log_end = state.log_end;
+                return Ok(Err(ChangeError::OffsetOutOfRange { offset, log_end })); // I81
+            }
+            if offset <= state.log_start {
+                let log_start = state.log_start;
+                return Ok(Ok(Retained { segments: 0, bytes: 0, log_start }));
+            }
+            state.segment_of(offset).map_or(Offset::ZERO, |at| state.segments[at].base)
+        };
+        let frame = Frame {
+            log: log.inner.id,
+            segment_base: segment,
+            position: 0,
+            kind: FrameKind::LogStart { offset },
+        };
+        let groups = self.journal(vec![frame]).await?;
+        let (gone, listener, ends, delay) = {
+            let mut state = log.lock();
+            state.log_start = offset; // I11, I81: only ever raised
+            state.epochs.truncate_start(offset);
+            state.marks.journaled(&groups);
+            let gone = state.drop_below_start();
+            state.check();
+            (gone, state.listener.clone(), state.ends(), state.config.delete_delay)
+        };
+        let mut paths = Vec::new();
+        for (base, _) in &gone {
+            for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot] {
+                paths.extend(self.set_aside(&kind.path(&log.inner.path, *base)).await?);
+            }
+        }
+        if !paths.is_empty() {
+            let due = self.clock.now() + delay;
+            self.dir.throw_away(Garbage { due, paths, is_dir: false });
+        }
+        Log::<D>::tell(listener, ends);
+        let bytes = gone.iter().map(|(_, bytes)| bytes).sum();
+        Ok(Ok(Retained { segments: gone.len(), bytes, log_start: offset }))
+    }
+
+    /// Renames a file so that nobody takes it for part of the log; `None` if it is not there.
+    async fn set_aside(
+        &self,
+        path: &std::path::Path,
+    ) -> Result<Option<std::path::PathBuf>, Offline> {
+        let target = layout::aside(path);
+        match self.dir.door.disk.rename(path, &target).await {
+            Ok(()) => Ok(Some(target)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.fail_io(format!("removing {}", path.display()), &error)),
+        }
+    }
+
+    async fn retain(
+        &mut self,
+        log: &Log<D>,
+        start: Offset,
+        roll: bool,
+    ) -> Result<Result<Retained, ChangeError>, Offline> {
+        let start = {
+            let mut state = log.lock();
+            let active = state.segments.back().map(|active| (active.base, active.size));
+            match active {
+                Some((_, size)) if roll && size > 0 && start == state.log_end => {
+                    state.roll();
+                    state.settle();
+                    start
+                }
+                // It was appended to since it was judged: it is not expired any more.
+                Some((base, _)) => start.min(base),
+                None => start,
+            }
+        };
+        self.log_start(log, start).await
+    }
+
+    async fn configure(
+        &mut self,
+        log: &Log<D>,
+        config: LogConfig,
+    ) -> Result<Result<(), ChangeError>, Offline> {
+        let durability = config.durability_effective();
+        {
+            let mut state = log.lock();
+            if state.deleted {
+                return Ok(Err(ChangeError::Deleted));
+            }
+            if state.sync == (durability == Durability::Sync) {
+                state.config = config.into();
+                return Ok(Ok(()));
+            }
+        }
+        match durability {
+            // What is queued gets its sync; then the card is changed, so that recovery looks for more than the journal
+            // knows; then appends stop waiting.
+            Durability::PageCache => {
+                if !self.drain(log).await? {
+                    return Ok(Err(ChangeError::NoSpace));
+                }
+                let _writer = log.inner.writer.lock().await;
+                self.store_metadata(log, durability).await?;
+                let mut state = log.lock();
+                state.config = config.into();
+                state.sync = false;
+                let queued = !state.queue.is_empty();
+                drop(state);
+                if queued {
+                    log.relist();
+                }
+            }
+            // Everything written is synced and recorded as stable first: recovery cuts a sync log where the checkpoint
+            // and the journal end.
+            Durability::Sync => {
+                log.lock().blocked = true;
+                if !self.drain(log).await? {
+                    log.lock().blocked = false;
+                    return Ok(Err(ChangeError::NoSpace));
+                }
+                let writer = log.inner.writer.lock().await;
+                self.checkpoint(Scope::All).await?;
+                self.store_metadata(log, durability).await?;
+                let mut state = log.lock();
+                assert!(state.stable == state.written, "everything was written and synced");
+                state.config = config.into();
+                state.sync = true;
+                state.blocked = false;
+                state.durable = state.written;
+                drop(state);
+                drop(writer);
+                let (listener, ends) = {
+                    let state = log.lock();
+                    (state.listener.clone(), state.ends())
+                };
+                Log::<D>::tell(listener, ends);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Writes (and for a `sync` log, syncs) all that is queued; `false` if there is no space for it.
+    async fn drain(&mut self, log: &Log<D>) -> Result<bool, Offline> {
+        if !log.lock().sync {
+            return match log.write_out().await {
+                Ok(()) => Ok(true),
+                Err(ChangeError::Offline) => Err(Offline),
+                Err(_) => Ok(false),
+            };
+        }
+        while !log.lock().queue.is_empty() {
+            let stalled = self.stalled.len();
+            self.group(vec![log.clone()]).await?;
+            if self.stalled.len() > stalled {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn store_metadata(&self, log: &Log<D>, durability: Durability) -> Result<(), Offline> {
+        let card = Metadata {
+            directory: self.dir.id,
+            log: log.inner.id,
+            topic_id: log.inner.topic_id,
+            durability,
+        };
+        let path = log.inner.path.join(METADATA_FILE);
+        match self.dir.door.disk.replace(&path, card.encode()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail_io(format!("writing {}", path.display()), &error)),
+        }
+    }
+
+    async fn flush_paged(&mut self, log: &Log<D>) -> Result<Result<(), ChangeError>, Offline> {
+        match log.write_out().await {
+            Ok(()) => {}
+            Err(ChangeError::Offline) => return Err(Offline),
+            Err(error) => return Ok(Err(error)),
+        }
+        self.checkpoint(Scope::Log(log.inner.id)).await?;
+        Ok(Ok(()))
+    }
+
+    async fn checkpoint(&self, scope: Scope) -> Result<(), Offline> {
+        self.dir.checkpoint(self.clock, scope).await.map_err(|()| Offline)
+    }
+
+    /// Cuts the log: memory first, so that nobody reads what goes; then the journal (I8); then the files.
+    async fn truncate(
+        &mut self,
+        log: &Log<D>,
+        offset: Offset,
+    ) -> Result<Result<(), ChangeError>, Offline> {
+        {
+            let mut state = log.lock();
+            let (log_start, log_end) = (state.log_start, state.log_end);
+            if state.deleted {
+                return Ok(Err(ChangeError::Deleted));
+            }
+            if offset > log_end || offset < log_start {
+                return Ok(Err(ChangeError::OffsetOutOfRange { offset, log_end }));
+            }
+            if offset == log_end {
+                // An epoch that began here without records goes even so (KAFKA-10706, E5).
+                state.epochs.truncate_end(offset);
+                return Ok(Ok(()));
+            }
+            state.blocked = true;
+        }
+        // What is queued is committed first: there is one way to find the cut then, and one kind of bytes before it.
+        if !self.drain(log).await? {
+            log.lock().blocked = false;
+            return Ok(Err(ChangeError::NoSpace));
+        }
+        let _writer = log.inner.writer.lock().await;
+        let cut = match log.batch_at(offset).await {
+            Ok(Some((cut, _))) => cut,
+            Ok(None) | Err(_) => {
+                log.lock().blocked = false;
+                let log_end = log.ends().log_end;
+                return Ok(Err(ChangeError::OffsetOutOfRange { offset, log_end }));
+            }
+        };
+        let gone = log.lock().cut(cut);
+        let frame = Frame {
+            log: log.inner.id,
+            segment_base: cut.segment,
+            position: cut.position,
+            kind: FrameKind::Truncate { end: cut.offset },
+        };
+        if !planted(Mutant::TruncateNotJournaled) {
+            let groups = self.journal(vec![frame]).await?;
+            log.lock().marks.journaled(&groups);
+        }
+        if let Err(error) = self.cut_files(log, cut, gone).await {
+            return Err(self.fail_io(format!("truncating {}", log.inner.partition), &error));
+        }
+        let paged = {
+            let mut state = log.lock();
+            state.blocked = false;
+            state.check();
+            !state.sync
+        };
+        if paged {
+            // Replay would cut the log again, below what is appended from now on without the journal.
+            self.checkpoint(Scope::All).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn cut_files(&self, log: &Log<D>, cut: Point, gone: Vec<Offset>) -> io::Result<()> {
+        let disk = &self.dir.door.disk;
+        let path = &log.inner.path;
+        for base in gone {
+            for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot] {
+                remove_if_there(disk, &kind.path(path, base)).await?;
+            }
+        }
+        for snapshot in log.lock().take_snapshots_above(cut.offset) {
+            remove_if_there(disk, &Kind::Snapshot.path(path, snapshot)).await?;
+        }
+        let file = log.segment_file(cut.segment).await?;
+        file.set_len(cut.position).await?;
+        let interval = log.config().index_interval_bytes;
+        let mut index = Index::new(cut.segment, interval);
+        let mut walk = Walk::new(file, 0, cut.position, crate::log::SCAN_BYTES);
+        while let Step::Batch(_, header) = walk.next().await? {
+            index.add(&header);
+        }
+        let now = self.clock.timestamp();
+        let producers = log.rebuild_producers(cut.offset, now).await?;
+        let mut state = log.lock();
+        state.producers = producers;
+        if let Some(segment) = state.segment(cut.segment) {
+            segment.index = Some(Box::new(index));
+            segment.index_checked = false;
+            segment.unsynced = true;
+        }
+        state.entries_changed = true;
+        Ok(())
+    }
+}
+
+pub(super) fn create_frame(id: LogId, spec: &LogSpec) -> Frame {
+    Frame {
+        log: id,
+        segment_base: Offset::ZERO,
+        position: 0,
+        kind: FrameKind::Create {
+            topic: spec.topic.clone(),
+            topic_id: spec.topic_id,
+            partition: spec.partition,
+            epoch: LeaderEpoch(0),
+            flags: match spec.config.durability_effective() {
+                Durability::Sync => 0,
+                Durability::PageCache => CREATE_PAGE_CACHE,
+            },
+        },
+    }
+}
+
+pub(super) async fn remove_if_there<D: Disk>(disk: &D, path: &std::path::Path) -> io::Result<()> {
+    match disk.remove_file(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    fn new_log_id(&self) -> LogId {
+        let mut registry = self.registry();
+        let id = registry.next_log;
+        registry.next_log = LogId(id.0 + 1);
+        registry.entries_changed = true;
+        id
+    }
+
+    pub(super) fn throw_away(&self, garbage: Garbage) {
+        self.registry().garbage.push(garbage);
+        self.door.attention.notify_one();
+    }
+
+    /// Makes the directory of a new log, with its card. Neither need be safe before the CREATE frame is: it says the same.
+    async fn make_log_dir(&self, id: LogId, spec: &LogSpec) -> io::Result<()> {
+        let disk = &self.door.disk;
+        let partition = spec.topic_partition();
+        let path = layout::log_dir(&self.door.path, &partition);
+        if disk.exists(&path).await? {
+            let aside = layout::stray_dir(&self.door.path, &partition, id);
+            tracing::warn!(path = %path.display(), aside = %aside.display(), "a stray directory is put aside");
+            disk.rename(&path, &aside).await?;
+            disk.sync_dir(&self.door.path).await?;
+        }
+        disk.create_dir_all(&path).await?;
+        let durability = spec.config.durability_effective();
+        let card = Metadata { directory: self.id, log: id, topic_id: spec.topic_id, durability };
+        let file = disk.open(&path.join(METADATA_FILE), OpenMode::Create).await?;
+        file.set_len(0).await?;
+        file.write_at(0, vec![card.encode()]).await
+    }
+}
+
+impl<F> State<F> {
+    /// Forgets segments that lie below the log start; the active one stays. Their bases and sizes.
+    fn drop_below_start(&mut self) -> Vec<(Offset, u64)> {
+        let mut gone = Vec::new();
+        while self.segments.len() > 1 {
+            let oldest = &self.segments[0];
+            if oldest.end > self.log_start || oldest.end > self.written.offset {
+                break;
+            }
+            gone.push((oldest.base, oldest.size));
+            self.segments.pop_front();
+        }
+        if !gone.is_empty() {
+            let first = self.segments[0].base;
+            self.damages.retain(|damage| damage.start.segment >= first);
+            self.entries_changed = true;
+            self.settle();
+        }
+        gone
+    }
+
+    /// The log ends at `cut` from now on. Answers the bases of the segments that are no more.
+    fn cut(&mut self, cut: Point) -> Vec<Offset> {
+        let mut gone = Vec::new();
+        while let Some(segment) = self.segments.pop_back_if(|segment| segment.base > cut.segment) {
+            gone.push(segment.base);
+        }
+        if let Some(active) = self.segments.back_mut() {
+            active.end = cut.offset;
+            active.size = cut.position;
+            // Rebuilt from the cut file.
+            active.index = None;
+        }
+        self.log_end = cut.offset;
+        for point in [&mut self.stable, &mut self.durable, &mut self.written] {
+            if point.offset > cut.offset {
+                *point = cut;
+            }
+        }
+        self.damages.retain(|damage| damage.start.offset < cut.offset);
+        if !planted(Mutant::EpochCacheNotTruncated) {
+            self.epochs.truncate_end(cut.offset); // I4
+        }
+        self.generation += 1;
+        self.entries_changed = true;
+        gone
+    }
+
+    fn take_snapshots_above(&mut self, offset: Offset) -> Vec<Offset> {
+        let gone = self.snapshots.iter().copied().filter(|snapshot| *snapshot > offset).collect();
+        self.snapshots.retain(|snapshot| *snapshot <= offset);
+        gone
+    }
+}

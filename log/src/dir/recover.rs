@@ -1,0 +1,913 @@
+//! Opening a directory: from whatever a crash left to logs that hold everything that was durable (I7), and the same
+//! again if recovery itself crashes (I6).
+//!
+//! In this order:
+//! 1. the clean-stop marker is read and removed, durably, before anything else (E6);
+//! 2. the checkpoint gives the logs and their anchors: what segments hold safely, and from which group to redo;
+//! 3. the journal is redone in one pass: physical writes, cuts and deletions, each idempotent;
+//! 4. the journal is finished: what it delivered is durable again;
+//! 5. each log is loaded: `sync` logs are cut where anchor and journal end, page-cache logs where their checksums end
+//!    (E1); segments below the log start go; derived state is read as far as the anchor vouches for it and rebuilt by
+//!    walking from there (E3, E4, E5).
+//!
+//! Bytes that were durable and are bad never shorten a log: the range is quarantined (I14). Directories that are not
+//! known are left alone and reported (E8).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use env::{Clock, Disk, File, OpenMode};
+use record::{BatchHeader, Batches};
+use types::mutant::{Mutant, planted};
+use types::{DirectoryId, LogId, Offset, Timestamp, TopicPartition};
+
+use super::change::{CREATE_PAGE_CACHE, remove_if_there};
+use super::stored::{Checkpoint, Metadata, StoredError, StoredLog, decode_clean};
+use super::{Garbage, Inner, LogDir, RecoveryReport, Registry, Stray};
+use crate::door::Door;
+use crate::epochs::Epochs;
+use crate::index::Ages;
+use crate::journal::{Frame, FrameKind, Item, Journal, JournalError, JournalOptions, Position};
+use crate::layout::{self, ASIDE, CHECKPOINT_FILE, CLEAN_FILE, JOURNAL_DIR, Kind, METADATA_FILE};
+use crate::log::{Damage, Log, Marks, Point, SCAN_BYTES, Segment, State};
+use crate::producers::Producers;
+use crate::walk::{Step, Walk};
+use crate::{Durability, LogConfig, LogDirOptions, OpenError, Quarantined};
+
+/// One log while it is being recovered.
+struct Redo<F> {
+    stored: StoredLog,
+    /// Where the log ends so far.
+    end: Point,
+    /// Derived files are believed up to here.
+    trusted: Point,
+    /// Final sizes of segments that were rolled while redoing.
+    sizes: BTreeMap<Offset, u64>,
+    touched: BTreeSet<Offset>,
+    files: BTreeMap<Offset, F>,
+    oldest: Option<Position>,
+    deleted: bool,
+    path: PathBuf,
+}
+
+/// What [`open`] needs at every step.
+struct Opening<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    id: DirectoryId,
+    report: RecoveryReport,
+    logs: BTreeMap<LogId, Redo<D::File>>,
+    next_log: LogId,
+    /// Frames may be missing without a trace: gaps are looked at before they are called damage.
+    journal_damaged: bool,
+}
+
+fn io_error(doing: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
+    move |error| OpenError::Io { doing: doing.into(), error }
+}
+
+fn journal_error(path: &Path) -> impl Fn(JournalError) -> OpenError {
+    let path = path.join(JOURNAL_DIR);
+    move |error| match error {
+        JournalError::Newer { file, version } => OpenError::Newer {
+            path: path.join(file),
+            version: u16::try_from(version).unwrap_or(u16::MAX),
+        },
+        JournalError::Foreign { .. } | JournalError::HeadersLost => {
+            OpenError::Foreign { path: path.clone(), reason: error.to_string() }
+        }
+        JournalError::Io { doing, error } => {
+            OpenError::Io { doing: format!("{doing} the journal in {}", path.display()), error }
+        }
+        JournalError::NoSpace => OpenError::Io {
+            doing: format!("opening the journal in {}", path.display()),
+            error: io::ErrorKind::StorageFull.into(),
+        },
+        other => OpenError::Io {
+            doing: format!("opening the journal in {}", path.display()),
+            error: io::Error::other(other.to_string()),
+        },
+    }
+}
+
+/// Opens and recovers the directory.
+pub(super) async fn open<D: Disk, C: Clock>(
+    disk: D,
+    clock: &C,
+    path: &Path,
+    id: DirectoryId,
+    options: LogDirOptions,
+) -> Result<LogDir<D>, OpenError> {
+    let began = clock.now();
+    let now = clock.timestamp();
+    let mut opening = Opening {
+        disk: disk.clone(),
+        path: path.to_owned(),
+        id,
+        report: RecoveryReport::default(),
+        logs: BTreeMap::new(),
+        next_log: LogId(1),
+        journal_damaged: false,
+    };
+    opening.prepare().await?;
+    opening.read_checkpoint().await?;
+
+    // Bits that another directory, or this one at another time, does not have: the journal needs no more of a secret.
+    let salt = layout::crc32c(&id.0.0);
+    let secret = (u64::from(salt) << 32) ^ (now.0 as u64) ^ clock.now().as_nanos().rotate_left(17);
+    let journal_options = JournalOptions {
+        file_bytes: options.journal_file_bytes,
+        total_bytes: options.journal_bytes_max,
+        secret,
+    };
+    let refuse = journal_error(path);
+    let journal_path = path.join(JOURNAL_DIR);
+    let mut recovery =
+        Journal::recover(&disk, &journal_path, id, journal_options).await.map_err(&refuse)?;
+    while let Some(item) = recovery.next().await.map_err(&refuse)? {
+        match item {
+            Item::Frame { position, frame } => opening.redo(position, frame).await?,
+            Item::Damaged(damage) => {
+                tracing::error!(path = %path.display(), %damage, "the journal is damaged");
+                opening.journal_damaged |= damage.frame.is_none();
+                opening.report.damages.push(damage.to_string());
+            }
+        }
+    }
+    let (journal, journal_report) = recovery.finish().await.map_err(&refuse)?;
+    opening.report.journal_bytes = journal_report.bytes;
+
+    let door = Arc::new(Door::new(disk.clone(), path, options));
+    let mut registry = Registry {
+        logs: BTreeMap::new(),
+        next_log: opening.next_log,
+        garbage: Vec::new(),
+        entries_changed: true,
+    };
+    opening.sort_directories(&mut registry, clock).await?;
+    let logs = std::mem::take(&mut opening.logs);
+    for redo in logs.into_values().filter(|redo| !redo.deleted) {
+        let log = opening.load(redo, &door, journal.next_position(), now).await?;
+        opening.report.quarantined.extend(log.quarantined());
+        registry.logs.insert(log.inner.partition.clone(), log);
+    }
+    let mut report = opening.report;
+    report.logs = registry.logs.len();
+    report.intact = report.quarantined.is_empty() && report.damages.is_empty();
+    report.took = clock.now() - began;
+    door.look_at_space().await;
+    Ok(LogDir {
+        inner: Arc::new(Inner {
+            door,
+            id,
+            recovery: report,
+            registry: Mutex::new(registry),
+            journal: tokio::sync::Mutex::new(journal),
+            checkpointing: tokio::sync::Mutex::new(()),
+        }),
+    })
+}
+
+impl<D: Disk> Opening<D> {
+    /// Makes the directory if it is new; reads and removes the clean-stop marker (E6).
+    async fn prepare(&mut self) -> Result<(), OpenError> {
+        let path = self.path.clone();
+        if !self.disk.exists(&path).await.map_err(io_error("looking for the log directory"))? {
+            self.disk
+                .create_dir_all(&path)
+                .await
+                .map_err(io_error(format!("creating {}", path.display())))?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                self.disk
+                    .sync_dir(parent)
+                    .await
+                    .map_err(io_error(format!("syncing {}", parent.display())))?;
+            }
+        }
+        let clean = path.join(CLEAN_FILE);
+        let marker = match self.disk.read_all(&clean).await {
+            Ok(marker) => marker,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io_error(format!("reading {}", clean.display()))(error)),
+        };
+        match decode_clean(marker) {
+            Ok((directory, _)) if directory == self.id => self.report.clean = true,
+            // A marker of whatever else proves nothing; recovery needs none.
+            Ok(_) | Err(StoredError::Damaged) => {}
+            Err(StoredError::Newer(version)) => {
+                return Err(OpenError::Newer { path: clean, version });
+            }
+        }
+        let removing = || io_error(format!("removing {}", clean.display()));
+        remove_if_there(&self.disk, &clean).await.map_err(removing())?;
+        self.disk.sync_dir(&path).await.map_err(removing())
+    }
+
+    async fn read_checkpoint(&mut self) -> Result<(), OpenError> {
+        let path = self.path.join(CHECKPOINT_FILE);
+        let file = match self.disk.read_all(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io_error(format!("reading {}", path.display()))(error)),
+        };
+        let checkpoint = match Checkpoint::decode(file) {
+            Ok(checkpoint) => checkpoint,
+            Err(StoredError::Newer(version)) => return Err(OpenError::Newer { path, version }),
+            Err(StoredError::Damaged) => {
+                let reason = "the directory checkpoint is damaged".to_owned();
+                return Err(OpenError::Foreign { path, reason });
+            }
+        };
+        if checkpoint.directory != self.id {
+            let reason =
+                format!("it belongs to log directory {}, not to {}", checkpoint.directory, self.id);
+            return Err(OpenError::Foreign { path, reason }); // E8
+        }
+        self.next_log = checkpoint.next_log;
+        for stored in checkpoint.logs {
+            self.add(stored);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, stored: StoredLog) {
+        let point = stored.anchor.point;
+        let path = layout::log_dir(&self.path, &stored.partition);
+        self.next_log = self.next_log.max(LogId(stored.id.0 + 1));
+        let redo = Redo {
+            end: point,
+            trusted: point,
+            sizes: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            files: BTreeMap::new(),
+            oldest: None,
+            deleted: false,
+            path,
+            stored,
+        };
+        self.logs.insert(redo.stored.id, redo);
+    }
+
+    /// Does again what a frame did.
+    async fn redo(&mut self, position: Position, frame: Frame) -> Result<(), OpenError> {
+        if let FrameKind::Create { topic, topic_id, partition, flags, .. } = &frame.kind {
+            let partition = TopicPartition { topic: topic.clone(), partition: *partition };
+            if !self.logs.contains_key(&frame.log) && layout::is_legal(&partition) {
+                let durability = match flags & CREATE_PAGE_CACHE {
+                    0 => Durability::Sync,
+                    _ => Durability::PageCache,
+                };
+                let card = Metadata {
+                    directory: self.id,
+                    log: frame.log,
+                    topic_id: *topic_id,
+                    durability,
+                };
+                self.redo_create(card, partition, position).await?;
+            }
+            return Ok(());
+        }
+        let disk = self.disk.clone();
+        let damaged = self.journal_damaged;
+        let Some(log) = self.logs.get_mut(&frame.log) else { return Ok(()) };
+        // What the anchor vouches for is not done again.
+        if position < log.stored.anchor.group || log.deleted {
+            return Ok(());
+        }
+        log.oldest.get_or_insert(position);
+        let partition = log.stored.partition.clone();
+        let result = match frame.kind {
+            FrameKind::Data(pieces) => {
+                log.redo_data(&disk, frame.segment_base, frame.position, pieces, damaged).await
+            }
+            FrameKind::Extent { len, .. } => {
+                log.redo_extent(&disk, frame.segment_base, frame.position, len).await
+            }
+            FrameKind::Truncate { end } => {
+                let cut =
+                    Point { offset: end, segment: frame.segment_base, position: frame.position };
+                log.redo_truncate(&disk, cut).await
+            }
+            FrameKind::LogStart { offset } => {
+                log.stored.log_start = log.stored.log_start.max(offset); // I11
+                Ok(())
+            }
+            FrameKind::Delete => {
+                log.deleted = true;
+                log.files.clear();
+                Ok(())
+            }
+            FrameKind::Create { .. } => Ok(()),
+        };
+        result.map_err(io_error(format!("redoing the journal for {partition}")))
+    }
+
+    async fn redo_create(
+        &mut self,
+        card: Metadata,
+        partition: TopicPartition,
+        position: Position,
+    ) -> Result<(), OpenError> {
+        let id = card.log;
+        let path = layout::log_dir(&self.path, &partition);
+        let creating = || io_error(format!("creating {}", path.display()));
+        // A directory of that name with another log's card was in the way when the log was created, and the rename that
+        // put it aside was lost.
+        let found = read_card(&self.disk, &path).await;
+        if found.is_some_and(|found| (found.directory, found.log) != (self.id, id)) {
+            let aside = layout::stray_dir(&self.path, &partition, id);
+            self.disk.rename(&path, &aside).await.map_err(creating())?;
+            self.disk.sync_dir(&self.path).await.map_err(creating())?;
+        }
+        self.disk.create_dir_all(&path).await.map_err(creating())?;
+        // A card that is there may tell of a later change of durability.
+        if found.is_none_or(|found| found.log != id) {
+            self.write_card(&path, card).await.map_err(creating())?;
+        }
+        let mut stored = StoredLog {
+            id,
+            topic_id: card.topic_id,
+            partition,
+            log_start: Offset::ZERO,
+            anchor: Default::default(),
+            epochs: Vec::new(),
+            damages: Vec::new(),
+        };
+        stored.anchor.group = position;
+        self.add(stored);
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.oldest = Some(position);
+        }
+        Ok(())
+    }
+
+    /// What each entry of the directory is: a log's, a deleted log's (to be removed), or a stray (E8).
+    async fn sort_directories<C: Clock>(
+        &mut self,
+        registry: &mut Registry<D>,
+        clock: &C,
+    ) -> Result<(), OpenError> {
+        let listing = || io_error(format!("listing {}", self.path.display()));
+        let entries = self.disk.list(&self.path).await.map_err(listing())?;
+        let live: BTreeMap<String, LogId> = self
+            .logs
+            .values()
+            .filter(|log| !log.deleted)
+            .map(|log| (log.stored.partition.to_string(), log.stored.id))
+            .collect();
+        let deleted: BTreeMap<LogId, TopicPartition> = self
+            .logs
+            .values()
+            .filter(|log| log.deleted)
+            .map(|log| (log.stored.id, log.stored.partition.clone()))
+            .collect();
+        let mut present = BTreeSet::new();
+        for entry in entries.into_iter().filter(|entry| entry.is_dir) {
+            let path = self.path.join(&entry.name);
+            if entry.name == JOURNAL_DIR {
+                continue;
+            }
+            if layout::is_deleted_dir(&entry.name) {
+                registry.garbage.push(Garbage {
+                    due: clock.now(),
+                    paths: vec![path],
+                    is_dir: true,
+                });
+                continue;
+            }
+            let card = read_card(&self.disk, &path).await;
+            if let Some(&id) = live.get(&entry.name) {
+                if card.is_none_or(|card| card.directory == self.id && card.log == id) {
+                    present.insert(entry.name);
+                    continue;
+                }
+                let reason = "its card names another log than the journal".to_owned();
+                self.report.strays.push(Stray { path, reason });
+                continue;
+            }
+            // The name of a log that was deleted: its rename was lost, unless the card says that it is something else.
+            let dead = match card {
+                Some(card) if card.directory == self.id => deleted.get(&card.log),
+                Some(_) => None,
+                None => deleted.values().find(|partition| partition.to_string() == entry.name),
+            };
+            if let Some(partition) = dead {
+                let id = card.map_or(LogId(u64::MAX), |card| card.log);
+                let target = layout::deleted_dir(&self.path, partition, id);
+                self.disk
+                    .rename(&path, &target)
+                    .await
+                    .map_err(io_error(format!("removing {}", path.display())))?;
+                registry.garbage.push(Garbage {
+                    due: clock.now(),
+                    paths: vec![target],
+                    is_dir: true,
+                });
+                continue;
+            }
+            let reason = match card {
+                Some(card) if card.directory != self.id => {
+                    format!("it belongs to log directory {}", card.directory)
+                }
+                Some(card) => format!("log {} is not known here", card.log),
+                None => "it is no log of this directory".to_owned(),
+            };
+            tracing::warn!(path = %path.display(), reason, "a stray directory is left alone");
+            self.report.strays.push(Stray { path, reason });
+        }
+        for name in live.keys().filter(|name| !present.contains(*name)) {
+            let path = self.path.join(name);
+            self.disk
+                .create_dir_all(&path)
+                .await
+                .map_err(io_error(format!("creating {}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a log out of what was redone.
+    async fn load(
+        &mut self,
+        mut redo: Redo<D::File>,
+        door: &Arc<Door<D>>,
+        next: Position,
+        now: Timestamp,
+    ) -> Result<Log<D>, OpenError> {
+        let partition = redo.stored.partition.clone();
+        let loading = || io_error(format!("loading {partition}"));
+        redo.files.clear();
+        let card = read_card(&self.disk, &redo.path).await;
+        let metadata_unsynced = true;
+        let durability = match card {
+            Some(card) => card.durability,
+            None => {
+                let durability = Durability::Sync;
+                let card = Metadata {
+                    directory: self.id,
+                    log: redo.stored.id,
+                    topic_id: redo.stored.topic_id,
+                    durability,
+                };
+                self.write_card(&redo.path, card).await.map_err(loading())?;
+                durability
+            }
+        };
+        let files = self.list_log(&redo.path).await.map_err(loading())?;
+        let mut segments = files.segments;
+        if durability == Durability::PageCache {
+            self.extend_paged(&mut redo, &segments).await.map_err(loading())?;
+        }
+        // Beyond the end: bytes that nobody was told of (E1).
+        let dead: Vec<Offset> =
+            segments.keys().copied().filter(|base| *base > redo.end.segment).collect();
+        for base in dead {
+            self.report.torn_bytes += segments.remove(&base).unwrap_or(0);
+            self.remove_segment(&redo.path, base).await.map_err(loading())?;
+        }
+        // Below the start: their removal was durable in the journal and got lost on disk.
+        let bases: Vec<Offset> = segments.keys().copied().collect();
+        for pair in bases.windows(2) {
+            if pair[1] <= redo.stored.log_start && pair[1] <= redo.end.segment {
+                segments.remove(&pair[0]);
+                self.remove_segment(&redo.path, pair[0]).await.map_err(loading())?;
+            }
+        }
+        let mut state =
+            State::new(Arc::new(LogConfig { durability, ..door.options.log_config.clone() }));
+        state.sync = durability == Durability::Sync;
+        state.metadata_unsynced = metadata_unsynced;
+        state.entries_changed = true;
+        state.anchor = redo.stored.anchor;
+        state.marks = Marks { oldest: redo.oldest, syncing: None, next };
+        self.build_segments(&mut state, &redo, &segments).await.map_err(loading())?;
+        state.log_end = redo.end.offset;
+        state.written = redo.end;
+        state.durable = if state.sync { redo.end } else { redo.trusted };
+        state.stable = redo.trusted;
+        state.log_start = redo.stored.log_start;
+        if let Some(first) = state.segments.front().map(|segment| segment.base)
+            && state.log_start < first
+        {
+            // The first segment is missing (E8): what it held is lost, and said so.
+            let lost = Quarantined {
+                partition: partition.clone(),
+                start: state.log_start,
+                end: first,
+                epoch: None,
+            };
+            tracing::error!(%partition, start = %lost.start, end = %lost.end, "the first segments are missing");
+            self.report.quarantined.push(lost);
+            state.log_start = first;
+        }
+        // E8: nothing can start beyond its end.
+        state.log_start = state.log_start.min(state.log_end);
+        state.settle();
+        state.damages = redo
+            .stored
+            .damages
+            .iter()
+            .copied()
+            .filter(|damage| damage.start.offset < state.log_end && damage.end > state.log_start)
+            .collect();
+        let stored_epochs =
+            redo.stored.epochs.iter().copied().filter(|e| e.start < redo.trusted.offset);
+        state.epochs = Epochs::from_stored(stored_epochs);
+        let snapshots: Vec<Offset> = files.snapshots;
+        for snapshot in snapshots {
+            let known = state.segments.iter().any(|segment| segment.base == snapshot);
+            if snapshot > redo.trusted.offset {
+                // E4: of a life that did not last.
+                let path = Kind::Snapshot.path(&redo.path, snapshot);
+                remove_if_there(&self.disk, &path).await.map_err(loading())?;
+            } else if !known {
+                state.snapshots.push_back(snapshot);
+            }
+        }
+        let log =
+            Log::new(redo.stored.id, partition.clone(), redo.stored.topic_id, door.clone(), state);
+        self.rebuild(&log, redo.trusted, now).await.map_err(loading())?;
+        log.lock().check();
+        Ok(log)
+    }
+
+    async fn write_card(&self, dir: &Path, card: Metadata) -> io::Result<()> {
+        let file = self.disk.open(&dir.join(METADATA_FILE), OpenMode::Create).await?;
+        file.set_len(0).await?;
+        file.write_at(0, vec![card.encode()]).await
+    }
+
+    async fn remove_segment(&self, dir: &Path, base: Offset) -> io::Result<()> {
+        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex] {
+            remove_if_there(&self.disk, &kind.path(dir, base)).await?;
+        }
+        Ok(())
+    }
+
+    async fn list_log(&self, dir: &Path) -> io::Result<Files> {
+        let mut files = Files { segments: BTreeMap::new(), snapshots: Vec::new() };
+        for entry in self.disk.list(dir).await?.into_iter().filter(|entry| !entry.is_dir) {
+            if entry.name.ends_with(ASIDE) || entry.name.ends_with(".tmp") {
+                remove_if_there(&self.disk, &dir.join(&entry.name)).await?;
+                continue;
+            }
+            match Kind::parse(&entry.name) {
+                Some((Kind::Log, base)) => drop(files.segments.insert(base, entry.len)),
+                Some((Kind::Snapshot, offset)) => files.snapshots.push(offset),
+                _ => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// The journal knows nothing of a page-cache log's data: it goes on as far as its batches are whole and in order.
+    async fn extend_paged(
+        &mut self,
+        redo: &mut Redo<D::File>,
+        segments: &BTreeMap<Offset, u64>,
+    ) -> io::Result<()> {
+        loop {
+            let Some(&len) = segments.get(&redo.end.segment) else { return Ok(()) };
+            let path = Kind::Log.path(&redo.path, redo.end.segment);
+            if len > redo.end.position {
+                let file = self.disk.open(&path, OpenMode::Read).await?;
+                let mut walk = Walk::new(file, redo.end.position, len, SCAN_BYTES).verified();
+                while let Step::Batch(position, header) = walk.next().await? {
+                    if header.base_offset() != redo.end.offset {
+                        break;
+                    }
+                    redo.end.offset = header.end_offset();
+                    redo.end.position = position + header.bytes_total() as u64;
+                    self.report.walked_bytes += header.bytes_total() as u64;
+                }
+                redo.touched.insert(redo.end.segment);
+            }
+            let next = redo.end.offset;
+            if next == redo.end.segment || !segments.contains_key(&next) {
+                return Ok(());
+            }
+            redo.roll(next);
+        }
+    }
+
+    async fn build_segments(
+        &mut self,
+        state: &mut State<D::File>,
+        redo: &Redo<D::File>,
+        segments: &BTreeMap<Offset, u64>,
+    ) -> io::Result<()> {
+        let end = redo.end;
+        let mut bases: Vec<Offset> = segments.keys().copied().collect();
+        if end.position > 0 && !segments.contains_key(&end.segment) {
+            bases.push(end.segment);
+        }
+        for (at, &base) in bases.iter().enumerate() {
+            let len = segments.get(&base).copied().unwrap_or(0);
+            let size = if base == end.segment {
+                end.position
+            } else {
+                redo.sizes.get(&base).copied().unwrap_or(len)
+            };
+            if len > size {
+                self.report.torn_bytes += len - size;
+                let path = Kind::Log.path(&redo.path, base);
+                self.disk.open(&path, OpenMode::Write).await?.set_len(size).await?;
+            }
+            let next = bases.get(at + 1).copied();
+            state.segments.push_back(Segment {
+                base,
+                end: next.unwrap_or(end.offset),
+                size,
+                index: None,
+                file: None,
+                ages: Ages::default(),
+                snapshot: None,
+                unsynced: redo.touched.contains(&base) || len > size,
+                index_checked: base < redo.trusted.segment,
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads derived state as far as it can be trusted and rebuilds the rest by walking.
+    async fn rebuild(&mut self, log: &Log<D>, trusted: Point, now: Timestamp) -> io::Result<()> {
+        let (bases, interval) = {
+            let state = log.lock();
+            let bases: Vec<_> = state.segments.iter().map(|s| (s.base, s.size)).collect();
+            (bases, state.config.index_interval_bytes)
+        };
+        let active = bases.last().map(|(base, _)| *base);
+        for (base, size) in bases {
+            if base < trusted.segment && Some(base) != active {
+                continue;
+            }
+            let believed = match base.cmp(&trusted.segment) {
+                std::cmp::Ordering::Less => size,
+                std::cmp::Ordering::Equal => trusted.position,
+                std::cmp::Ordering::Greater => 0,
+            };
+            let (index, ages) = log.read_index(base, size, believed, interval).await?;
+            let covered = index.covered();
+            let mut state = log.lock();
+            if let Some(segment) = state.segment(base) {
+                segment.index = Some(Box::new(index));
+                segment.ages = ages;
+                // A clock that was set back must not make it look young for ever; a lost time counts as now.
+                segment.ages.last_append = ages.last_append.map(|last| last.min(now)).or(Some(now));
+                segment.ages.first_append =
+                    ages.first_append.map(|first| first.min(now)).or(Some(now));
+                if size == 0 {
+                    segment.ages = Ages::default();
+                }
+            }
+            drop(state);
+            if covered != size {
+                self.quarantine_tail(log, base).await?;
+            }
+        }
+        let whole = log.lock().epochs.entries().is_empty();
+        let (producers, from) = log.nearest_snapshot(trusted.offset, now).await?;
+        let mut producers = producers;
+        let start = if whole { Offset::ZERO } else { from.min(trusted.offset) };
+        let mut epochs = log.lock().epochs.clone();
+        let walked = log
+            .scan(start, |header: &BatchHeader| {
+                if header.base_offset() >= from {
+                    producers.add(header, now);
+                }
+                if (whole || header.base_offset() >= trusted.offset)
+                    && let Some(epoch) = header.leader_epoch()
+                {
+                    epochs.begin(epoch, header.base_offset());
+                }
+            })
+            .await?;
+        self.report.walked_bytes += walked;
+        let mut state = log.lock();
+        producers.clamp_times(now);
+        state.producers =
+            if planted(Mutant::ProducerStateNotRebuilt) { Producers::default() } else { producers };
+        epochs.truncate_start(state.log_start);
+        state.epochs = epochs;
+        state.snapshot_bytes = walked;
+        Ok(())
+    }
+
+    /// The index could not be walked to the end of its segment: what was durable there is bad (I14). Finds out how far
+    /// the good bytes go and quarantines the rest.
+    async fn quarantine_tail(&mut self, log: &Log<D>, base: Offset) -> io::Result<()> {
+        let (mut at, end, size) = {
+            let mut state = log.lock();
+            let Some(segment) = state.segment(base) else { return Ok(()) };
+            let (end, size) = (segment.end, segment.size);
+            let Some(index) = &segment.index else { return Ok(()) };
+            let mark = index.floor_position(index.covered());
+            (Point { offset: mark.offset, segment: base, position: mark.position }, end, size)
+        };
+        let file = log.segment_file(base).await?;
+        let mut walk = Walk::new(file, at.position, size, SCAN_BYTES);
+        while let Step::Batch(position, header) = walk.next().await? {
+            at.offset = header.end_offset();
+            at.position = position + header.bytes_total() as u64;
+        }
+        let damage = Damage { start: at, end, end_position: size };
+        tracing::error!(
+            partition = %log.inner.partition, start = %at.offset, %end,
+            "durable bytes are damaged: the range is quarantined"
+        );
+        let mut state = log.lock();
+        state.add_damage(damage);
+        if let Some(segment) = state.segment(base)
+            && let Some(index) = segment.index.as_mut()
+        {
+            index.skip_to(size);
+        }
+        Ok(())
+    }
+}
+
+struct Files {
+    segments: BTreeMap<Offset, u64>,
+    snapshots: Vec<Offset>,
+}
+
+async fn read_card<D: Disk>(disk: &D, dir: &Path) -> Option<Metadata> {
+    Metadata::decode(disk.read_all(&dir.join(METADATA_FILE)).await.ok()?).ok()
+}
+
+impl<F: File> Redo<F> {
+    async fn file<D: Disk<File = F>>(&mut self, disk: &D, base: Offset) -> io::Result<F> {
+        if let Some(file) = self.files.get(&base) {
+            return Ok(file.clone());
+        }
+        let file = disk.open(&Kind::Log.path(&self.path, base), OpenMode::Create).await?;
+        self.files.insert(base, file.clone());
+        Ok(file)
+    }
+
+    fn roll(&mut self, base: Offset) {
+        self.sizes.insert(self.end.segment, self.end.position);
+        self.end = Point { offset: base, segment: base, position: 0 };
+    }
+
+    /// Writes batches where they stood. Bytes that the segment holds already are the same bytes.
+    async fn redo_data<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        segment: Offset,
+        position: u64,
+        pieces: Vec<Bytes>,
+        journal_damaged: bool,
+    ) -> io::Result<()> {
+        let bytes = match <[Bytes; 1]>::try_from(pieces) {
+            Ok([bytes]) => bytes,
+            Err(pieces) => {
+                let mut whole = BytesMut::new();
+                pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+                whole.freeze()
+            }
+        };
+        let len = bytes.len() as u64;
+        let mut span: Option<(Offset, Offset)> = None;
+        for batch in Batches::split(bytes.clone()) {
+            let batch = batch.map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("a frame holds no batch: {error}"),
+                )
+            })?;
+            let first = span.map_or(batch.base_offset(), |(first, _)| first);
+            span = Some((first, batch.end_offset()));
+        }
+        let Some((first, end)) = span else { return Ok(()) };
+        if end <= self.stored.log_start && segment < self.end.segment {
+            return Ok(());
+        }
+        let start = Point { offset: first, segment, position };
+        let after = Point { offset: end, segment, position: position + len };
+        let known = (after.segment, after.position) <= (self.end.segment, self.end.position);
+        if !known && start != self.end {
+            if segment == self.end.offset && position == 0 {
+                self.roll(segment);
+            } else {
+                self.bridge(disk, start, journal_damaged).await?;
+            }
+        }
+        let file = self.file(disk, segment).await?;
+        file.write_at(position, vec![bytes]).await?;
+        self.touched.insert(segment);
+        if !known {
+            self.end = after;
+        }
+        Ok(())
+    }
+
+    /// The next frame does not begin where the last one ended: frames between were lost (I14). If the segments hold
+    /// whole batches there, they are kept; what is not whole is quarantined, never cut.
+    async fn bridge<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        start: Point,
+        _journal_damaged: bool,
+    ) -> io::Result<()> {
+        if (start.segment, start.position) < (self.end.segment, self.end.position) {
+            // A truncation was among the lost frames.
+            return self.redo_truncate(disk, start).await;
+        }
+        while self.end != start {
+            let here = self.end.segment == start.segment;
+            let file = self.file(disk, self.end.segment).await?;
+            let limit = if here { start.position } else { file.len().await? };
+            let mut walk =
+                Walk::new(file, self.end.position, limit.max(self.end.position), SCAN_BYTES)
+                    .verified();
+            while let Step::Batch(position, header) = walk.next().await? {
+                let wanted = self.end.offset;
+                let end = position + header.bytes_total() as u64;
+                if header.base_offset() != wanted || header.end_offset() > start.offset {
+                    break;
+                }
+                self.end.offset = header.end_offset();
+                self.end.position = end;
+            }
+            self.touched.insert(self.end.segment);
+            if here {
+                if self.end != start {
+                    self.damage_to(start.offset, start.position);
+                }
+                self.end = start;
+            } else {
+                // The segment that follows: the one of the next frame, if nothing else is known.
+                let next = match disk.exists(&Kind::Log.path(&self.path, self.end.offset)).await? {
+                    true if self.end.offset > self.end.segment => self.end.offset,
+                    _ => start.segment,
+                };
+                if self.end.offset != next {
+                    self.damage_to(next, limit.max(self.end.position));
+                }
+                self.roll(next);
+            }
+        }
+        Ok(())
+    }
+
+    fn damage_to(&mut self, end: Offset, end_position: u64) {
+        self.stored.damages.push(Damage { start: self.end, end, end_position });
+        self.end.position = end_position;
+        self.end.offset = end;
+    }
+
+    /// Bytes that went straight to the segment and were synced there before the frame was written.
+    async fn redo_extent<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        segment: Offset,
+        position: u64,
+        len: u64,
+    ) -> io::Result<()> {
+        if (segment, position + len) <= (self.end.segment, self.end.position) {
+            return Ok(());
+        }
+        if segment == self.end.offset && position == 0 {
+            self.roll(segment);
+        }
+        let file = self.file(disk, segment).await?;
+        let mut walk = Walk::new(file, position, position + len, SCAN_BYTES).verified();
+        while let Step::Batch(at, header) = walk.next().await? {
+            self.end = Point {
+                offset: header.end_offset(),
+                segment,
+                position: at + header.bytes_total() as u64,
+            };
+        }
+        Ok(())
+    }
+
+    async fn redo_truncate<D: Disk<File = F>>(&mut self, disk: &D, cut: Point) -> io::Result<()> {
+        for entry in disk.list(&self.path).await? {
+            if let Some((kind, base)) = Kind::parse(&entry.name)
+                && base > cut.segment
+                && (kind != Kind::Snapshot || base > cut.offset)
+            {
+                self.files.remove(&base);
+                self.sizes.remove(&base);
+                self.touched.remove(&base);
+                remove_if_there(disk, &self.path.join(&entry.name)).await?;
+            }
+        }
+        let file = self.file(disk, cut.segment).await?;
+        if file.len().await? > cut.position {
+            file.set_len(cut.position).await?;
+        }
+        self.sizes.remove(&cut.segment);
+        self.touched.insert(cut.segment);
+        self.end = cut;
+        if (cut.segment, cut.position) < (self.trusted.segment, self.trusted.position) {
+            self.trusted = cut;
+        }
+        self.stored.damages.retain(|damage| damage.start.offset < cut.offset);
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! The door of a log directory: what logs and callers leave there for the committer, and the flags they look at.
+//!
+//! A log is listed once however much is queued in it; a change is a command with a reply. Dropping the waiting side is
+//! harmless: the command is executed all the same. Once the directory has failed or closed nothing enters (I10).
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use env::Disk;
+use tokio::sync::{Notify, oneshot, watch};
+use types::Offset;
+
+use crate::log::Log;
+use crate::{AppendError, ChangeError, Ends, Failure, LogConfig, LogDirOptions, LogSpec, Retained};
+
+/// The waiting side of a command.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ChangeError>>;
+
+/// A change that the committer executes.
+pub(crate) enum Command<D: Disk> {
+    Create { spec: LogSpec, reply: Reply<Log<D>> },
+    Delete { log: Log<D>, reply: Reply<()> },
+    Truncate { log: Log<D>, offset: Offset, reply: Reply<()> },
+    LogStart { log: Log<D>, offset: Offset, reply: Reply<Offset> },
+    Retain { log: Log<D>, start: Offset, roll: bool, reply: Reply<Retained> },
+    Config { log: Log<D>, config: LogConfig, reply: Reply<()> },
+    Flush { log: Log<D>, reply: Reply<Ends> },
+    Close { reply: Reply<()> },
+}
+
+impl<D: Disk> Command<D> {
+    /// Answers `error` and drops the command.
+    pub fn refuse(self, error: ChangeError) {
+        // A receiver that went away does not want to know.
+        match self {
+            Command::Create { reply, .. } => drop(reply.send(Err(error))),
+            Command::Delete { reply, .. }
+            | Command::Truncate { reply, .. }
+            | Command::Config { reply, .. }
+            | Command::Close { reply } => drop(reply.send(Err(error))),
+            Command::LogStart { reply, .. } => drop(reply.send(Err(error))),
+            Command::Retain { reply, .. } => drop(reply.send(Err(error))),
+            Command::Flush { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What waits for the committer.
+pub(crate) struct Work<D: Disk> {
+    pub dirty: Vec<Log<D>>,
+    pub commands: VecDeque<Command<D>>,
+    /// Nothing is taken any more.
+    closed: bool,
+}
+
+pub(crate) struct Door<D: Disk> {
+    pub disk: D,
+    pub path: PathBuf,
+    pub options: LogDirOptions,
+    work: Mutex<Work<D>>,
+    pub wake: Notify,
+    /// The housekeeper's alarm.
+    pub attention: Notify,
+    offline: AtomicBool,
+    closing: AtomicBool,
+    pub space_low: AtomicBool,
+    queued_bytes: AtomicUsize,
+    /// Bytes written to page-cache logs since the last look.
+    pub paged_bytes: AtomicUsize,
+    /// Bytes written to segments since the free space was looked up.
+    pub written_bytes: AtomicUsize,
+    pub failure: watch::Sender<Option<Failure>>,
+}
+
+impl<D: Disk> Door<D> {
+    pub fn new(disk: D, path: &Path, options: LogDirOptions) -> Door<D> {
+        Door {
+            disk,
+            path: path.to_owned(),
+            options,
+            work: Mutex::new(Work { dirty: Vec::new(), commands: VecDeque::new(), closed: false }),
+            wake: Notify::new(),
+            attention: Notify::new(),
+            offline: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            space_low: AtomicBool::new(false),
+            queued_bytes: AtomicUsize::new(0),
+            paged_bytes: AtomicUsize::new(0),
+            written_bytes: AtomicUsize::new(0),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work<D>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes all that waits.
+    pub fn take(&self) -> (Vec<Log<D>>, VecDeque<Command<D>>) {
+        let mut work = self.work();
+        (std::mem::take(&mut work.dirty), std::mem::take(&mut work.commands))
+    }
+
+    /// Lists a log that has queued bytes; the log's own flag keeps it from being listed twice.
+    pub fn dirty(&self, log: Log<D>) {
+        {
+            let mut work = self.work();
+            if work.closed {
+                return;
+            }
+            work.dirty.push(log);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Leaves a command and waits for its answer.
+    pub async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command<D>,
+    ) -> Result<T, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut work = self.work();
+            if work.closed {
+                drop(work);
+                return Err(self.closed_error());
+            }
+            work.commands.push_back(command(reply));
+        }
+        self.wake.notify_one();
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.closed_error()),
+        }
+    }
+
+    pub fn closed_error(&self) -> ChangeError {
+        if self.is_offline() { ChangeError::Offline } else { ChangeError::Closed }
+    }
+
+    /// Whether the directory has failed (I10, E10).
+    pub fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Acquire)
+    }
+
+    /// Whether it is being closed.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// The directory goes offline, for good: appends, reads and commands are refused from now on (I10, E10).
+    pub fn fail(&self, doing: &str, error: &io::Error) {
+        self.offline.store(true, Ordering::Release);
+        let failure = Failure {
+            path: self.path.clone(),
+            doing: doing.into(),
+            kind: error.kind(),
+            message: error.to_string().into(),
+        };
+        self.failure.send_if_modified(|current| {
+            // The first cause is the one to report.
+            let first = current.is_none();
+            if first {
+                *current = Some(failure);
+            }
+            first
+        });
+        self.wake.notify_one();
+        self.attention.notify_one();
+    }
+
+    /// Refuses what waits and all that comes.
+    pub fn shut(&self) {
+        let (dirty, commands) = {
+            let mut work = self.work();
+            work.closed = true;
+            (std::mem::take(&mut work.dirty), std::mem::take(&mut work.commands))
+        };
+        drop(dirty);
+        let error = self.closed_error();
+        commands.into_iter().for_each(|command| command.refuse(error.clone()));
+    }
+
+    /// Whether nothing is taken any more.
+    pub fn is_shut(&self) -> bool {
+        self.work().closed
+    }
+
+    /// Whether a client may append now (E11, E12).
+    pub fn admit(&self) -> Result<(), AppendError> {
+        if self.space_low.load(Ordering::Relaxed) {
+            return Err(AppendError::NoSpace);
+        }
+        if self.queued_bytes.load(Ordering::Relaxed) >= self.options.queued_bytes_max {
+            return Err(AppendError::Busy);
+        }
+        Ok(())
+    }
+
+    /// `bytes` more wait to be written.
+    pub fn queued(&self, bytes: usize) {
+        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// `bytes` fewer wait to be written.
+    pub fn unqueued(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether it is time to look up the free space again, after `bytes` more were written.
+    pub fn should_look_at_space(&self, bytes: usize) -> bool {
+        const EVERY: usize = 1 << 20;
+        if self.written_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes < EVERY {
+            return false;
+        }
+        self.written_bytes.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// Looks up the free space and opens or closes the door to clients (E11).
+    pub async fn look_at_space(&self) {
+        if let Ok(space) = self.disk.space(&self.path).await {
+            let low = space.available < self.options.space_reserve;
+            self.set_space_low(low);
+        }
+    }
+
+    pub fn set_space_low(&self, low: bool) {
+        let before = self.space_low.swap(low, Ordering::Relaxed);
+        if low && !before {
+            tracing::warn!(path = %self.path.display(), "the disk is nearly full: clients' appends are refused");
+            self.attention.notify_one();
+        } else if before && !low {
+            tracing::info!(path = %self.path.display(), "the disk has space again");
+            self.wake.notify_one();
+        }
+    }
+}

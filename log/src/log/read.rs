@@ -1,0 +1,490 @@
+//! Reading: a contiguous walk over whole batches, by file ranges wherever the index names a boundary.
+//!
+//! A range begins at the batch that holds the offset and ends at a batch boundary within the budget. The index gives
+//! boundaries for nothing; headers are walked only between two of its marks. A batch that does not fit ends the read: it
+//! is never skipped (the next segment is read only after the last batch of this one). A damaged range is never read past
+//! nor served: the read ends before it, or answers [`ReadError::Quarantined`] (I14).
+
+use std::io;
+
+use bytes::Bytes;
+use env::{Disk, File, OpenMode, Part};
+use record::{Batch, BatchHeader, Batches};
+use types::Offset;
+use types::mutant::{Mutant, planted};
+
+use super::{Damage, Log, Point, Read, Slice, State};
+use crate::ReadError;
+use crate::index::{Index, Mark};
+use crate::layout::Kind;
+use crate::walk::{Step, Walk};
+
+/// How much is read at a time to find a batch boundary.
+const WALK_BYTES: usize = 16 * 1024;
+/// How much is read at a time to rebuild an index.
+pub(crate) const SCAN_BYTES: usize = 512 * 1024;
+/// Indexes of older segments kept in memory per log.
+const INDEXES_KEPT: usize = 4;
+
+/// Where in a segment to look.
+enum Plan {
+    /// Nothing more to read.
+    Done,
+    /// The index of this segment must be loaded first.
+    Load(Offset),
+    /// Look here.
+    Look(Look),
+}
+
+struct Look {
+    segment: Offset,
+    generation: u64,
+    /// A boundary at or before the offset wanted.
+    start: Mark,
+    /// Nothing at or beyond this is readable now: the end asked for, the end of the segment, or damage.
+    bound: Bound,
+    /// What the damage is, if it is what bounds.
+    damage: Option<Damage>,
+}
+
+#[derive(Clone, Copy)]
+struct Bound {
+    /// Batches end at or below this offset.
+    offset: Offset,
+    /// And at or below this byte. `exact` if a batch ends right here.
+    position: u64,
+    exact: bool,
+}
+
+impl<D: Disk> Log<D> {
+    /// Reads whole batches in a contiguous walk. Empty when `from` is the end.
+    pub async fn read(&self, read: Read) -> Result<Slice<D::File>, ReadError> {
+        let mut slice = Slice { parts: Vec::new(), bytes: 0, next_offset: read.from };
+        self.admit_read(read.from)?;
+        loop {
+            let look = match self.plan(slice.next_offset, read.end)? {
+                Plan::Done => return Ok(slice),
+                Plan::Load(segment) => {
+                    self.load_index(segment).await?;
+                    continue;
+                }
+                Plan::Look(look) => look,
+            };
+            let first = slice.bytes == 0;
+            let budget = read.bytes_max.saturating_sub(slice.bytes);
+            let at_least_one = first && read.at_least_one;
+            let found = self.cut(&look, slice.next_offset, budget, at_least_one).await?;
+            let Some(found) = found else {
+                if let Some(damage) = look.damage.filter(|_| first) {
+                    // Nothing lies before the damage but what the offset asked for is in it, or right before it.
+                    if look.bound.offset <= read.from {
+                        return Err(self.quarantined_error(&damage));
+                    }
+                }
+                if planted(Mutant::ReadSkipsSegment)
+                    && let Some(next) = self.next_segment(look.segment)
+                    && next < read.end
+                {
+                    slice.next_offset = next;
+                    continue;
+                }
+                return Ok(slice);
+            };
+            slice.bytes += found.bytes;
+            slice.next_offset = found.next;
+            slice.parts.push(Part::File {
+                file: found.file,
+                offset: found.position,
+                len: found.bytes,
+            });
+            let at_bound = found.next >= look.bound.offset;
+            if !at_bound || look.damage.is_some() || slice.bytes >= read.bytes_max {
+                return Ok(slice);
+            }
+        }
+    }
+
+    /// Reads and parses batches, checking each CRC (I1): for coordinators and for loading state.
+    pub async fn batches(&self, read: Read) -> Result<Vec<Batch>, ReadError> {
+        let slice = self.read(read).await?;
+        let mut batches = Vec::new();
+        for part in slice.parts {
+            let (bytes, mut position) = match part {
+                Part::Mem(bytes) => (bytes, 0),
+                Part::File { file, offset, len } => {
+                    (file.read_at(offset, len).await.map_err(ReadError::Io)?, offset)
+                }
+            };
+            for batch in Batches::split(bytes) {
+                let next = batches.last().map(|last: &Batch| last.end_offset());
+                match batch {
+                    Ok(batch) if batch.crc_ok() => {
+                        position += batch.bytes_total() as u64;
+                        batches.push(batch);
+                    }
+                    bad => {
+                        let offset =
+                            next.or(bad.ok().map(|b| b.base_offset())).unwrap_or(read.from);
+                        let error = self.report_damage(Mark { offset, position });
+                        return if batches.is_empty() { Err(error) } else { Ok(batches) };
+                    }
+                }
+            }
+        }
+        Ok(batches)
+    }
+
+    fn admit_read(&self, from: Offset) -> Result<(), ReadError> {
+        if self.inner.door.is_offline() {
+            return Err(ReadError::Offline); // I10
+        }
+        let state = self.lock();
+        if state.deleted {
+            return Err(ReadError::Deleted);
+        }
+        let (log_start, end) = (state.log_start, state.written.offset);
+        if from < log_start || from > end {
+            return Err(ReadError::OffsetOutOfRange { offset: from, log_start, end });
+        }
+        Ok(())
+    }
+
+    fn quarantined_error(&self, damage: &Damage) -> ReadError {
+        let state = self.lock();
+        ReadError::Quarantined(self.describe(&state, damage))
+    }
+
+    fn next_segment(&self, base: Offset) -> Option<Offset> {
+        let state = self.lock();
+        state.segments.iter().map(|segment| segment.base).find(|next| *next > base)
+    }
+
+    fn plan(&self, from: Offset, end: Offset) -> Result<Plan, ReadError> {
+        let state = self.lock();
+        if state.deleted {
+            return Err(ReadError::Deleted);
+        }
+        let end = end.min(state.written.offset);
+        if from >= end {
+            return Ok(Plan::Done);
+        }
+        let Some(at) = state.segment_of(from) else { return Ok(Plan::Done) };
+        let segment = &state.segments[at];
+        let Some(index) = &segment.index else { return Ok(Plan::Load(segment.base)) };
+        let (bound, damage) = state.bound(at, index, from, end);
+        Ok(Plan::Look(Look {
+            segment: segment.base,
+            generation: state.generation,
+            start: state.floor(segment.base, index, from),
+            bound,
+            damage,
+        }))
+    }
+
+    /// Finds the range of the segment to return: from the batch that holds `from`, at most `budget` bytes.
+    async fn cut(
+        &self,
+        look: &Look,
+        from: Offset,
+        budget: usize,
+        at_least_one: bool,
+    ) -> Result<Option<Found<D::File>>, ReadError> {
+        let bound = look.bound;
+        let file = self.segment_file(look.segment).await.map_err(ReadError::Io)?;
+        let mut start = look.start;
+        let mut walk = None;
+        if start.offset < from {
+            let mut headers = Walk::new(file.clone(), start.position, bound.position, WALK_BYTES);
+            loop {
+                match headers.next().await.map_err(ReadError::Io)? {
+                    Step::Batch(at, header) if header.end_offset() <= from => {
+                        start = Mark {
+                            offset: header.end_offset(),
+                            position: at + header.bytes_total() as u64,
+                        };
+                    }
+                    Step::Batch(at, header) => {
+                        start = Mark { offset: header.base_offset(), position: at };
+                        walk = Some((headers, header));
+                        break;
+                    }
+                    Step::Bad => return Err(self.report_damage(start)),
+                    Step::End => return Ok(None),
+                }
+            }
+        }
+        if start.position >= bound.position {
+            return Ok(None);
+        }
+        let limit = start.position.saturating_add(budget as u64);
+        if bound.exact && bound.position <= limit {
+            return Ok(Some(Found::new(file, start, bound.position, bound.offset)));
+        }
+        // The furthest boundary that the index knows, then header by header.
+        let mark = {
+            let mut state = self.lock();
+            let stale = state.generation != look.generation;
+            let segment = state.segment(look.segment).filter(|_| !stale);
+            let Some(segment) = segment else { return Ok(None) };
+            segment.index.as_ref().map(|index| {
+                let by_budget = index.floor_position(limit.min(bound.position));
+                let by_offset = index.floor(bound.offset);
+                if by_budget.position < by_offset.position { by_budget } else { by_offset }
+            })
+        };
+        let mut cut = start;
+        if let Some(mark) = mark.filter(|mark| mark.position > start.position) {
+            cut = mark;
+            walk = None;
+        }
+        let (mut headers, mut pending) = match walk {
+            Some((headers, header)) => (headers, Some((start.position, header))),
+            None => (Walk::new(file.clone(), cut.position, bound.position, WALK_BYTES), None),
+        };
+        loop {
+            let (at, header) = match pending.take() {
+                Some(step) => step,
+                None => match headers.next().await.map_err(ReadError::Io)? {
+                    Step::Batch(at, header) => (at, header),
+                    Step::End => break,
+                    Step::Bad if cut.position > start.position => break,
+                    Step::Bad => return Err(self.report_damage(cut)),
+                },
+            };
+            let end = at + header.bytes_total() as u64;
+            let fits = end <= limit || (at_least_one && cut == start);
+            if header.end_offset() > bound.offset || !fits {
+                break;
+            }
+            cut = Mark { offset: header.end_offset(), position: end };
+            if end >= limit {
+                break;
+            }
+        }
+        if cut.position <= start.position {
+            return Ok(None);
+        }
+        Ok(Some(Found::new(file, start, cut.position, cut.offset)))
+    }
+
+    /// The batch that should stand at `bad` does not: from there to the next boundary that is known the range is
+    /// quarantined (I14). Answers the error to give.
+    pub(crate) fn report_damage(&self, bad: Mark) -> ReadError {
+        let vanished = || ReadError::Io(io::Error::other("a segment vanished under a read"));
+        let mut state = self.lock();
+        let Some(at) = state.segment_of(bad.offset) else { return vanished() };
+        let segment = &state.segments[at];
+        let Some(index) = &segment.index else { return vanished() };
+        let (end, end_position) = state.written_end(at);
+        let next = index.above_position(bad.position).filter(|mark| mark.position < end_position);
+        let next = next.unwrap_or(Mark { offset: end, position: end_position });
+        let damage = Damage {
+            start: Point { offset: bad.offset, segment: segment.base, position: bad.position },
+            end: next.offset,
+            end_position: next.position,
+        };
+        if state.add_damage(damage) {
+            tracing::error!(
+                partition = %self.inner.partition, start = %bad.offset, end = %damage.end,
+                "damaged bytes found: the range is quarantined"
+            );
+        }
+        ReadError::Quarantined(self.describe(&state, &damage))
+    }
+
+    /// Loads the index of an older segment, or rebuilds it by walking the segment (E3).
+    pub(crate) async fn load_index(&self, base: Offset) -> Result<(), ReadError> {
+        let (size, interval) = {
+            let mut state = self.lock();
+            let interval = state.config.index_interval_bytes;
+            match state.segment(base) {
+                Some(segment) if segment.index.is_none() => (segment.size, interval),
+                _ => return Ok(()),
+            }
+        };
+        let (index, ages) =
+            self.read_index(base, size, size, interval).await.map_err(ReadError::Io)?;
+        let mut state = self.lock();
+        if let Some(segment) = state.segment(base)
+            && segment.index.is_none()
+        {
+            segment.index = Some(Box::new(index));
+            segment.ages.last_append = segment.ages.last_append.or(ages.last_append);
+        }
+        state.forget_indexes(base);
+        Ok(())
+    }
+
+    /// The index of a segment of `size` bytes, from its files as far as they describe at most `trusted` bytes, the rest
+    /// from the segment itself. Ends early at bytes that are no batch.
+    pub(crate) async fn read_index(
+        &self,
+        base: Offset,
+        size: u64,
+        trusted: u64,
+        interval: u32,
+    ) -> io::Result<(Index, crate::index::Ages)> {
+        let disk = &self.inner.door.disk;
+        let trusted = if planted(Mutant::StaleIndexKept) { u64::MAX } else { trusted };
+        let offsets = read_derived(disk, &Kind::Index.path(&self.inner.path, base)).await;
+        let times = read_derived(disk, &Kind::TimeIndex.path(&self.inner.path, base)).await;
+        let (mut index, ages) = Index::from_files(base, interval, trusted, &offsets, &times);
+        if index.covered() < size {
+            let file = self.segment_file(base).await?;
+            let mut walk = Walk::new(file, index.covered(), size, SCAN_BYTES);
+            while let Step::Batch(_, header) = walk.next().await? {
+                index.add(&header);
+            }
+        }
+        Ok((index, ages))
+    }
+
+    /// The header of the batch that holds `offset`, and where it stands.
+    pub(crate) async fn batch_at(
+        &self,
+        offset: Offset,
+    ) -> Result<Option<(Point, BatchHeader)>, ReadError> {
+        loop {
+            let look = match self.plan(offset, Offset(i64::MAX))? {
+                Plan::Done => return Ok(None),
+                Plan::Load(segment) => {
+                    self.load_index(segment).await?;
+                    continue;
+                }
+                Plan::Look(look) => look,
+            };
+            let file = self.segment_file(look.segment).await.map_err(ReadError::Io)?;
+            let mut walk = Walk::new(file, look.start.position, look.bound.position, WALK_BYTES);
+            loop {
+                match walk.next().await.map_err(ReadError::Io)? {
+                    Step::Batch(position, header) if header.end_offset() > offset => {
+                        let point =
+                            Point { offset: header.base_offset(), segment: look.segment, position };
+                        return Ok(Some((point, header)));
+                    }
+                    Step::Batch(..) => {}
+                    Step::Bad | Step::End => return Ok(None),
+                }
+            }
+        }
+    }
+}
+
+/// A derived file; whatever cannot be read is as good as missing.
+pub(crate) async fn read_derived<D: Disk>(disk: &D, path: &std::path::Path) -> Bytes {
+    match disk.open(path, OpenMode::Read).await {
+        Ok(file) => match file.len().await {
+            Ok(len) => {
+                let len = usize::try_from(len).unwrap_or(0);
+                file.read_at(0, len).await.unwrap_or_default()
+            }
+            Err(_) => Bytes::new(),
+        },
+        Err(_) => Bytes::new(),
+    }
+}
+
+struct Found<F> {
+    file: F,
+    position: u64,
+    bytes: usize,
+    next: Offset,
+}
+
+impl<F> Found<F> {
+    fn new(file: F, start: Mark, end: u64, next: Offset) -> Found<F> {
+        let bytes = usize::try_from(end - start.position).expect("a segment is below 4 GiB");
+        Found { file, position: start.position, bytes, next }
+    }
+}
+
+impl<F> State<F> {
+    /// End of what can be read of a segment.
+    pub(crate) fn written_end(&self, at: usize) -> (Offset, u64) {
+        let segment = &self.segments[at];
+        if segment.base == self.written.segment {
+            (self.written.offset, self.written.position)
+        } else if segment.end <= self.written.offset {
+            (segment.end, segment.size)
+        } else {
+            (segment.base, 0)
+        }
+    }
+
+    /// The last boundary at or below `offset` in the segment at `base`, the end of damage included.
+    fn floor(&self, base: Offset, index: &Index, offset: Offset) -> Mark {
+        let floor = index.floor(offset);
+        let after_damage = self
+            .damages
+            .iter()
+            .filter(|damage| damage.start.segment == base && damage.end <= offset)
+            .map(|damage| Mark { offset: damage.end, position: damage.end_position })
+            .max_by_key(|mark| mark.position);
+        let durable = Some(self.durable)
+            .filter(|durable| durable.segment == base && durable.offset <= offset)
+            .map(|durable| Mark { offset: durable.offset, position: durable.position });
+        let marks = [Some(floor), after_damage, durable];
+        marks.into_iter().flatten().max_by_key(|mark| mark.position).unwrap_or(floor)
+    }
+
+    /// Remembers a damaged range; `false` if it was known.
+    pub(crate) fn add_damage(&mut self, damage: Damage) -> bool {
+        let start = damage.start.offset;
+        if self.damages.iter().any(|known| known.start.offset <= start && start < known.end) {
+            return false;
+        }
+        self.damages.push(damage);
+        self.damages.sort_by_key(|damage| damage.start.offset);
+        true
+    }
+
+    /// What bounds a read of the segment at `at` that starts at `from`.
+    fn bound(
+        &self,
+        at: usize,
+        index: &Index,
+        from: Offset,
+        end: Offset,
+    ) -> (Bound, Option<Damage>) {
+        let base = self.segments[at].base;
+        let damage = self
+            .damages
+            .iter()
+            .find(|damage| damage.start.segment == base && damage.end > from)
+            .filter(|damage| damage.start.offset < end);
+        if let Some(damage) = damage {
+            let Point { offset, position, .. } = damage.start;
+            return (Bound { offset, position, exact: true }, Some(*damage));
+        }
+        let (written, position) = self.written_end(at);
+        let bound = if end >= written {
+            Bound { offset: written, position, exact: true }
+        } else if self.durable.offset == end && self.durable.segment == base {
+            Bound { offset: end, position: self.durable.position, exact: true }
+        } else {
+            let floor = index.floor(end);
+            let exact = floor.offset == end;
+            Bound { offset: end, position: if exact { floor.position } else { position }, exact }
+        };
+        (bound, None)
+    }
+
+    /// Drops indexes of older segments beyond the number kept, but not that of `base`.
+    pub(crate) fn forget_indexes(&mut self, base: Offset) {
+        let active = self.segments.len().saturating_sub(1);
+        let mut kept = 0;
+        for segment in self.segments.iter_mut().take(active).rev() {
+            let droppable = segment.base != base
+                && !segment.unsynced
+                && segment.snapshot.is_none()
+                && segment
+                    .index
+                    .as_ref()
+                    .is_some_and(|index| index.covered() == segment.size && index.unsaved() == 0);
+            kept += usize::from(droppable);
+            if droppable && kept > INDEXES_KEPT {
+                segment.index = None;
+            }
+        }
+    }
+}

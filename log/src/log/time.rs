@@ -1,0 +1,183 @@
+//! Finding records by timestamp, as Kafka's ListOffsets asks.
+//!
+//! Time indexes say which segments and which stretch of one cannot hold the answer; from there batches are walked by
+//! their headers, and only the batch that holds the answer is opened. Timestamps need not be in order (E38): the answer
+//! is the first record in offset order that is late enough.
+
+use std::io;
+
+use env::{Disk, File};
+use record::{Batch, BatchHeader};
+use types::{Offset, Timestamp};
+
+use super::read::SCAN_BYTES;
+use super::{Found, Log, Point, State};
+use crate::ReadError;
+use crate::walk::{Step, Walk};
+
+/// A batch is expanded to at most this much to look at its records' timestamps.
+const EXPANDED_BYTES_MAX: usize = 256 << 20;
+
+/// A stretch of a segment to look through.
+struct Stretch {
+    segment: Offset,
+    position: u64,
+    end: u64,
+    next: Option<Offset>,
+}
+
+impl<D: Disk> Log<D> {
+    /// The first record at or above the log start and below `end` whose timestamp is at least `target`.
+    pub async fn offset_for_timestamp(
+        &self,
+        target: Timestamp,
+        end: Offset,
+    ) -> Result<Option<Found>, ReadError> {
+        let mut base = self.first_readable()?;
+        while let Some(segment) = base {
+            self.load_index(segment).await?;
+            let stretch = self.lock().stretch(segment, Some(target));
+            let Some(mut stretch) = stretch else { return Ok(None) };
+            let late =
+                |header: &BatchHeader| header.max_timestamp().is_some_and(|max| max >= target);
+            while let Some((point, header)) = self.find(&stretch, end, late).await? {
+                let wanted = |timestamp: Timestamp| timestamp >= target;
+                if let Some(found) = self.record_in(point, header, end, wanted).await? {
+                    return Ok(Some(found));
+                }
+                // Its header promised more than its records hold, or they lie outside the range.
+                stretch.position = point.position + header.bytes_total() as u64;
+            }
+            base = stretch.next.filter(|next| *next < end);
+        }
+        Ok(None)
+    }
+
+    /// The first record below `end` that bears the largest timestamp.
+    pub async fn max_timestamp_offset(&self, end: Offset) -> Result<Option<Found>, ReadError> {
+        let mut largest: Option<(Timestamp, Point, BatchHeader)> = None;
+        let mut base = self.first_readable()?;
+        while let Some(segment) = base {
+            self.load_index(segment).await?;
+            let (stretch, latest) = {
+                let mut state = self.lock();
+                let stretch = state.stretch(segment, None);
+                let index = state.segment(segment).and_then(|segment| segment.index.as_ref());
+                (stretch, index.map(|index| (index.latest(), index.covered())))
+            };
+            let Some(stretch) = stretch else { break };
+            // Skip a segment whose largest timestamp is known and does not count.
+            let known =
+                latest.filter(|(_, covered)| *covered >= stretch.end).map(|(latest, _)| latest);
+            let skip = known.is_some_and(|latest| {
+                latest.is_none_or(|latest| largest.is_some_and(|(max, ..)| latest.timestamp <= max))
+            });
+            if !skip {
+                let file = self.segment_file(segment).await.map_err(ReadError::Io)?;
+                let mut walk = Walk::new(file, stretch.position, stretch.end, SCAN_BYTES);
+                while let Step::Batch(position, header) =
+                    walk.next().await.map_err(ReadError::Io)?
+                {
+                    if header.end_offset() > end {
+                        break;
+                    }
+                    let point = Point { offset: header.base_offset(), segment, position };
+                    if let Some(max) = header.max_timestamp()
+                        && largest.is_none_or(|(largest, ..)| largest < max)
+                    {
+                        largest = Some((max, point, header));
+                    }
+                }
+            }
+            base = stretch.next.filter(|next| *next < end);
+        }
+        let Some((max, point, header)) = largest else { return Ok(None) };
+        self.record_in(point, header, end, |timestamp| timestamp >= max).await
+    }
+
+    fn first_readable(&self) -> Result<Option<Offset>, ReadError> {
+        if self.inner.door.is_offline() {
+            return Err(ReadError::Offline); // I10
+        }
+        let state = self.lock();
+        if state.deleted {
+            return Err(ReadError::Deleted);
+        }
+        let first = state.segment_of(state.log_start).or((!state.segments.is_empty()).then_some(0));
+        Ok(first.map(|at| state.segments[at].base))
+    }
+
+    /// The first batch of the stretch, below `end` and not below the log start, that `wanted` wants.
+    async fn find(
+        &self,
+        stretch: &Stretch,
+        end: Offset,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<(Point, BatchHeader)>, ReadError> {
+        if stretch.position >= stretch.end {
+            return Ok(None);
+        }
+        let log_start = self.lock().log_start;
+        let file = self.segment_file(stretch.segment).await.map_err(ReadError::Io)?;
+        let mut walk = Walk::new(file, stretch.position, stretch.end, SCAN_BYTES);
+        while let Step::Batch(position, header) = walk.next().await.map_err(ReadError::Io)? {
+            if header.base_offset() >= end {
+                break;
+            }
+            if header.end_offset() > log_start && wanted(&header) {
+                let offset = header.base_offset();
+                return Ok(Some((Point { offset, segment: stretch.segment, position }, header)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record of a batch with a wanted timestamp. A batch whose records cannot be read answers its header's
+    /// facts: a producer's nonsense must not make the log unsearchable.
+    async fn record_in(
+        &self,
+        point: Point,
+        header: BatchHeader,
+        end: Offset,
+        wanted: impl Fn(Timestamp) -> bool,
+    ) -> Result<Option<Found>, ReadError> {
+        let log_start = self.lock().log_start;
+        let file = self.segment_file(point.segment).await.map_err(ReadError::Io)?;
+        let bytes =
+            file.read_at(point.position, header.bytes_total()).await.map_err(ReadError::Io)?;
+        let batch = Batch::parse(bytes).map_err(|error| {
+            ReadError::Io(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+        })?;
+        let leader_epoch = header.leader_epoch();
+        for record in batch.records(EXPANDED_BYTES_MAX) {
+            let Ok(record) = record else {
+                let timestamp = header.max_timestamp().unwrap_or(Timestamp(-1));
+                return Ok(Some(Found { offset: header.base_offset(), timestamp, leader_epoch }));
+            };
+            let Some(timestamp) = record.timestamp else { continue };
+            if record.offset >= log_start && record.offset < end && wanted(timestamp) {
+                return Ok(Some(Found { offset: record.offset, timestamp, leader_epoch }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<F> State<F> {
+    /// What of the segment at `base` may hold a timestamp of at least `target`; its index is loaded.
+    fn stretch(&mut self, base: Offset, target: Option<Timestamp>) -> Option<Stretch> {
+        let at = self.segments.binary_search_by_key(&base, |segment| segment.base).ok()?;
+        let next = self.segments.get(at + 1).map(|segment| segment.base);
+        let (_, end) = self.written_end(at);
+        let index = self.segments[at].index.as_ref()?;
+        let position = match target {
+            Some(target) => {
+                // Beyond what the index covers anything may be.
+                let late = index.latest().is_some_and(|latest| latest.timestamp >= target);
+                if late { index.before_time(target).position } else { index.covered().min(end) }
+            }
+            None => 0,
+        };
+        Some(Stretch { segment: base, position, end, next })
+    }
+}

@@ -1,0 +1,213 @@
+//! Writing queued bytes to segment files: page cache only. Syncing is the committer's and the checkpointer's business.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use env::{Disk, File, OpenMode};
+use record::BatchHeader;
+use types::Offset;
+
+use super::{Log, Point, State};
+use crate::ChangeError;
+use crate::layout::Kind;
+
+/// Why queued bytes were not written; they stay queued.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// The file system is full: try again later (E11).
+    NoSpace,
+    /// The directory is or goes offline (I10).
+    Failed,
+}
+
+/// Bytes written to one segment, contiguous.
+pub(crate) struct Run {
+    pub segment: Offset,
+    pub position: u64,
+    pub pieces: Vec<Bytes>,
+    pub headers: Vec<BatchHeader>,
+    pub bytes: usize,
+}
+
+/// What one round took from a log's queue.
+pub(crate) struct Written {
+    pub runs: Vec<Run>,
+    pub end: Point,
+    pub generation: u64,
+    /// Whether more is queued.
+    pub more: bool,
+}
+
+impl<D: Disk> Log<D> {
+    /// Writes queued bytes of a page-cache log inline, one writer at a time; nothing to do for a `sync` log, whose bytes
+    /// the committer writes. After `NoSpace` the bytes stay queued and are written when there is space (E11).
+    pub async fn write_out(&self) -> Result<(), ChangeError> {
+        let target = {
+            let state = self.lock();
+            if state.sync || state.queue.is_empty() {
+                return Ok(());
+            }
+            state.log_end
+        };
+        let _writer = self.inner.writer.lock().await;
+        loop {
+            {
+                let state = self.lock();
+                // Another writer has done it, or the log was truncated or deleted meanwhile.
+                if state.sync || state.written.offset >= target || state.queue.is_empty() {
+                    return Ok(());
+                }
+            }
+            match self.write_queued(self.inner.door.options.group_bytes_max).await {
+                Ok(written) => self.publish_paged(written).await,
+                Err(WriteError::NoSpace) => {
+                    self.relist();
+                    return Err(ChangeError::NoSpace);
+                }
+                Err(WriteError::Failed) => return Err(ChangeError::Offline),
+            }
+        }
+    }
+
+    /// Puts the log into the committer's list, for bytes that could not be written now.
+    pub(crate) fn relist(&self) {
+        let list = !std::mem::replace(&mut self.lock().dirty, true);
+        if list {
+            self.inner.door.dirty(self.clone());
+        }
+    }
+
+    /// Makes bytes of a page-cache log readable.
+    pub(crate) async fn publish_paged(&self, written: Written) {
+        let door = &self.inner.door;
+        let bytes = written.runs.iter().map(|run| run.bytes).sum::<usize>();
+        let (listener, ends, flush) = {
+            let mut state = self.lock();
+            for run in &written.runs {
+                state.index(run);
+            }
+            state.unsynced_records += written.end.offset.since(state.written.offset) as u64;
+            state.written = written.end;
+            let flush = state.config.flush_messages.is_some_and(|n| state.unsynced_records >= n)
+                || (state.config.flush_ms.is_some() && state.flush_due.is_none());
+            state.check();
+            (state.listener.clone(), state.ends(), flush)
+        };
+        Log::<D>::tell(listener, ends);
+        let paged = door.paged_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if flush || paged >= door.options.paged_bytes_max {
+            door.attention.notify_one();
+        }
+        if door.should_look_at_space(bytes) {
+            door.look_at_space().await;
+        }
+    }
+
+    /// Writes up to `budget` queued bytes (at least one batch) to the page cache. The caller holds the writer lock. For a
+    /// `sync` log the end of what is written moves here; for a page-cache log in [`Log::publish_paged`].
+    pub(crate) async fn write_queued(&self, budget: usize) -> Result<Written, WriteError> {
+        let door = &self.inner.door;
+        if door.is_offline() {
+            return Err(WriteError::Failed); // I10
+        }
+        let (mut written, count, bytes) = self.lock().peek(budget);
+        for run in &written.runs {
+            let result = match self.segment_file(run.segment).await {
+                Ok(file) => file.write_at(run.position, run.pieces.clone()).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    door.set_space_low(true);
+                    return Err(WriteError::NoSpace);
+                }
+                Err(error) => {
+                    let doing =
+                        format!("writing segment {} of {}", run.segment, self.inner.partition);
+                    door.fail(&doing, &error);
+                    return Err(WriteError::Failed); // I10
+                }
+            }
+        }
+        let mut state = self.lock();
+        for run in &written.runs {
+            if let Some(segment) = state.segment(run.segment) {
+                segment.unsynced = true;
+            }
+        }
+        state.queue.drain(..count);
+        state.queued_bytes -= bytes;
+        if state.sync {
+            state.written = written.end;
+        }
+        written.more = !state.queue.is_empty();
+        drop(state);
+        door.unqueued(bytes);
+        Ok(written)
+    }
+
+    /// The open file of a segment; a new one is created.
+    pub(crate) async fn segment_file(&self, base: Offset) -> io::Result<D::File> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the segment is gone");
+        if let Some(file) = &self.lock().segment(base).ok_or_else(gone)?.file {
+            return Ok(file.clone());
+        }
+        let path = Kind::Log.path(&self.inner.path, base);
+        let file = self.inner.door.disk.open(&path, OpenMode::Create).await?;
+        // Two readers may have opened it; the handle that is kept is the one that will be synced.
+        let mut state = self.lock();
+        Ok(state.segment(base).ok_or_else(gone)?.file.get_or_insert(file).clone())
+    }
+}
+
+impl<F> State<F> {
+    /// The first queued batches, up to `budget` bytes but at least one: as runs, how many, how many bytes.
+    fn peek(&self, budget: usize) -> (Written, usize, usize) {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut end = self.written;
+        let (mut count, mut bytes) = (0, 0);
+        for queued in &self.queue {
+            let len = queued.head.len() + queued.rest.len();
+            if count > 0 && bytes + len > budget {
+                break;
+            }
+            if runs.last().is_none_or(|run| run.segment != queued.segment) {
+                runs.push(Run {
+                    segment: queued.segment,
+                    position: queued.position,
+                    pieces: Vec::new(),
+                    headers: Vec::new(),
+                    bytes: 0,
+                });
+            }
+            let run = runs.last_mut().expect("just pushed");
+            run.pieces.push(queued.head.clone());
+            if !queued.rest.is_empty() {
+                run.pieces.push(queued.rest.clone());
+            }
+            run.headers.push(queued.header);
+            run.bytes += len;
+            count += 1;
+            bytes += len;
+            end = Point {
+                offset: queued.header.end_offset(),
+                segment: queued.segment,
+                position: queued.position + len as u64,
+            };
+        }
+        let written = Written { runs, end, generation: self.generation, more: false };
+        (written, count, bytes)
+    }
+
+    /// Indexes now describe the run as well.
+    pub(crate) fn index(&mut self, run: &Run) {
+        let Some(segment) = self.segment(run.segment) else { return };
+        let Some(index) = segment.index.as_mut() else { return };
+        assert!(index.covered() == run.position, "I5: an index grows without a gap");
+        for header in &run.headers {
+            index.add(header);
+        }
+    }
+}
