@@ -105,3 +105,36 @@ fn metadata_records_begin_with_frame_key_and_version() {
     let endless = refused(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]);
     assert_eq!(endless, Some(DecodeError::UnknownKey(0xffff_ffff)));
 }
+
+/// `testdata/java` holds a record of each type and version as Kafka 4.4's own Java classes wrote it.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test that reads its data")]
+fn what_kafkas_own_classes_wrote_is_read_and_written_alike() {
+    let lines = |module: &str| {
+        let path = format!("{}/testdata/java/{module}.txt", env!("CARGO_MANIFEST_DIR"));
+        String::from_utf8(std::fs::read(path).expect("golden records")).expect("text")
+    };
+    let unhex = |text: &str| -> Bytes {
+        (0..text.len() / 2)
+            .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex"))
+            .collect()
+    };
+    macro_rules! row {
+        ($module:ident, $record:ident) => {{
+            use record::stored::$module::$record;
+            for version in $record::VERSIONS.0..=$record::VERSIONS.1 {
+                let start = format!("{} {version} ", stringify!($record));
+                let text = lines(stringify!($module));
+                let hex = text.lines().find_map(|line| line.strip_prefix(&start));
+                let bytes = unhex(hex.unwrap_or_else(|| panic!("no {start}")));
+                let mut reader = Reader::new(bytes.clone());
+                let decoded = $record::decode(&mut reader, version).expect("Kafka's bytes");
+                assert_eq!(reader.finish(), Ok(()), "{start}");
+                let mut writer = Writer::new();
+                decoded.encode(&mut writer, version).expect("what was decoded can be encoded");
+                assert_eq!(writer.into_bytes(), bytes, "{start}");
+            }
+        }};
+    }
+    record::for_each_stored!(row);
+}
