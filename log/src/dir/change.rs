@@ -450,7 +450,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 remove_if_there(disk, &kind.path(path, base)).await?;
             }
         }
-        for snapshot in log.lock().take_snapshots_above(cut.offset) {
+        let snapshots = log.lock().take_snapshots_above(cut.offset);
+        for snapshot in snapshots {
             remove_if_there(disk, &Kind::Snapshot.path(path, snapshot)).await?;
         }
         let file = log.segment_file(cut.segment).await?;

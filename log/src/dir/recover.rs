@@ -29,7 +29,7 @@ use super::stored::{Checkpoint, Metadata, StoredError, StoredLog, decode_clean};
 use super::{Garbage, Inner, LogDir, RecoveryReport, Registry, Stray};
 use crate::door::Door;
 use crate::epochs::Epochs;
-use crate::index::Ages;
+use crate::index::{Ages, Index};
 use crate::journal::{Frame, FrameKind, Item, Journal, JournalError, JournalOptions, Position};
 use crate::layout::{self, ASIDE, CHECKPOINT_FILE, CLEAN_FILE, JOURNAL_DIR, Kind, METADATA_FILE};
 use crate::log::{Damage, Log, Marks, Point, SCAN_BYTES, Segment, State};
@@ -650,19 +650,7 @@ impl<D: Disk> Opening<D> {
             };
             let (index, ages) = log.read_index(base, size, believed, interval).await?;
             let covered = index.covered();
-            let mut state = log.lock();
-            if let Some(segment) = state.segment(base) {
-                segment.index = Some(Box::new(index));
-                segment.ages = ages;
-                // A clock that was set back must not make it look young for ever; a lost time counts as now.
-                segment.ages.last_append = ages.last_append.map(|last| last.min(now)).or(Some(now));
-                segment.ages.first_append =
-                    ages.first_append.map(|first| first.min(now)).or(Some(now));
-                if size == 0 {
-                    segment.ages = Ages::default();
-                }
-            }
-            drop(state);
+            log.lock().adopt_index(base, index, ages, now);
             if covered != size {
                 self.quarantine_tail(log, base).await?;
             }
@@ -725,6 +713,22 @@ impl<D: Disk> Opening<D> {
             index.skip_to(size);
         }
         Ok(())
+    }
+}
+
+impl<F> State<F> {
+    /// Puts a loaded index in its place. A clock that was set back must not make a segment look young for ever; a time
+    /// that was lost counts as now, never as long ago (E37).
+    fn adopt_index(&mut self, base: Offset, index: Index, ages: Ages, now: Timestamp) {
+        let Some(segment) = self.segment(base) else { return };
+        segment.index = Some(Box::new(index));
+        segment.ages = match segment.size {
+            0 => Ages::default(),
+            _ => Ages {
+                first_append: Some(ages.first_append.map_or(now, |first| first.min(now))),
+                last_append: Some(ages.last_append.map_or(now, |last| last.min(now))),
+            },
+        };
     }
 }
 

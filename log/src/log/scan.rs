@@ -8,7 +8,6 @@ use types::{Offset, Timestamp};
 
 use super::Log;
 use super::read::{SCAN_BYTES, read_derived};
-use crate::index::Index;
 use crate::layout::Kind;
 use crate::producers::Producers;
 use crate::walk::{Step, Walk};
@@ -34,7 +33,7 @@ impl<D: Disk> Log<D> {
                 let Some(at) = state.segment_of(segment) else { break };
                 let size = state.written_end(at).1;
                 let index = state.segments[at].index.as_ref();
-                let position = index.map_or(0, |index: &Box<Index>| index.floor(from).position);
+                let position = index.map_or(0, |index| index.floor(from).position);
                 let next = state.segments.get(at + 1).map(|next| next.base);
                 let damages: Vec<_> =
                     state.damages.iter().filter(|d| d.start.segment == segment).copied().collect();
