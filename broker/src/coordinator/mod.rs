@@ -88,11 +88,11 @@ impl Pending {
 impl Groups {
     /// The partition of [`OFFSETS_TOPIC`] that `group` belongs to, of `count`.
     pub(crate) fn partition_of(group: &str, count: i32) -> PartitionIndex {
-        // Java: `(hashCode & 0x7fffffff) % count`, the hash over UTF-16 units.
+        // Java's `hashCode` over UTF-16 units, and Kafka's `abs`, to which the least number has no absolute value.
         let hash = group
             .encode_utf16()
             .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-        PartitionIndex((hash & i32::MAX) % count.max(1))
+        PartitionIndex(hash.checked_abs().unwrap_or(0) % count.max(1))
     }
 
     /// Hands an event about `group` to its shard. Events of one caller arrive in the order of its calls.
@@ -159,8 +159,18 @@ pub fn new(config: &BrokerConfig) -> (Groups, GroupRoom) {
 }
 
 /// The operator's settings for groups.
-fn settings(_config: &BrokerConfig) -> GroupSettings {
-    GroupSettings::default()
+fn settings(config: &BrokerConfig) -> GroupSettings {
+    let settings = &config.settings;
+    GroupSettings {
+        initial_rebalance_delay: settings.group_initial_rebalance_delay,
+        session_timeout_min: settings.group_session_timeout_min,
+        session_timeout_max: settings.group_session_timeout_max,
+        members_max: settings.group_size_max,
+        offsets_retention: settings.offsets_retention,
+        offsets_check_interval: settings.offsets_retention_check_interval,
+        offset_metadata_max: settings.offset_metadata_bytes_max,
+        ..GroupSettings::default()
+    }
 }
 
 impl GroupRoom {
@@ -282,9 +292,10 @@ mod tests {
 
     #[test]
     fn a_group_lives_where_kafka_puts_it() {
-        // Values of `Math.abs(groupId.hashCode()) % 50` as Java computes them.
-        for (group, partition) in [("", 0), ("test", 48), ("console-consumer-1", 33), ("größe", 4)]
-        {
+        let names =
+            ["", "test", "console-consumer-1", "größe", "my-application", "polygenelubricants"];
+        // The hash of "my-application" is negative, that of the last is the least number there is.
+        for (group, partition) in names.into_iter().zip([0, 48, 24, 7, 7, 0]) {
             let hash = Groups::partition_of(group, 50);
             assert_eq!(hash, PartitionIndex(partition), "{group}");
         }

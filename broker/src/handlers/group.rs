@@ -106,10 +106,9 @@ pub(crate) async fn join_group<E: Env>(
     Reply::later(async move {
         match pending.answer().await {
             Ok(Response::Join(response)) => joined(version, response),
-            other => joined(
-                version,
-                JoinResponse { error: error_of(other), ..JoinResponse::default() },
-            ),
+            other => {
+                joined(version, JoinResponse { error: error_of(other), ..JoinResponse::default() })
+            }
         }
     })
 }
@@ -144,8 +143,7 @@ pub(crate) async fn sync_group<E: Env>(
     broker: &Shared<E>,
     request: SyncGroupRequest,
 ) -> Reply<SyncGroupResponse> {
-    let refused =
-        |error: ErrorCode| synced(SyncResponse { error, ..SyncResponse::default() });
+    let refused = |error: ErrorCode| synced(SyncResponse { error, ..SyncResponse::default() });
     let names = request.protocol_type.is_some() && request.protocol_name.is_some();
     if ctx.api_version >= 5 && !names {
         return Reply::Now(refused(ErrorCode::InconsistentGroupProtocol));
@@ -168,9 +166,7 @@ pub(crate) async fn sync_group<E: Env>(
     Reply::later(async move {
         match pending.answer().await {
             Ok(Response::Sync(response)) => synced(response),
-            other => {
-                synced(SyncResponse { error: error_of(other), ..SyncResponse::default() })
-            }
+            other => synced(SyncResponse { error: error_of(other), ..SyncResponse::default() }),
         }
     })
 }
@@ -239,9 +235,7 @@ pub(crate) async fn leave_group<E: Env>(
     Reply::later(async move {
         match pending.answer().await {
             Ok(Response::Leave(response)) => left(version, response),
-            other => {
-                left(version, LeaveResponse { error: error_of(other), members: Vec::new() })
-            }
+            other => left(version, LeaveResponse { error: error_of(other), members: Vec::new() }),
         }
     })
 }
@@ -345,7 +339,8 @@ pub(crate) async fn list_groups<E: Env>(
     broker: &Shared<E>,
     request: ListGroupsRequest,
 ) -> Reply<ListGroupsResponse> {
-    let set = |names: Vec<Str>| -> BTreeSet<String> { names.into_iter().map(String::from).collect() };
+    let set =
+        |names: Vec<Str>| -> BTreeSet<String> { names.into_iter().map(String::from).collect() };
     let list = ListRequest { states: set(request.states_filter), types: set(request.types_filter) };
     let pending = broker.groups().submit_to_all(|token| Event::List(token, list.clone())).await;
     let ctx = ctx.clone();
@@ -420,7 +415,11 @@ pub(crate) async fn delete_groups<E: Env>(
                 ErrorCode::GroupIdNotFound => Some(not_found(&group_id)),
                 _ => None,
             };
-            results.push(DeletableGroupResult { group_id, error_code: error.as_i16(), error_message });
+            results.push(DeletableGroupResult {
+                group_id,
+                error_code: error.as_i16(),
+                error_message,
+            });
         }
         DeleteGroupsResponse { throttle_time_ms: 0, results }
     })
@@ -450,7 +449,14 @@ pub(crate) async fn find_coordinator<E: Env>(
         let found = coordinator_of(ctx, broker, request.key_type, &key).await;
         let (code, (node_id, host, port)) = node(ctx, broker, found);
         let error_code = code.as_i16();
-        coordinators.push(Coordinator { key, node_id, host, port, error_code, ..Coordinator::default() });
+        coordinators.push(Coordinator {
+            key,
+            node_id,
+            host,
+            port,
+            error_code,
+            ..Coordinator::default()
+        });
     }
     Reply::Now(FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() })
 }
@@ -482,7 +488,8 @@ async fn coordinator_of<E: Env>(
     const SHARE: i8 = 2;
     match key_type {
         GROUP => {
-            authorize(ctx, Operation::Describe, Resource::Group(key)).map_err(|denied| denied.code)?;
+            authorize(ctx, Operation::Describe, Resource::Group(key))
+                .map_err(|denied| denied.code)?;
         }
         // Transactions and share groups are not there yet; their clients go on asking.
         TRANSACTION => {

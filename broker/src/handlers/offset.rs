@@ -13,7 +13,9 @@ use cluster::group::{
     FetchOffsetsRequest, FetchTopic, GroupOffset, Response, TopicErrors, TopicOffsets,
 };
 use env::Env;
-use types::{ErrorCode, GroupId, LeaderEpoch, Offset, PartitionIndex, Str, TopicId, TopicName, Uuid};
+use types::{
+    ErrorCode, GroupId, LeaderEpoch, Offset, PartitionIndex, Str, TopicId, TopicName, Uuid,
+};
 use wire::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -326,14 +328,16 @@ impl<E: Env> FetchedGroup<E> {
                 }),
             },
         };
-        let mut group =
-            OffsetFetchResponseGroup { group_id: self.group, ..OffsetFetchResponseGroup::default() };
+        let mut group = OffsetFetchResponseGroup {
+            group_id: self.group,
+            ..OffsetFetchResponseGroup::default()
+        };
         match fetched {
             Ok(fetched) => {
                 let all = self.asked.is_none();
-                let topics = fetched.into_iter().filter_map(|topic| {
-                    fetched_topic(&self.ctx, &self.view, version, all, topic)
-                });
+                let topics = fetched
+                    .into_iter()
+                    .filter_map(|topic| fetched_topic(&self.ctx, &self.view, version, all, topic));
                 group.topics = topics.chain(self.unknown).collect();
             }
             Err(code) => {
@@ -367,9 +371,7 @@ fn fetched_topic<E: Env>(
         None if version >= 10 => return None,
         _ => Uuid::ZERO,
     };
-    let of_predecessor = |offset: &GroupOffset| {
-        matches!((offset.topic_id, id), (Some(then), Some(now)) if then != now)
-    };
+    let of_predecessor = |offset: &GroupOffset| matches!((offset.topic_id, id), (Some(then), Some(now)) if then != now);
     let partitions = fetched.partitions.into_iter().filter_map(|(index, offset)| {
         if all && offset.as_ref().is_some_and(of_predecessor) {
             return None;
