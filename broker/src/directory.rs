@@ -20,13 +20,13 @@ use crate::config::BrokerConfig;
 use crate::start::StartError;
 
 /// The file that names a directory.
-const META_PROPERTIES: &str = "meta.properties";
+pub(crate) const META_PROPERTIES: &str = "meta.properties";
 /// The file whose lock says that a process uses the directory.
 const LOCK: &str = ".lock";
 /// Version of all our files in a directory.
 const FORMAT: u32 = 1;
 /// What may lie in a directory that counts as empty: ours from an earlier try, the server's, and the file system's.
-const IGNORED: [&str; 4] = [LOCK, "meta.properties.tmp", "pid", "lost+found"];
+pub(crate) const IGNORED: [&str; 4] = [LOCK, "meta.properties.tmp", "pid", "lost+found"];
 
 /// Content of `meta.properties`.
 #[derive(Clone, PartialEq, Eq, Debug)]

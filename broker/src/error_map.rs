@@ -1,5 +1,6 @@
 //! The one map from our errors to Kafka's error codes.
 
+use cluster::controller::Refusal;
 use log::{AppendError, ChangeError, ReadError};
 use record::BatchError;
 use types::ErrorCode;
@@ -39,6 +40,12 @@ impl Refused {
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Refused {
         Refused { code, message: None, record: None }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        Refused { code: refusal.code, message: refusal.message, record: None }
     }
 }
 

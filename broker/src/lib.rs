@@ -21,9 +21,10 @@ mod fetch_session;
 pub mod handlers;
 pub mod metadata;
 pub mod partition;
-pub mod pending;
+mod retention;
 mod shared;
 mod start;
+mod together;
 
 pub use config::{BrokerConfig, ListenerConfig, ListenerProtocol};
 pub use context::{

@@ -8,17 +8,18 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::pending::Image;
+use cluster::metadata::Image;
 use env::Env;
 use tokio::sync::watch;
-use types::{BrokerId, ClusterId, PartitionIndex, TopicId, TopicName};
+use types::{BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
 
 use cluster::config::BrokerSettings;
 
 use crate::config::BrokerConfig;
 use crate::context::ListenerName;
+use crate::coordinator::Groups;
 use crate::fetch_session::Sessions;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, ProducerIds};
 use crate::partition::Partition;
 
 /// Handle to one running broker; cheap to clone.
@@ -31,6 +32,8 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) cluster_id: ClusterId,
     pub(crate) metadata: Metadata<E>,
     pub(crate) sessions: Sessions,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) groups: Groups,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -87,9 +90,27 @@ impl<E: Env> Shared<E> {
         self.view().settings.clone()
     }
 
+    /// The door of the group coordinators.
+    pub fn groups(&self) -> &Groups {
+        &self.0.groups
+    }
+
+    /// The producer ids this broker may hand out.
+    pub(crate) fn producer_ids(&self) -> &ProducerIds {
+        &self.0.producer_ids
+    }
+
     /// The room of fetch sessions.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    /// Creates an internal topic with the settings it needs, unless it is there.
+    pub async fn create_internal_topic(&self, name: &str) -> Result<(), ErrorCode> {
+        match crate::handlers::auto_create(self, vec![name.into()]).await.first() {
+            Some((_, code)) => Err(*code),
+            None => Ok(()),
+        }
     }
 
     /// Follows whether the broker stops.
@@ -157,6 +178,8 @@ impl fmt::Display for Failure {
 pub struct View<E: Env> {
     /// The metadata itself.
     pub image: Arc<Image>,
+    /// Offset of the last metadata record in it.
+    pub offset: Offset,
     /// The broker's settings at this point.
     pub settings: Arc<BrokerSettings>,
     pub(crate) by_name: BTreeMap<TopicName, Arc<TopicView<E>>>,

@@ -3,19 +3,40 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use env::Env;
+use cluster::config::BrokerSettings;
+use cluster::controller::{Controller, RegisterBroker};
+use cluster::metadata::{BrokerListener, Image};
+use env::{Clock, Env, Listener, Net, Rng, Spawn};
+use log::{LogDir, LogDirOptions, OpenError};
+use tokio::sync::watch;
+use types::{BrokerEpoch, BrokerId, DirectoryId, Offset};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, ListenerConfig};
+use crate::connection::{Acceptor, Connections};
 use crate::context::ListenerName;
-use crate::directory::DirectoryError;
-use crate::shared::{Failure, Shared};
+use crate::directory::{self, Directory, DirectoryError};
+use crate::fetch_session::Sessions;
+use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds};
+use crate::partition::{Registry, log_config};
+use crate::shared::{Failure, ListenerInfo, Shared, SharedInner};
+use crate::{coordinator, retention};
+
+/// A fetch session that was idle for so long may be displaced, as in Kafka.
+const SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
 
 /// A running broker.
 pub struct Broker<E: Env> {
     shared: Shared<E>,
     listeners: Vec<(ListenerName, SocketAddr)>,
+    connections: Arc<Connections>,
+    data_dirs: Vec<LogDir<E::Disk>>,
+    metadata_log_dir: LogDir<E::Disk>,
+    /// Holds the directories' locks.
+    directories: Vec<Directory<E::Disk>>,
 }
 
 /// Why a broker did not start. `server` maps each variant to an exit code.
@@ -64,12 +85,99 @@ impl From<DirectoryError> for StartError {
     }
 }
 
+impl StartError {
+    /// What opening a log directory says, as a start error.
+    pub(crate) fn open(path: &Path, error: OpenError) -> StartError {
+        let reason = error.to_string();
+        match error {
+            OpenError::Io { .. } => StartError::Disk { path: path.into(), reason },
+            OpenError::Newer { path, .. } => DirectoryError::Newer { path, reason }.into(),
+            OpenError::Foreign { path, .. } => DirectoryError::Foreign { path, reason }.into(),
+        }
+    }
+}
+
+/// How long a stopping broker waits for its connections.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long it waits for a log directory to be closed cleanly.
+const CLOSE_TIME: Duration = Duration::from_secs(30);
+
 impl<E: Env> Broker<E> {
     /// Opens the directories (formatting empty ones), recovers, listens. When this returns, a produce sent now succeeds
     /// without a retry.
     pub async fn start(env: E, config: BrokerConfig) -> Result<Broker<E>, StartError> {
-        let _ = (env, config);
-        Err(StartError::Config("the broker is being built".into()))
+        check(&config)?;
+        let directories = directory::open(&env, &config).await?;
+        let sockets = bind(&env, &config).await?;
+        let identity = |path: &Path| {
+            let found = directories.iter().find(|directory| directory.path == path);
+            found.map(|directory| directory.properties.directory_id)
+        };
+        let metadata_dir = config.metadata_dir();
+        let settings = &config.settings;
+        let metadata_id = identity(&metadata_dir).unwrap_or_default();
+        let log = MetadataLog::open(&env, metadata_dir.clone(), metadata_id, settings).await?;
+        let metadata_log_dir = log.dir().clone();
+
+        let mut data_dirs = Vec::new();
+        for path in &config.log_dirs {
+            data_dirs.push(
+                open_data_dir(&env, path, identity(path).unwrap_or_default(), settings).await?,
+            );
+        }
+        let broker = BrokerId(config.node_id.0);
+        let registration = RegisterBroker {
+            id: broker,
+            incarnation: env.rng().uuid(),
+            listeners: sockets.iter().map(|socket| socket.registered()).collect(),
+            rack: settings.rack.as_deref().map(Into::into),
+            directories: data_dirs.iter().map(LogDir::id).collect(),
+            was_stopped_cleanly: data_dirs.iter().all(|dir| dir.recovery().clean),
+        };
+        let in_metadata = |error: MetadataLogFailed| StartError::Disk {
+            path: metadata_dir.join(metadata::DIRECTORY),
+            reason: error.to_string(),
+        };
+        let (controller, offset) =
+            register(&log, settings, registration).await.map_err(in_metadata)?;
+
+        let registry = Registry::new(env.clone(), broker, data_dirs.clone());
+        let (room, door) =
+            MetadataRoom::open(log, controller, offset, registry, settings, broker).await;
+        for topic in room.incomplete() {
+            tracing::error!(topic, "not every partition of this topic can be served");
+        }
+        let (groups, group_room) = coordinator::new(&config);
+        let cluster_id = directories[0].properties.cluster_id.clone();
+        let sessions = Sessions::new(settings.fetch_sessions_max, SESSION_EVICTION_AGE);
+        let shared = Shared(Arc::new(SharedInner {
+            env: env.clone(),
+            config,
+            cluster_id,
+            metadata: door,
+            sessions,
+            producer_ids: ProducerIds::default(),
+            groups,
+            failure: watch::Sender::new(None),
+            stopping: watch::Sender::new(false),
+        }));
+        let spawner = env.spawner();
+        spawner.spawn("metadata", room.run(shared.clone()));
+        spawner.spawn("groups", group_room.run(shared.clone()));
+        spawner.spawn("retention", retention::run(shared.clone()));
+        for (place, dir) in data_dirs.iter().enumerate() {
+            spawner.spawn("directory-watch", watch_data_dir(shared.clone(), place, dir.clone()));
+        }
+        let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
+        spawner.spawn("directory-watch", watched);
+        let connections = Connections::new();
+        let listeners =
+            sockets.iter().map(|socket| (socket.info.name.clone(), socket.address)).collect();
+        for Socket { listener, info, .. } in sockets {
+            let (broker, connections) = (shared.clone(), connections.clone());
+            spawner.spawn("acceptor", Acceptor { broker, listener, info, connections }.run());
+        }
+        Ok(Broker { shared, listeners, connections, data_dirs, metadata_log_dir, directories })
     }
 
     /// Its listeners with the addresses really bound.
@@ -82,8 +190,30 @@ impl<E: Env> Broker<E> {
         &self.shared
     }
 
+    /// Its data directories.
+    pub fn data_dirs(&self) -> &[LogDir<E::Disk>] {
+        &self.data_dirs
+    }
+
     /// Stops accepting, lets requests in flight finish for a short while, closes the logs cleanly.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        self.shared.0.stopping.send_replace(true);
+        let env = self.shared.env().clone();
+        if env.timeout(DRAIN_TIME, self.connections.fewer_than(1)).await.is_none() {
+            tracing::warn!("some connections did not end in time");
+        }
+        for dir in self.data_dirs.iter().chain([&self.metadata_log_dir]) {
+            match env.timeout(CLOSE_TIME, dir.close()).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::error!(dir = %dir.path().display(), %error, "not closed cleanly");
+                }
+                None => tracing::error!(dir = %dir.path().display(), "closing takes too long"),
+            }
+        }
+        // The locks on the directories are held until here.
+        drop(self.directories);
+    }
 
     /// Completes when the broker cannot go on, with the reason.
     pub async fn failed(&self) -> Failure {
@@ -97,5 +227,151 @@ impl<E: Env> Broker<E> {
                 unreachable!("a running broker keeps its failure channel");
             }
         }
+    }
+}
+
+/// A listener, bound.
+struct Socket<E: Env> {
+    listener: <E::Net as Net>::Listener,
+    address: SocketAddr,
+    info: Arc<ListenerInfo>,
+}
+
+impl<E: Env> Socket<E> {
+    fn registered(&self) -> BrokerListener {
+        let (host, port) = &self.info.advertised;
+        BrokerListener {
+            name: self.info.name.as_str().into(),
+            host: host.as_str().into(),
+            port: *port,
+            security_protocol: 0,
+        }
+    }
+}
+
+fn check(config: &BrokerConfig) -> Result<(), StartError> {
+    if config.listeners.is_empty() {
+        return Err(StartError::Config("a broker needs at least one listener".into()));
+    }
+    if config.log_dirs.is_empty() {
+        return Err(StartError::Config("a broker needs at least one log directory".into()));
+    }
+    for (position, listener) in config.listeners.iter().enumerate() {
+        if config.listeners[..position].iter().any(|other| other.name == listener.name) {
+            return Err(StartError::Config(format!("listener {} is named twice", listener.name)));
+        }
+    }
+    Ok(())
+}
+
+async fn bind<E: Env>(env: &E, config: &BrokerConfig) -> Result<Vec<Socket<E>>, StartError> {
+    let mut sockets = Vec::new();
+    for ListenerConfig { name, bind, advertised, .. } in &config.listeners {
+        let listener = env.net().bind(*bind).await.map_err(|error| StartError::Address {
+            listener: name.clone(),
+            address: *bind,
+            error,
+        })?;
+        let address = listener.local_addr();
+        let advertised = match advertised {
+            Some((host, 0)) => (host.clone(), address.port()),
+            Some((host, port)) => (host.clone(), *port),
+            // An address that nobody can connect to helps no client: this machine's own is the best guess.
+            None if address.ip().is_unspecified() => ("localhost".to_owned(), address.port()),
+            None => (address.ip().to_string(), address.port()),
+        };
+        let info = Arc::new(ListenerInfo { name: name.clone(), advertised });
+        sockets.push(Socket { listener, address, info });
+    }
+    Ok(sockets)
+}
+
+async fn open_data_dir<E: Env>(
+    env: &E,
+    path: &Path,
+    id: DirectoryId,
+    settings: &BrokerSettings,
+) -> Result<LogDir<E::Disk>, StartError> {
+    let options = LogDirOptions {
+        journal_file_bytes: settings.journal_file_bytes,
+        journal_bytes_max: settings.journal_bytes,
+        sync_timeout: settings.disk_sync_timeout,
+        log_config: log_config(&settings.topic_defaults, settings.producer_id_expiration),
+        ..LogDirOptions::default()
+    };
+    let dir = LogDir::open(env.disk().clone(), env.clock(), path, id, options)
+        .await
+        .map_err(|error| StartError::open(path, error))?;
+    let report = dir.recovery();
+    tracing::info!(
+        dir = %path.display(), clean = report.clean, logs = report.logs,
+        replayed = report.journal_bytes, torn = report.torn_bytes, took = ?report.took,
+        "log directory opened"
+    );
+    for range in &report.quarantined {
+        tracing::error!("{range}");
+    }
+    for stray in report.strays.iter().filter(|stray| !is_known(&stray.path)) {
+        tracing::warn!(path = %stray.path.display(), "left alone: {}", stray.reason);
+    }
+    let (runner, clock) = (dir.clone(), env.clock().clone());
+    env.spawner().spawn("log-directory", async move { runner.run(clock).await });
+    Ok(dir)
+}
+
+/// What others of this broker keep in a data directory.
+fn is_known(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == metadata::DIRECTORY
+        || directory::IGNORED.contains(&name)
+        || name == directory::META_PROPERTIES
+}
+
+/// Replays the metadata and registers this broker in it, with the cluster's first records if it is new.
+async fn register<E: Env>(
+    log: &MetadataLog<E>,
+    settings: &BrokerSettings,
+    registration: RegisterBroker,
+) -> Result<(Controller, Offset), MetadataLogFailed> {
+    let mut controller = Controller::new(Image::empty(), settings.node.fixed.clone());
+    let failed = |error: &dyn fmt::Display| MetadataLogFailed(error.to_string());
+    let end = log
+        .replay(|records| controller.apply(records).map(drop).map_err(|error| failed(&error)))
+        .await?;
+    let mut records = Vec::new();
+    if end == Offset::ZERO {
+        records = controller.bootstrap();
+        controller.apply(&records).map_err(|error| failed(&error))?;
+    }
+    // The offset that the registration will have: larger than any before it (I43).
+    let epoch = BrokerEpoch(end.0 + records.len() as i64);
+    let (registered, answer) = controller.register_broker(&registration, epoch);
+    answer.map_err(|refusal| failed(&refusal))?;
+    controller.apply(&registered).map_err(|error| failed(&error))?;
+    records.extend(registered);
+    let offset = log.commit(&records).await?;
+    Ok((controller, offset))
+}
+
+/// Tells the rooms when a data directory goes offline.
+async fn watch_data_dir<E: Env>(shared: Shared<E>, place: usize, dir: LogDir<E::Disk>) {
+    let Some(failure) = failure_of(&shared, &dir).await else { return };
+    tracing::error!("{failure}");
+    shared.metadata().on_directory_failed(place, failure).await;
+}
+
+async fn watch_metadata_dir<E: Env>(shared: Shared<E>, dir: LogDir<E::Disk>) {
+    if let Some(failure) = failure_of(&shared, &dir).await {
+        shared.fail(Failure::Metadata { reason: failure.to_string() });
+    }
+}
+
+/// Waits for the directory to fail; `None` when the broker stops first.
+async fn failure_of<E: Env>(shared: &Shared<E>, dir: &LogDir<E::Disk>) -> Option<log::Failure> {
+    let mut receiver = dir.failure();
+    tokio::select! {
+        biased;
+        failed = receiver.wait_for(Option::is_some) => failed.ok().and_then(|failure| failure.clone()),
+        () = shared.stopping() => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::controller::FEATURES;
 use env::Env;
 use types::ErrorCode;
 use wire::api_versions::{
@@ -27,30 +28,32 @@ pub(super) fn api_versions<E: Env>(
     if code.is_some() {
         return ApiVersionsResponse { error_code: code.as_i16(), ..Default::default() };
     }
-    let image = broker.image();
+    let view = broker.view();
     let api_keys = SERVED.iter().map(|key| {
         let (min_version, max_version) = key.stable_versions();
         ApiVersion { api_key: key.as_i16(), min_version, max_version }
     });
-    let supported = image
-        .supported_features()
-        .filter(|feature| feature.versions.0 > 0 || ctx.api_version >= FEATURE_ZERO_VERSION_MIN);
+    let supported = FEATURES
+        .iter()
+        .filter(|feature| feature.level_min > 0 || ctx.api_version >= FEATURE_ZERO_VERSION_MIN);
     ApiVersionsResponse {
         api_keys: api_keys.collect(),
         supported_features: supported
             .map(|feature| SupportedFeatureKey {
                 name: feature.name.into(),
-                min_version: feature.versions.0,
-                max_version: feature.versions.1,
+                min_version: feature.level_min,
+                max_version: feature.level_max,
             })
             .collect(),
-        finalized_features_epoch: image.offset().0,
-        finalized_features: image
-            .finalized_features()
+        finalized_features_epoch: view.offset.0,
+        finalized_features: view
+            .image
+            .features()
+            .iter()
             .map(|(name, level)| FinalizedFeatureKey {
-                name: name.into(),
-                max_version_level: level,
-                min_version_level: level,
+                name: name.clone(),
+                max_version_level: *level,
+                min_version_level: *level,
             })
             .collect(),
         ..ApiVersionsResponse::default()

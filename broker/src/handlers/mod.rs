@@ -9,8 +9,10 @@ mod api_versions;
 mod cluster;
 mod configs;
 mod fetch;
+mod group;
 mod list_offsets;
 mod metadata;
+mod offset;
 mod produce;
 mod producer_id;
 mod records;
@@ -36,6 +38,8 @@ use crate::error_map::Refused;
 use crate::partition::FileOf;
 use crate::shared::{ListenerInfo, Shared};
 
+pub(crate) use topics::auto_create;
+
 /// Topics of the broker's own; clients may not write to them.
 pub(crate) const INTERNAL_TOPICS: [&str; 3] =
     ["__consumer_offsets", "__transaction_state", "__share_group_state"];
@@ -43,11 +47,20 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 15] = [
+pub(crate) const SERVED: [ApiKey; 26] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
     ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
     ApiKey::ApiVersions,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
@@ -56,7 +69,9 @@ pub(crate) const SERVED: [ApiKey; 15] = [
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
     ApiKey::CreatePartitions,
+    ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
     ApiKey::DescribeTopicPartitions,
 ];
@@ -209,23 +224,34 @@ pub(crate) async fn dispatch<E: Env>(
             .await
             .map(move |answer| splice::<E>(answer, version, correlation_id)),
         ApiKey::ListOffsets => serve_boxed!(list_offsets::list_offsets),
-        // ApiKey::Metadata => serve_boxed!(metadata::metadata),
+        ApiKey::Metadata => serve_boxed!(metadata::metadata),
+        ApiKey::OffsetCommit => serve_boxed!(offset::offset_commit),
+        ApiKey::OffsetFetch => serve_boxed!(offset::offset_fetch),
+        ApiKey::FindCoordinator => serve_boxed!(group::find_coordinator),
+        ApiKey::JoinGroup => serve_boxed!(group::join_group),
+        ApiKey::Heartbeat => serve_boxed!(group::heartbeat),
+        ApiKey::LeaveGroup => serve_boxed!(group::leave_group),
+        ApiKey::SyncGroup => serve_boxed!(group::sync_group),
+        ApiKey::DescribeGroups => serve_boxed!(group::describe_groups),
+        ApiKey::ListGroups => serve_boxed!(group::list_groups),
+        ApiKey::DeleteGroups => serve_boxed!(group::delete_groups),
+        ApiKey::OffsetDelete => serve_boxed!(offset::offset_delete),
         ApiKey::ApiVersions => {
             let request: wire::api_versions::ApiVersionsRequest = decode!();
             client.software = api_versions::software(version, &request);
             let response = api_versions::api_versions(&ctx, broker, request);
             Reply::Now(encode::<E, _>(&response, version, correlation_id))
         }
-        // ApiKey::CreateTopics => serve_boxed!(topics::create_topics),
-        // ApiKey::DeleteTopics => serve_boxed!(topics::delete_topics),
-        // ApiKey::CreatePartitions => serve_boxed!(topics::create_partitions),
+        ApiKey::CreateTopics => serve_boxed!(topics::create_topics),
+        ApiKey::DeleteTopics => serve_boxed!(topics::delete_topics),
+        ApiKey::CreatePartitions => serve_boxed!(topics::create_partitions),
         ApiKey::DeleteRecords => serve_boxed!(records::delete_records),
-        // ApiKey::InitProducerId => serve_boxed!(producer_id::init_producer_id),
+        ApiKey::InitProducerId => serve_boxed!(producer_id::init_producer_id),
         ApiKey::OffsetForLeaderEpoch => serve_boxed!(records::offset_for_leader_epoch),
-        // ApiKey::DescribeConfigs => serve_boxed!(configs::describe_configs),
-        // ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
-        // ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
-        // ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),
+        ApiKey::DescribeConfigs => serve_boxed!(configs::describe_configs),
+        ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
+        ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
+        ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),
         _ => Reply::Close(format!("unknown api key {}", header.request_api_key)),
     }
 }

@@ -1,6 +1,7 @@
 //! DeleteRecords (key 21) and OffsetForLeaderEpoch (key 23): questions about one partition's log that are neither reads
 //! nor appends.
 
+use cluster::metadata::Resource as ConfigResource;
 use env::Env;
 use types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex};
 use wire::delete_records::{
@@ -57,7 +58,8 @@ async fn delete_in<E: Env>(
         .topic(topic)
         .and_then(|topic| topic.partition(PartitionIndex(asked.partition_index)))
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if view.image.is_compacted_only(topic) {
+    let own = view.image.config(&ConfigResource::topic(topic));
+    if !view.settings.topic(&own).is_deleted {
         return Err(ErrorCode::PolicyViolation);
     }
     let offset = (asked.offset != HIGH_WATERMARK).then_some(Offset(asked.offset));

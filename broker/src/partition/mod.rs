@@ -11,6 +11,7 @@
 //! ack is parked by the very call that finds its offset uncommitted. A wait ends early when the partition stops serving:
 //! its topic was deleted, or its directory went offline.
 
+mod registry;
 mod settings;
 mod waiters;
 
@@ -27,6 +28,7 @@ use types::{
     TopicName, TopicPartition,
 };
 
+pub(crate) use registry::Registry;
 pub(crate) use settings::log_config;
 pub(crate) use waiters::Signal;
 use waiters::{Ticket, Waiters, Woken};

@@ -1,0 +1,248 @@
+//! Which partitions this broker serves, and in which directory each log lies: kept in step with the metadata.
+//!
+//! Owned by the metadata room's task. A log is created before its partition is published, and a partition stops serving
+//! before its log is deleted; a log whose topic id the metadata does not know is the rest of a deletion that a crash
+//! interrupted, and is deleted (I44: the id, not the name, says whose it is).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::config::{BrokerSettings, TopicSettings};
+use cluster::metadata::{Delta, Image, Resource, TopicInfo};
+use env::Env;
+use log::{Log, LogDir, LogSpec};
+use record::ProduceRules;
+use types::{BrokerId, ErrorCode, Offset, TopicId};
+
+use super::{Partition, Role, log_config};
+use crate::shared::{TopicView, View};
+use crate::together;
+
+/// The partitions of one broker and their directories.
+pub(crate) struct Registry<E: Env> {
+    env: E,
+    broker: BrokerId,
+    dirs: Vec<DataDir<E>>,
+    topics: BTreeMap<TopicId, Served<E>>,
+}
+
+struct DataDir<E: Env> {
+    dir: LogDir<E::Disk>,
+    is_offline: bool,
+}
+
+/// One topic as it is served.
+struct Served<E: Env> {
+    view: Arc<TopicView<E>>,
+    /// The directory of each partition's log.
+    places: Vec<Option<usize>>,
+}
+
+impl<E: Env> Registry<E> {
+    /// Serves nothing yet.
+    pub(crate) fn new(env: E, broker: BrokerId, dirs: Vec<LogDir<E::Disk>>) -> Registry<E> {
+        let dirs = dirs.into_iter().map(|dir| DataDir { dir, is_offline: false }).collect();
+        Registry { env, broker, dirs, topics: BTreeMap::new() }
+    }
+
+    /// Brings logs and partitions in step with `image` after `delta`, or from nothing if there is none; returns the
+    /// picture to publish.
+    pub(crate) async fn follow(
+        &mut self,
+        image: &Arc<Image>,
+        offset: Offset,
+        settings: &Arc<BrokerSettings>,
+        delta: Option<&Delta>,
+    ) -> View<E> {
+        let broker = self.broker;
+        let changed: BTreeSet<TopicId> = match delta {
+            Some(delta) if !delta.has_broker_config_changed(broker) => {
+                let configured =
+                    delta.topic_configs_changed().filter_map(|name| image.topic_id(name));
+                delta.topics_changed.iter().copied().chain(configured).collect()
+            }
+            // Topics inherit the broker's values.
+            _ => image.topics().map(|topic| topic.id).collect(),
+        };
+        if let Some(delta) = delta {
+            self.remove(delta.topics_removed.keys().copied().collect()).await;
+        }
+        for id in changed {
+            if let Some(topic) = image.topic_by_id(id) {
+                let own = image.config(&Resource::topic(topic.name.as_str()));
+                self.refresh(topic, &settings.topic(&own), settings.producer_id_expiration).await;
+            }
+        }
+        let mut by_name = BTreeMap::new();
+        let mut by_id = BTreeMap::new();
+        for (id, served) in &self.topics {
+            by_name.insert(served.view.name.clone(), served.view.clone());
+            by_id.insert(*id, served.view.clone());
+        }
+        View { image: image.clone(), offset, settings: settings.clone(), by_name, by_id }
+    }
+
+    /// Deletes the logs that belong to no partition served. Call it once, after the first [`Registry::follow`].
+    pub(crate) async fn remove_strays(&self) {
+        for DataDir { dir, .. } in &self.dirs {
+            for log in dir.logs() {
+                let index = log.topic_partition().partition;
+                let served = self.topics.get(&log.topic_id());
+                if served.is_none_or(|served| served.view.partition(index).is_none()) {
+                    tracing::info!(
+                        partition = %log.topic_partition(), topic_id = %log.topic_id(),
+                        "deleting the log of a topic that does not exist"
+                    );
+                    self.delete(dir, &log).await;
+                }
+            }
+        }
+    }
+
+    /// A directory went offline: its partitions answer so. Returns whether another one is left.
+    pub(crate) fn on_directory_failed(&mut self, place: usize) -> bool {
+        self.dirs[place].is_offline = true;
+        for served in self.topics.values() {
+            for (partition, at) in served.view.partitions.iter().zip(&served.places) {
+                if let Some(partition) = partition
+                    && *at == Some(place)
+                {
+                    partition.close(ErrorCode::KafkaStorageError);
+                }
+            }
+        }
+        self.dirs.iter().any(|dir| !dir.is_offline)
+    }
+
+    async fn remove(&mut self, ids: Vec<TopicId>) {
+        for id in ids {
+            let Some(served) = self.topics.remove(&id) else { continue };
+            for partition in served.view.partitions.iter().flatten() {
+                partition.close(ErrorCode::UnknownTopicOrPartition);
+            }
+            let mut deletions = Vec::new();
+            for (partition, place) in served.view.partitions.iter().zip(&served.places) {
+                if let (Some(partition), Some(place)) = (partition, place) {
+                    deletions.push(self.delete(&self.dirs[*place].dir, partition.log()));
+                }
+            }
+            together::all(deletions).await;
+        }
+    }
+
+    async fn delete(&self, dir: &LogDir<E::Disk>, log: &Log<E::Disk>) {
+        if let Err(error) = dir.delete(log).await {
+            // The directory is offline, or stopping: the next start finds the stray.
+            tracing::warn!(partition = %log.topic_partition(), %error, "a log was not deleted yet");
+        }
+    }
+
+    /// Creates what is missing of `topic`, and tells the rest what has changed.
+    async fn refresh(
+        &mut self,
+        topic: &TopicInfo,
+        settings: &TopicSettings,
+        producer_id_expiration: Duration,
+    ) {
+        let rules = Arc::new(settings.produce_rules());
+        let config = log_config(settings, producer_id_expiration);
+        let min_isr = settings.min_insync_replicas;
+        let known = self.topics.remove(&topic.id);
+        let mut load = self.load();
+        let mut plans = Vec::with_capacity(topic.partitions.len());
+        for (index, registered) in &topic.partitions {
+            let old = known.as_ref().and_then(|served| {
+                let place = served.places.get(usize::try_from(index.0).ok()?)?;
+                Some((served.view.partition(*index)?.clone(), *place))
+            });
+            let role = Role {
+                replica: self.broker,
+                leader_epoch: registered.leader_epoch,
+                replicas: registered.replicas.clone(),
+                isr: registered.isr.clone(),
+                min_isr,
+            };
+            let spec = LogSpec {
+                topic: topic.name.clone(),
+                topic_id: topic.id,
+                partition: *index,
+                config: config.clone(),
+            };
+            let is_ours = registered.leader == Some(self.broker);
+            let place = match &old {
+                Some((_, place)) => *place,
+                None if is_ours => self.place(&spec, &mut load),
+                None => None,
+            };
+            plans.push(Plan { old: old.map(|(partition, _)| partition), role, spec, place });
+        }
+        let places = plans.iter().map(|plan| plan.place).collect();
+        let mut carried = Vec::with_capacity(plans.len());
+        for plan in plans {
+            carried.push(self.carry_out(plan, &rules));
+        }
+        let partitions = together::all(carried).await;
+        let view = TopicView { name: topic.name.clone(), id: topic.id, partitions };
+        let served = Served { view: Arc::new(view), places };
+        self.topics.insert(topic.id, served);
+    }
+
+    async fn carry_out(&self, plan: Plan<E>, rules: &Arc<ProduceRules>) -> Option<Partition<E>> {
+        let Plan { old, role, spec, place } = plan;
+        if let Some(partition) = old {
+            if let Err(error) = partition.log().set_config(spec.config).await {
+                tracing::warn!(partition = %partition.id(), %error, "its settings did not change");
+            }
+            partition.set_rules(rules.clone(), role.min_isr);
+            partition.set_role(role);
+            return Some(partition);
+        }
+        let dir = &self.dirs[place?].dir;
+        let id = spec.topic_partition();
+        match dir.create(spec).await {
+            Ok(log) => Some(Partition::new(&self.env, log, role, rules.clone())),
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "its log cannot be created");
+                None
+            }
+        }
+    }
+
+    /// Logs per directory.
+    fn load(&self) -> Vec<usize> {
+        let mut load = vec![0; self.dirs.len()];
+        for place in self.topics.values().flat_map(|served| &served.places).flatten() {
+            load[*place] += 1;
+        }
+        load
+    }
+
+    /// The directory that has the log, else the least loaded one that works.
+    fn place(&self, spec: &LogSpec, load: &mut [usize]) -> Option<usize> {
+        let id = spec.topic_partition();
+        let holds =
+            |dir: &DataDir<E>| dir.dir.log(&id).is_some_and(|l| l.topic_id() == spec.topic_id);
+        let place = self.dirs.iter().position(holds).or_else(|| {
+            let working = (0..self.dirs.len()).filter(|place| !self.dirs[*place].is_offline);
+            working.min_by_key(|place| load[*place])
+        })?;
+        load[place] += 1;
+        Some(place)
+    }
+
+    /// The names of topics whose partitions are not all served.
+    pub(crate) fn incomplete(&self) -> BTreeSet<&str> {
+        let views = self.topics.values().map(|served| &served.view);
+        let incomplete = views.filter(|view| view.partitions.iter().any(Option::is_none));
+        incomplete.map(|view| view.name.as_str()).collect()
+    }
+}
+
+/// What is to be done about one partition.
+struct Plan<E: Env> {
+    old: Option<Partition<E>>,
+    role: Role,
+    spec: LogSpec,
+    place: Option<usize>,
+}
