@@ -253,7 +253,7 @@ impl<E: Env> Client<E> {
         }
         self.pace().await;
         let asked = topics.map(|topics| self.topics_to_ask(topics));
-        let answer = self.ask_metadata(Target::Any, asked.as_ref()).await?;
+        let answer = self.ask_metadata(asked.as_ref()).await?;
         let mut state = self.lock();
         let merged = Arc::new(state.metadata.merged(answer, asked.as_ref()));
         state.metadata = merged.clone();
@@ -287,11 +287,10 @@ impl<E: Env> Client<E> {
     /// One metadata request.
     async fn ask_metadata(
         &self,
-        target: Target,
         topics: Option<&BTreeSet<TopicName>>,
     ) -> Result<Metadata, ClientError> {
         use wire::metadata::{MetadataRequest, MetadataRequestTopic};
-        let connection = self.connection(&target, Lane::MAIN).await?;
+        let connection = self.any_connection(Lane::MAIN).await?;
         let version =
             connection.version::<MetadataRequest>(self.pinned::<MetadataRequest>(), i16::MAX)?;
         let named = topics.map(|topics| {
@@ -527,7 +526,7 @@ impl<E: Env> Client<E> {
 
     async fn find_coordinator(&self, group: &GroupId) -> Result<BrokerId, ClientError> {
         use wire::find_coordinator::FindCoordinatorRequest;
-        let connection = self.connection_any_boxed(Lane::MAIN).await?;
+        let connection = self.any_connection(Lane::MAIN).await?;
         let pinned = self.pinned::<FindCoordinatorRequest>();
         let version = connection.version::<FindCoordinatorRequest>(pinned, i16::MAX)?;
         let mut request = FindCoordinatorRequest::default();
@@ -560,14 +559,6 @@ impl<E: Env> Client<E> {
             state.metadata = Arc::new(metadata);
         }
         Ok(broker)
-    }
-
-    /// Breaks the type recursion metadata -> connection -> metadata for the compiler.
-    fn connection_any_boxed(
-        &self,
-        lane: Lane,
-    ) -> impl Future<Output = Result<Connection, ClientError>> + Send + '_ {
-        self.any_connection(lane)
     }
 
     /// A connection to some broker: one that is open, else the known ones in random order, else the bootstrap ones.

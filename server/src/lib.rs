@@ -1,1 +1,14 @@
-//! Server library.
+//! The production broker: the real world, configuration, command line.
+//!
+//! [`world`] implements `env` on tokio, files and sockets; [`node`] turns Kafka's configuration keys into what
+//! `broker::Broker` is started with; [`serve`] is a broker's life as a process; [`cli`] is everything a user can type.
+//! Nobody imports this crate: what it holds is the outermost layer.
+
+pub mod cli;
+pub mod exit;
+pub mod logging;
+pub mod node;
+pub mod properties;
+pub mod runtime;
+pub mod serve;
+pub mod world;

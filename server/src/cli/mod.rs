@@ -1,0 +1,290 @@
+//! The command line: what can be asked for, and who does it.
+//!
+//! One file per group of commands; each takes its parsed arguments and returns what to print or why it failed. Tables
+//! are for people, `--json` for scripts, errors go to stderr as one line with an exit code of the contract
+//! ([`crate::exit`]).
+
+mod configs;
+mod consume;
+mod groups;
+mod output;
+mod produce;
+mod sim;
+mod topics;
+mod when;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use client::{Client, ClientConfig, ClientError};
+
+use crate::exit::Failed;
+use crate::logging::{self, Format};
+use crate::world::RealEnv;
+use crate::{node, runtime, serve};
+
+/// A durable distributed log that speaks the Kafka protocol.
+#[derive(Debug, Parser)]
+#[command(name = "foretold", version, about, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How log lines look; they go to standard error.
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Logging")]
+    log_format: Format,
+
+    /// Which events are logged: error, warn, info, debug, trace, or a list such as info,broker=debug.
+    #[arg(long, global = true, help_heading = "Logging")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node for development: nothing to configure, formats an empty directory itself.
+    Dev(Dev),
+    /// Run a node from a configuration file with Kafka's keys.
+    Server(Server),
+    /// Give the data directories of a node an identity before its first start in a cluster.
+    Format(FormatDirs),
+    /// Create, list, describe, alter and delete topics.
+    Topic(topics::Topics),
+    /// List, describe, reset and delete consumer groups.
+    Group(groups::Groups),
+    /// Show and change settings of topics, brokers and groups.
+    Config(configs::Configs),
+    /// Publish lines from standard input.
+    Produce(produce::Produce),
+    /// Print records.
+    Consume(consume::Consume),
+    /// Print a completion script for a shell.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Run the simulator (foretold-sim, beside this program).
+    Sim(sim::Sim),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct Dev {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    listen: String,
+
+    /// The data directory [default: foretold in the user's state folder].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// A configuration key and its value, by Kafka's name; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Server {
+    /// The configuration, in the form of Kafka's server.properties.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// A key that counts instead of the file's; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct FormatDirs {
+    /// The cluster's id: any text, the same on all its nodes.
+    #[arg(long, value_name = "ID")]
+    cluster_id: String,
+
+    /// The node's configuration, in the form of Kafka's server.properties.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The data directory, when there is no configuration file.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    data: Option<PathBuf>,
+
+    /// A key that counts instead of the file's; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// What every command that talks to a cluster takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Connect {
+    /// Some brokers of the cluster.
+    #[arg(
+        long,
+        short = 'b',
+        value_name = "HOST:PORT[,...]",
+        default_value = "127.0.0.1:9092",
+        global = true
+    )]
+    bootstrap: String,
+
+    /// Print JSON, for scripts.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Give up after so many seconds without success.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, global = true)]
+    timeout: u64,
+}
+
+impl Connect {
+    /// A client of the cluster.
+    pub fn client(&self, creates_topics: bool) -> Client<RealEnv> {
+        let timeout = Duration::from_secs(self.timeout.max(1));
+        let config = ClientConfig {
+            bootstrap: self.bootstrap.split(',').map(|part| part.trim().to_owned()).collect(),
+            client_id: "foretold-cli".to_owned(),
+            request_timeout: timeout,
+            connect_timeout: timeout.min(Duration::from_secs(5)),
+            operation_timeout: timeout,
+            auto_create_topics: creates_topics,
+            ..ClientConfig::default()
+        };
+        Client::new(RealEnv::new(), config)
+    }
+
+    /// How long an operation may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.max(1))
+    }
+
+    /// What a failed operation means to whoever typed it.
+    pub fn explain(&self, error: &ClientError) -> Failed {
+        let never_connected = match error {
+            ClientError::Connect { .. } => true,
+            ClientError::DeadlinePassed { last: Some(last), .. } => {
+                matches!(**last, ClientError::Connect { .. })
+            }
+            _ => false,
+        };
+        match error {
+            ClientError::Usage(_) => Failed::usage(error.to_string()),
+            _ if never_connected => Failed::runtime(format!(
+                "no broker answers at {}: {error}; start one with `foretold dev`, or name another with --bootstrap",
+                self.bootstrap
+            )),
+            _ => Failed::runtime(error.to_string()),
+        }
+    }
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> Result<(), Failed> {
+        let serves = matches!(self.command, Command::Dev(_) | Command::Server(_));
+        let level = self.log_level.as_deref().unwrap_or(if serves { "info" } else { "error" });
+        logging::start(self.log_format, level)?;
+        match self.command {
+            Command::Dev(dev) => dev.run(),
+            Command::Server(server) => server.run(),
+            Command::Format(format) => format.run(),
+            Command::Topic(topics) => runtime::for_client()?.block_on(topics.run()),
+            Command::Group(groups) => runtime::for_client()?.block_on(groups.run()),
+            Command::Config(configs) => runtime::for_client()?.block_on(configs.run()),
+            Command::Produce(produce) => produce.run(),
+            Command::Consume(consume) => runtime::for_client()?.block_on(consume.run()),
+            Command::Completion { shell } => {
+                let mut command = Cli::command();
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command, "foretold", &mut script);
+                output::write_all(&script)
+            }
+            Command::Sim(sim) => sim.run(),
+            Command::Version => {
+                output::write_all(format!("foretold {}\n", env!("CARGO_PKG_VERSION")).as_bytes())
+            }
+        }
+    }
+}
+
+impl Dev {
+    fn run(self) -> Result<(), Failed> {
+        let data = match self.data {
+            Some(data) => data,
+            None => state_folder()?,
+        };
+        let mut keys = node::dev_keys(&self.listen, &data)?;
+        node::apply_overrides(&mut keys, &self.overrides)?;
+        let node = node::plan(&keys, None)?;
+        runtime::for_server()?.block_on(serve::run(node))
+    }
+}
+
+impl Server {
+    fn run(self) -> Result<(), Failed> {
+        let mut keys = node::read_file(&self.config)?;
+        node::apply_overrides(&mut keys, &self.overrides)?;
+        let node = node::plan(&keys, None)?;
+        runtime::for_server()?.block_on(serve::run(node))
+    }
+}
+
+impl FormatDirs {
+    fn run(self) -> Result<(), Failed> {
+        let id = self.cluster_id.trim();
+        if id.is_empty() {
+            return Err(Failed::usage("--cluster-id: the id is empty"));
+        }
+        let mut keys = match (&self.config, &self.data) {
+            (Some(file), _) => node::read_file(file)?,
+            (None, Some(data)) => node::dev_keys("127.0.0.1:9092", data)?,
+            (None, None) => node::dev_keys("127.0.0.1:9092", &state_folder()?)?,
+        };
+        node::apply_overrides(&mut keys, &self.overrides)?;
+        let cluster_id = types::ClusterId(id.into());
+        let node = node::plan(&keys, Some(cluster_id.clone()))?;
+        let formatted = runtime::for_client()?.block_on(serve::format(&node.config, cluster_id))?;
+        for dir in formatted {
+            output::write_all(format!("formatted {}\n", dir.display()).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where `dev` keeps its data: in the user's state folder.
+fn state_folder() -> Result<PathBuf, Failed> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local").join("state")));
+    let unknown = || Failed::usage("HOME is not set: name the data directory with --data DIR");
+    Ok(state.ok_or_else(unknown)?.join("foretold"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_a_cluster_may_stand_anywhere() {
+        for line in [
+            "foretold topic list --bootstrap h:1 --json",
+            "foretold topic --bootstrap h:1 list --json",
+            "foretold group describe g -b h:1",
+            "foretold consume t --from earliest --count 3 --bootstrap h:1",
+            "foretold consume t --group g --from 2026-01-01T00:00:00Z",
+            "foretold produce t --bootstrap h:1",
+            "foretold config set topic t retention.ms=1000",
+            "foretold dev --listen 127.0.0.1:0 --data /tmp/x --set a=b --set c=d",
+            "foretold server --config f --set a=b --log-format json",
+            "foretold format --cluster-id x --config f",
+            "foretold sim run --seeds 0..10",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

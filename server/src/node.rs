@@ -1,0 +1,393 @@
+//! From configuration keys to a node that can be started.
+//!
+//! Kafka's names throughout: `foretold dev` and `foretold server` both end up as keys here, so that `--set` works the
+//! same on both. Values are checked against the one table of keys (`cluster::config`); this file reads those that
+//! concern the process itself: roles, identity, listeners, directories.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use broker::{BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol};
+use cluster::config::{self, BrokerSettings, split_list};
+use types::{ClusterId, NodeId};
+
+use crate::exit::Failed;
+use crate::properties;
+
+/// Keys and values, the later ones of a name winning.
+pub type Keys = BTreeMap<String, String>;
+
+/// A node ready to be started.
+#[derive(Debug)]
+pub struct Node {
+    /// What the broker is told.
+    pub config: BrokerConfig,
+    /// What the operator should know about keys that have no effect.
+    pub notices: Vec<String>,
+}
+
+/// Reads a file of keys.
+pub fn read_file(path: &Path) -> Result<Keys, Failed> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failed::usage(format!("cannot read the configuration {name}: {error}")))?;
+    let entries =
+        properties::parse(&text).map_err(|error| Failed::usage(format!("{name}, {error}")))?;
+    Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
+}
+
+/// Adds `key=value` arguments of the command line.
+pub fn apply_overrides(keys: &mut Keys, overrides: &[String]) -> Result<(), Failed> {
+    for pair in overrides {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Failed::usage(format!("--set {pair}: expected key=value, such as num.partitions=3"))
+        })?;
+        keys.insert(key.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(())
+}
+
+/// The keys of a node for development.
+pub fn dev_keys(listen: &str, data: &Path) -> Result<Keys, Failed> {
+    let (host, port) = host_and_port(listen)
+        .ok_or_else(|| Failed::usage(format!("--listen {listen}: expected HOST:PORT")))?;
+    let shown = if host.contains(':') { format!("[{host}]") } else { host };
+    let mut keys = Keys::new();
+    for (key, value) in [
+        ("process.roles", "broker,controller".to_owned()),
+        ("node.id", "0".to_owned()),
+        ("listeners", format!("PLAINTEXT://{shown}:{port}")),
+        ("log.dirs", data.display().to_string()),
+    ] {
+        keys.insert(key.to_owned(), value);
+    }
+    Ok(keys)
+}
+
+/// Checks the keys and makes a node of them.
+pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> {
+    let (settings, mut notices) = BrokerSettings::parse(keys.clone()).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failed::usage(format!("the configuration has errors:\n  {}", lines.join("\n  ")))
+    })?;
+    check_roles(keys)?;
+    check_quorum(keys)?;
+    let node_id = node_id(keys)?;
+    let listeners = listeners(keys, &mut notices)?;
+    let log_dirs = log_dirs(keys)?;
+    let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
+    let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, settings };
+    Ok(Node { config, notices })
+}
+
+/// The value set for `key`, or the table's default.
+fn value<'a>(keys: &'a Keys, key: &str) -> Option<&'a str> {
+    keys.get(key)
+        .map(String::as_str)
+        .or_else(|| config::find(config::BROKER, key).and_then(|row| row.default))
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
+}
+
+fn check_roles(keys: &Keys) -> Result<(), Failed> {
+    let Some(roles) = value(keys, "process.roles") else { return Ok(()) };
+    let roles: Vec<&str> = split_list(roles).collect();
+    if roles.contains(&"broker") && roles.contains(&"controller") {
+        return Ok(());
+    }
+    Err(Failed::usage(format!(
+        "process.roles={}: separate roles are not there yet; use process.roles=broker,controller",
+        roles.join(",")
+    )))
+}
+
+/// A quorum of one, which every node is for now.
+fn check_quorum(keys: &Keys) -> Result<(), Failed> {
+    for key in ["controller.quorum.voters", "controller.quorum.bootstrap.servers"] {
+        let members = value(keys, key).map_or(0, |list| split_list(list).count());
+        if members > 1 {
+            return Err(Failed::usage(format!(
+                "{key} names {members} nodes: clusters of several nodes are not there yet; \
+                 name this node alone, or leave the key out"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn node_id(keys: &Keys) -> Result<NodeId, Failed> {
+    let number = |key: &str| -> Result<Option<i32>, Failed> {
+        let Some(text) = keys.get(key) else { return Ok(None) };
+        let id: i32 = text
+            .trim()
+            .parse()
+            .map_err(|_| Failed::usage(format!("{key}={text}: expected a whole number")))?;
+        Ok((id >= 0).then_some(id))
+    };
+    match (number("node.id")?, number("broker.id")?) {
+        (Some(node), Some(broker)) if node != broker => Err(Failed::usage(format!(
+            "node.id={node} and broker.id={broker} disagree; remove broker.id"
+        ))),
+        (Some(id), _) | (None, Some(id)) => Ok(NodeId(id)),
+        (None, None) => {
+            Err(Failed::usage("node.id is missing: give each node a number, such as node.id=1"))
+        }
+    }
+}
+
+fn log_dirs(keys: &Keys) -> Result<Vec<PathBuf>, Failed> {
+    let list = keys
+        .get("log.dirs")
+        .map(String::as_str)
+        .filter(|list| !list.trim().is_empty())
+        .or_else(|| value(keys, "log.dir"))
+        .unwrap_or_default();
+    let dirs: Vec<PathBuf> = split_list(list).map(absolute).collect::<Result<_, _>>()?;
+    if dirs.is_empty() {
+        return Err(Failed::usage("log.dirs is missing: name the directory for the data"));
+    }
+    Ok(dirs)
+}
+
+fn absolute(dir: &str) -> Result<PathBuf, Failed> {
+    std::path::absolute(dir.trim())
+        .map_err(|error| Failed::usage(format!("the directory `{dir}` has no full path: {error}")))
+}
+
+/// One `NAME://host:port`.
+struct Endpoint {
+    name: String,
+    host: String,
+    port: u16,
+}
+
+fn endpoints(key: &str, list: &str) -> Result<Vec<Endpoint>, Failed> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for item in split_list(list) {
+        let bad = || Failed::usage(format!("{key}: `{item}` is not of the form NAME://host:port"));
+        let (name, address) = item.split_once("://").ok_or_else(bad)?;
+        let (host, port) = host_and_port(address).ok_or_else(bad)?;
+        let name = name.trim().to_ascii_uppercase();
+        if name.is_empty() {
+            return Err(bad());
+        }
+        if endpoints.iter().any(|other| other.name == name) {
+            return Err(Failed::usage(format!("{key}: two listeners are named {name}")));
+        }
+        endpoints.push(Endpoint { name, host, port });
+    }
+    Ok(endpoints)
+}
+
+/// Splits `host:port` or `[v6]:port`; the host may be empty.
+fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.trim().rsplit_once(':')?;
+    let inner = host.strip_prefix('[').map(|host| host.strip_suffix(']'));
+    let host = match inner {
+        Some(inner) => inner?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfig>, Failed> {
+    let all = endpoints("listeners", value(keys, "listeners").unwrap_or_default())?;
+    let controllers: Vec<String> = value(keys, "controller.listener.names")
+        .map(|list| split_list(list).map(str::to_ascii_uppercase).collect())
+        .unwrap_or_default();
+    let advertised =
+        endpoints("advertised.listeners", value(keys, "advertised.listeners").unwrap_or_default())?;
+    let protocols = protocols(keys)?;
+    for endpoint in &advertised {
+        if !all.iter().any(|listener| listener.name == endpoint.name) {
+            return Err(Failed::usage(format!(
+                "advertised.listeners names {}, which listeners does not have",
+                endpoint.name
+            )));
+        }
+    }
+    let mut listeners = Vec::new();
+    for endpoint in all {
+        let protocol = protocols.get(&endpoint.name).map_or(endpoint.name.as_str(), String::as_str);
+        check_protocol(&endpoint.name, protocol)?;
+        if controllers.contains(&endpoint.name) {
+            notices.push(format!(
+                "listener {} is not opened: a sole controller has no one to talk to",
+                endpoint.name
+            ));
+            continue;
+        }
+        let told = advertised.iter().find(|other| other.name == endpoint.name);
+        let bind = bind_address(&endpoint)?;
+        listeners.push(ListenerConfig {
+            advertised: advertise(&endpoint, told, bind)?,
+            name: ListenerName::from(endpoint.name.as_str()),
+            bind,
+            protocol: ListenerProtocol::Plaintext,
+        });
+    }
+    if listeners.is_empty() {
+        return Err(Failed::usage(
+            "listeners has no listener for clients: add one, such as PLAINTEXT://:9092",
+        ));
+    }
+    Ok(listeners)
+}
+
+/// Which protocol each listener name stands for.
+fn protocols(keys: &Keys) -> Result<BTreeMap<String, String>, Failed> {
+    let map = value(keys, "listener.security.protocol.map").unwrap_or_default();
+    split_list(map)
+        .map(|pair| {
+            let (name, protocol) = pair.split_once(':').ok_or_else(|| {
+                Failed::usage(format!(
+                    "listener.security.protocol.map: `{pair}` is not of the form NAME:PROTOCOL"
+                ))
+            })?;
+            Ok((name.trim().to_ascii_uppercase(), protocol.trim().to_ascii_uppercase()))
+        })
+        .collect()
+}
+
+fn check_protocol(name: &str, protocol: &str) -> Result<(), Failed> {
+    match protocol {
+        "PLAINTEXT" => Ok(()),
+        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => Err(Failed::usage(format!(
+            "listener {name} uses {protocol}, which is not there yet: without it the listener \
+             would be open to everyone; use PLAINTEXT where that is safe"
+        ))),
+        _ => Err(Failed::usage(format!(
+            "listener {name} has no protocol: add {name}:PLAINTEXT to listener.security.protocol.map"
+        ))),
+    }
+}
+
+fn bind_address(endpoint: &Endpoint) -> Result<SocketAddr, Failed> {
+    let ip = match endpoint.host.as_str() {
+        "" => wildcard(),
+        host => {
+            if let Ok(ip) = host.parse() {
+                ip
+            } else {
+                let found = (host, endpoint.port).to_socket_addrs().ok().and_then(|found| {
+                    let found: Vec<SocketAddr> = found.collect();
+                    // One name may stand for both families; version 4 is what more clients try first.
+                    found.iter().find(|a| a.is_ipv4()).or(found.first()).copied()
+                });
+                let unknown = || {
+                    crate::exit::Failed::new(
+                        crate::exit::Code::Address,
+                        format!("listener {}: the host `{host}` is not known here", endpoint.name),
+                    )
+                };
+                found.ok_or_else(unknown)?.ip()
+            }
+        }
+    };
+    Ok(SocketAddr::new(ip, endpoint.port))
+}
+
+/// All interfaces: both families where the machine has version 6.
+fn wildcard() -> IpAddr {
+    let has_v6 = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if has_v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
+/// What clients are told. A wildcard address is no address to connect to: the host's name stands in.
+fn advertise(
+    endpoint: &Endpoint,
+    told: Option<&Endpoint>,
+    bind: SocketAddr,
+) -> Result<Option<(String, u16)>, Failed> {
+    let is_wildcard = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    if let Some(told) = told {
+        if is_wildcard(&told.host) {
+            return Err(Failed::usage(format!(
+                "advertised.listeners: clients cannot connect to {}; name this host",
+                told.host
+            )));
+        }
+        let host = if told.host.is_empty() { host_name() } else { told.host.clone() };
+        return Ok(Some((host, told.port)));
+    }
+    if bind.ip().is_unspecified() {
+        return Ok(Some((host_name(), endpoint.port)));
+    }
+    Ok(Some((endpoint.host.clone(), endpoint.port)))
+}
+
+/// This host's name if it can be resolved, else `localhost`.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_known = !name.is_empty() && (name.as_str(), 0).to_socket_addrs().is_ok();
+    if is_known { name } else { "localhost".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Code;
+
+    fn keys(text: &str) -> Keys {
+        properties::parse(text).unwrap().into_iter().map(|e| (e.key, e.value)).collect()
+    }
+
+    #[track_caller]
+    fn refused(text: &str, words: &str) {
+        let failed = plan(&keys(text), None).map(|node| node.config).unwrap_err();
+        assert_eq!(failed.code, Code::Usage, "{failed}");
+        assert!(failed.message.contains(words), "{failed}");
+    }
+
+    const SOUND: &str = "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/tmp/x\n";
+
+    #[test]
+    fn the_stock_file_of_kafka_makes_a_node() {
+        let node = plan(&keys(include_str!("../testdata/stock-server.properties")), None).unwrap();
+        assert_eq!(node.config.node_id, NodeId(1));
+        assert_eq!(node.config.log_dirs, [PathBuf::from("/tmp/kraft-combined-logs")]);
+        let [listener] = &node.config.listeners[..] else { panic!("{:?}", node.config.listeners) };
+        assert_eq!(listener.bind.port(), 9092);
+        assert!(listener.bind.ip().is_unspecified());
+        assert_eq!(listener.advertised, Some(("localhost".to_owned(), 9092)));
+        assert!(node.notices.iter().any(|notice| notice.contains("CONTROLLER")));
+    }
+
+    #[test]
+    fn dev_is_the_same_with_other_keys() {
+        let mut dev = dev_keys("127.0.0.1:0", Path::new("/tmp/d")).unwrap();
+        apply_overrides(&mut dev, &["num.partitions=3".into()]).unwrap();
+        let node = plan(&dev, None).unwrap();
+        assert_eq!(node.config.node_id, NodeId(0));
+        assert_eq!(node.config.settings.partitions_count, 3);
+        assert_eq!(node.config.listeners[0].advertised, Some(("127.0.0.1".to_owned(), 0)));
+        assert!(dev_keys("9092", Path::new("/tmp/d")).is_err());
+        assert!(apply_overrides(&mut dev, &["num.partitions".into()]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_hint() {
+        refused("listeners=PLAINTEXT://:1\nlog.dirs=/x", "node.id is missing");
+        refused(&format!("{SOUND}broker.id=2"), "disagree");
+        refused(&format!("{SOUND}process.roles=broker"), "separate roles");
+        refused(&format!("{SOUND}controller.quorum.voters=1@a:1,2@b:1"), "several nodes");
+        refused(&format!("{SOUND}num.partitons=1"), "num.partitions");
+        refused("node.id=1\nlog.dirs=/x\nlisteners=SSL://:1", "not there yet");
+        refused("node.id=1\nlog.dirs=/x\nlisteners=EDGE://:1", "listener.security.protocol.map");
+        refused("node.id=1\nlog.dirs=/x\nlisteners=nonsense", "NAME://host:port");
+        refused(&format!("{SOUND}advertised.listeners=OTHER://h:1"), "does not have");
+        refused(&format!("{SOUND}advertised.listeners=PLAINTEXT://0.0.0.0:1"), "cannot connect");
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_understood() {
+        assert_eq!(host_and_port("h:1"), Some(("h".into(), 1)));
+        assert_eq!(host_and_port(":1"), Some((String::new(), 1)));
+        assert_eq!(host_and_port("[::1]:1"), Some(("::1".into(), 1)));
+        for bad in ["::1:1", "h", "h:x", "[::1:1"] {
+            assert_eq!(host_and_port(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A broker's life as a process: start, one line that says it is ready, signals, a clean stop.
+//!
+//! Standard output carries exactly one line, `ready bootstrap=HOST:PORT[,...] pid=PID data=DIR`, printed once a produce
+//! sent now succeeds. `DIR/pid` holds the process id meanwhile.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use broker::{Broker, BrokerConfig, DirectoryError, Failure, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::{Code, Failed};
+use crate::node::Node;
+use crate::world::RealEnv;
+
+/// Runs a node until it is told to stop.
+pub async fn run(node: Node) -> Result<(), Failed> {
+    let mut signals = Signals::new()?;
+    for notice in &node.notices {
+        tracing::info!("{notice}");
+    }
+    let config = node.config;
+    for dir in &config.log_dirs {
+        check_writable(dir)?;
+    }
+    let advertised: Vec<_> = config.listeners.iter().map(|l| l.advertised.clone()).collect();
+    let dirs = config.log_dirs.clone();
+    let broker = tokio::select! {
+        biased;
+        () = signals.next() => return Ok(()),
+        started = Broker::start(RealEnv::new(), config) => started.map_err(explain)?,
+    };
+    let pid_file = PidFile::write(&dirs[0])?;
+    let bootstrap: Vec<String> = broker
+        .listeners()
+        .iter()
+        .zip(advertised)
+        .map(|((_, bound), told)| match told {
+            Some((host, port)) => show_address(&host, if port == 0 { bound.port() } else { port }),
+            None => bound.to_string(),
+        })
+        .collect();
+    say_ready(&bootstrap, &dirs)?;
+    tokio::select! {
+        biased;
+        () = signals.next() => {}
+        failure = broker.failed() => {
+            // What is still in memory has no place to go: a clean stop would only hide that.
+            return Err(explain_failure(&failure));
+        }
+    }
+    tracing::info!("stopping; a second signal kills");
+    tokio::select! {
+        biased;
+        () = broker.shutdown() => {}
+        () = signals.next() => {
+            return Err(Failed::runtime("killed by a second signal before the stop was complete"));
+        }
+    }
+    drop(pid_file);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Gives empty directories an identity.
+pub async fn format(
+    config: &BrokerConfig,
+    cluster_id: types::ClusterId,
+) -> Result<Vec<PathBuf>, Failed> {
+    for dir in &config.log_dirs {
+        check_writable(dir)?;
+    }
+    broker::format(&RealEnv::new(), config, cluster_id).await.map_err(explain)
+}
+
+fn say_ready(bootstrap: &[String], dirs: &[PathBuf]) -> Result<(), Failed> {
+    let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let line = format!(
+        "ready bootstrap={} pid={} data={}\n",
+        bootstrap.join(","),
+        std::process::id(),
+        dirs.join(",")
+    );
+    let mut out = std::io::stdout().lock();
+    // Whoever started us may have closed the pipe: the broker serves all the same.
+    match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failed::runtime(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn show_address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A directory that cannot be written is named before anything is opened in it.
+fn check_writable(dir: &Path) -> Result<(), Failed> {
+    let place = dir.display();
+    let refused = |what: &str| {
+        let advice = "make it writable for this user, or name another with --data or log.dirs";
+        Failed::new(Code::Directory, format!("the data directory {place} {what}: {advice}"))
+    };
+    match std::fs::create_dir_all(dir) {
+        Ok(()) => {}
+        Err(error) => {
+            return Err(match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    refused("cannot be created")
+                }
+                ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+                    Failed::new(Code::Directory, format!("{place} is not a directory"))
+                }
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(dir),
+                _ => Failed::new(Code::Disk, format!("the data directory {place}: {error}")),
+            });
+        }
+    }
+    use rustix::fs::Access;
+    match rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::ROFS) => Err(refused("lies on a read-only file system")),
+        Err(_) => Err(refused("cannot be written")),
+    }
+}
+
+fn full(dir: &Path) -> Failed {
+    let place = dir.display();
+    let advice = "free some space, or name a directory on another one with --data or log.dirs";
+    Failed::new(Code::Disk, format!("the disk that holds {place} is full: {advice}"))
+}
+
+/// What a failed start means to the operator.
+fn explain(error: StartError) -> Failed {
+    match error {
+        StartError::Config(reason) => Failed::usage(reason),
+        StartError::Address { address, error, .. } => {
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse => {
+                    "another process listens there; stop it, or choose another port \
+                     (--listen HOST:PORT or listeners=; port 0 takes a free one)"
+                }
+                ErrorKind::AddrNotAvailable => {
+                    "this machine does not have that address; use one of its own, or 0.0.0.0 for all"
+                }
+                ErrorKind::PermissionDenied => {
+                    "the system does not allow it; ports below 1024 need privileges"
+                }
+                _ => "",
+            };
+            let advice = if advice.is_empty() { error.to_string() } else { advice.to_owned() };
+            Failed::new(Code::Address, format!("cannot listen on {address}: {advice}"))
+        }
+        StartError::Directory(error) => {
+            let advice = match &error {
+                DirectoryError::Foreign { .. } => "; name an empty directory, or one of ours",
+                DirectoryError::Locked { .. } => {
+                    "; stop the other process (its id is in the file `pid` there), or use another directory"
+                }
+                DirectoryError::Newer { .. } => {
+                    "; start it with the release that wrote it, or a newer one"
+                }
+                DirectoryError::OtherCluster { .. } => {
+                    "; use the directory that belongs to this node, or an empty one"
+                }
+                DirectoryError::Damaged { .. } => "; restore it from a copy",
+            };
+            Failed::new(Code::Directory, format!("{error}{advice}"))
+        }
+        StartError::Disk { path, reason } => {
+            Failed::new(Code::Disk, format!("{}: {reason}", path.display()))
+        }
+    }
+}
+
+fn explain_failure(failure: &Failure) -> Failed {
+    Failed::new(
+        Code::Disk,
+        format!(
+            "{failure}; what was acknowledged is on the disk: repair it or free space, then start again"
+        ),
+    )
+}
+
+/// The signals that stop a process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failed> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failed::runtime(format!("cannot listen to signals: {error}")))
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them.
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// `DIR/pid`, there while the process serves.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(dir: &Path) -> Result<PidFile, Failed> {
+        let path = dir.join("pid");
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Ok(PidFile(path)),
+            Err(error) if error.kind() == ErrorKind::StorageFull => Err(full(dir)),
+            Err(error) => {
+                Err(Failed::new(Code::Disk, format!("cannot write {}: {error}", path.display())))
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Only a note to people and scripts: the lock is what counts.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
