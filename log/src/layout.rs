@@ -92,9 +92,11 @@ pub(crate) fn log_dir(parent: &Path, partition: &TopicPartition) -> PathBuf {
     parent.join(partition.to_string())
 }
 
-/// Where a deleted log waits for its removal.
-pub(crate) fn deleted_dir(parent: &Path, partition: &TopicPartition, log: LogId) -> PathBuf {
-    parent.join(format!("{partition}.{:016x}-delete", log.0))
+/// Where the deleted log at `path` waits for its removal.
+pub(crate) fn deleted_dir(path: &Path, log: LogId) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{:016x}-delete", log.0));
+    PathBuf::from(name)
 }
 
 /// Where a directory that is in the way of a new log is put.
@@ -205,7 +207,7 @@ mod tests {
         {
             assert_eq!(Kind::parse(foreign), None, "{foreign}");
         }
-        let deleted = deleted_dir(Path::new(""), &TopicPartition::new("a.b", 3), LogId(9));
+        let deleted = deleted_dir(Path::new("a.b-3"), LogId(9));
         assert!(is_deleted_dir(deleted.to_str().unwrap()));
         assert!(!is_deleted_dir("my-delete-3"));
         assert!(!is_deleted_dir("x-delete"));

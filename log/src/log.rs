@@ -103,6 +103,8 @@ pub(crate) struct Segment<F> {
     pub snapshot: Option<Bytes>,
     /// Written since the last sync of its file.
     pub unsynced: bool,
+    /// Its file is not there yet.
+    pub is_new: bool,
     /// Its index files were cut to what is believed, in this process.
     pub index_checked: bool,
 }
@@ -300,9 +302,9 @@ impl<F> State<F> {
             ages: Ages::default(),
             snapshot: Some(snapshot),
             unsynced: false,
+            is_new: true,
             index_checked: true,
         });
-        self.entries_changed = true;
     }
 
     /// Ends that stand at the base of a segment are told in that segment; ends below the first segment are lifted to it:

@@ -164,7 +164,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         self.dir.door.unqueued(bytes);
         self.dir.registry().logs.remove(&log.inner.partition);
         let parent = &self.dir.door.path;
-        let target = layout::deleted_dir(parent, &log.inner.partition, log.inner.id);
+        let target = layout::deleted_dir(&log.inner.path, log.inner.id);
         let disk = &self.dir.door.disk;
         let renamed = match disk.rename(&log.inner.path, &target).await {
             // A successor of the same name must never find this directory again.
@@ -408,6 +408,11 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         }
         let _writer = log.inner.writer.lock().await;
         let cut = match log.batch_at(offset).await {
+            // The log start lies inside the batch to go: the log is emptied and begins again there (E8).
+            Ok(Some((cut, _))) if cut.offset < log.ends().log_start => {
+                let start = log.ends().log_start;
+                Point { offset: start, segment: start, position: 0 }
+            }
             Ok(Some((cut, _))) => cut,
             Ok(None) | Err(_) => {
                 log.lock().blocked = false;
@@ -561,6 +566,11 @@ impl<F> State<F> {
         let mut gone = Vec::new();
         while let Some(segment) = self.segments.pop_back_if(|segment| segment.base > cut.segment) {
             gone.push(segment.base);
+        }
+        if cut.position == 0 && self.segments.back().is_none_or(|last| last.base < cut.segment) {
+            gone.extend(self.segments.drain(..).map(|segment| segment.base));
+            self.log_end = cut.offset;
+            self.roll();
         }
         if let Some(active) = self.segments.back_mut() {
             active.end = cut.offset;

@@ -277,8 +277,19 @@ impl<D: Disk> Opening<D> {
         if position < log.stored.anchor.group || log.deleted {
             return Ok(());
         }
-        log.oldest.get_or_insert(position);
         let partition = log.stored.partition.clone();
+        if log.oldest.is_none() {
+            let card = read_card(&disk, &log.path).await;
+            // The directory is a successor's: this log's deletion follows.
+            if card.is_some_and(|card| card.directory == self.id && card.log > frame.log) {
+                log.deleted = true;
+                return Ok(());
+            }
+            // Gone by a deletion that follows, or lost.
+            let creating = io_error(format!("creating {}", log.path.display()));
+            disk.create_dir_all(&log.path).await.map_err(creating)?;
+        }
+        log.oldest.get_or_insert(position);
         let result = match frame.kind {
             FrameKind::Data(pieces) => {
                 log.redo_data(&disk, frame.segment_base, frame.position, pieces, damaged).await
@@ -295,11 +306,7 @@ impl<D: Disk> Opening<D> {
                 log.stored.log_start = log.stored.log_start.max(offset); // I11
                 Ok(())
             }
-            FrameKind::Delete => {
-                log.deleted = true;
-                log.files.clear();
-                Ok(())
-            }
+            FrameKind::Delete => log.redo_delete(&disk).await,
             FrameKind::Create { .. } => Ok(()),
         };
         result.map_err(io_error(format!("redoing the journal for {partition}")))
@@ -314,18 +321,24 @@ impl<D: Disk> Opening<D> {
         let id = card.log;
         let path = layout::log_dir(&self.path, &partition);
         let creating = || io_error(format!("creating {}", path.display()));
-        // A directory of that name with another log's card was in the way when the log was created, and the rename that
-        // put it aside was lost.
         let found = read_card(&self.disk, &path).await;
-        if found.is_some_and(|found| (found.directory, found.log) != (self.id, id)) {
+        let ours = found.filter(|found| found.directory == self.id);
+        // A successor of the same name is there already: this log's deletion follows, and its files are gone.
+        let successor =
+            |other: &Redo<D::File>| other.stored.partition == partition && other.stored.id > id;
+        let dead = ours.is_some_and(|found| found.log > id) || self.logs.values().any(successor);
+        if !dead && found.is_some_and(|found| found.directory != self.id) {
+            // It was in the way when the log was created, and the rename that put it aside was lost.
             let aside = layout::stray_dir(&self.path, &partition, id);
             self.disk.rename(&path, &aside).await.map_err(creating())?;
             self.disk.sync_dir(&self.path).await.map_err(creating())?;
         }
-        self.disk.create_dir_all(&path).await.map_err(creating())?;
-        // A card that is there may tell of a later change of durability.
-        if found.is_none_or(|found| found.log != id) {
-            self.write_card(&path, card).await.map_err(creating())?;
+        if !dead {
+            self.disk.create_dir_all(&path).await.map_err(creating())?;
+            // A card that is there may tell of a later change of durability.
+            if found.is_none_or(|found| found.log != id) {
+                self.write_card(&path, card).await.map_err(creating())?;
+            }
         }
         let mut stored = StoredLog {
             id,
@@ -340,6 +353,7 @@ impl<D: Disk> Opening<D> {
         self.add(stored);
         if let Some(log) = self.logs.get_mut(&id) {
             log.oldest = Some(position);
+            log.deleted = dead;
         }
         Ok(())
     }
@@ -394,9 +408,9 @@ impl<D: Disk> Opening<D> {
                 Some(_) => None,
                 None => deleted.values().find(|partition| partition.to_string() == entry.name),
             };
-            if let Some(partition) = dead {
+            if dead.is_some() {
                 let id = card.map_or(LogId(u64::MAX), |card| card.log);
-                let target = layout::deleted_dir(&self.path, partition, id);
+                let target = layout::deleted_dir(&path, id);
                 self.disk
                     .rename(&path, &target)
                     .await
@@ -460,6 +474,14 @@ impl<D: Disk> Opening<D> {
         if durability == Durability::PageCache {
             self.extend_paged(&mut redo, &segments).await.map_err(loading())?;
         }
+        if redo.stored.log_start > redo.end.offset {
+            // The start outlived the data it stood in (E8): nothing is left, and offsets below it are not used again.
+            let start = redo.stored.log_start;
+            redo.end = Point { offset: start, segment: start, position: 0 };
+            for base in std::mem::take(&mut segments).into_keys() {
+                self.remove_segment(&redo.path, base).await.map_err(loading())?;
+            }
+        }
         // Beyond the end: bytes that nobody was told of (E1).
         let dead: Vec<Offset> =
             segments.keys().copied().filter(|base| *base > redo.end.segment).collect();
@@ -502,8 +524,6 @@ impl<D: Disk> Opening<D> {
             self.report.quarantined.push(lost);
             state.log_start = first;
         }
-        // E8: nothing can start beyond its end.
-        state.log_start = state.log_start.min(state.log_end);
         state.settle();
         state.damages = redo
             .stored
@@ -625,6 +645,7 @@ impl<D: Disk> Opening<D> {
                 ages: Ages::default(),
                 snapshot: None,
                 unsynced: redo.touched.contains(&base) || len > size,
+                is_new: false,
                 index_checked: base < redo.trusted.segment,
             });
         }
@@ -863,6 +884,16 @@ impl<F: File> Redo<F> {
         self.end.offset = end;
     }
 
+    /// The directory goes at once: the next CREATE may be of the same name.
+    async fn redo_delete<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        self.deleted = true;
+        self.files.clear();
+        match disk.remove_dir_all(&self.path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes that went straight to the segment and were synced there before the frame was written.
     async fn redo_extent<D: Disk<File = F>>(
         &mut self,
@@ -908,7 +939,7 @@ impl<F: File> Redo<F> {
         self.sizes.remove(&cut.segment);
         self.touched.insert(cut.segment);
         self.end = cut;
-        if (cut.segment, cut.position) < (self.trusted.segment, self.trusted.position) {
+        if cut.offset < self.trusted.offset {
             self.trusted = cut;
         }
         self.stored.damages.retain(|damage| damage.start.offset < cut.offset);

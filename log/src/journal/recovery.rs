@@ -699,12 +699,13 @@ impl<D: Disk> Recovery<D> {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        if let Some(window) = &self.window {
-            if window.slot == slot && window.offset <= offset {
-                let from = offset - window.offset;
-                if from + len <= window.bytes.len() as u64 {
-                    return Ok(window.bytes.slice(from as usize..(from + len) as usize));
-                }
+        if let Some(window) = &self.window
+            && window.slot == slot
+            && window.offset <= offset
+        {
+            let from = offset - window.offset;
+            if from + len <= window.bytes.len() as u64 {
+                return Ok(window.bytes.slice(from as usize..(from + len) as usize));
             }
         }
         let file = self.slots[slot].file.clone();

@@ -20,7 +20,7 @@ use super::{Frame, JournalError, JournalOptions, Position};
 
 /// How far ahead of the groups a file is filled with zeros the first time through: overwriting written blocks syncs
 /// faster than extending, and a step this large costs little per group.
-const ZERO_AHEAD_BYTES: u64 = 4 << 20;
+const ZERO_AHEAD_BYTES: u64 = 1 << 20;
 /// A group larger than this that does not fit is split over two files; a smaller one moves to the next file whole.
 const SPLIT_BYTES: u64 = 1 << 20;
 

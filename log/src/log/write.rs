@@ -158,7 +158,11 @@ impl<D: Disk> Log<D> {
         let file = self.inner.door.disk.open(&path, OpenMode::Create).await?;
         // Two readers may have opened it; the handle that is kept is the one that will be synced.
         let mut state = self.lock();
-        Ok(state.segment(base).ok_or_else(gone)?.file.get_or_insert(file).clone())
+        let segment = state.segment(base).ok_or_else(gone)?;
+        let created = std::mem::take(&mut segment.is_new);
+        let file = segment.file.get_or_insert(file).clone();
+        state.entries_changed |= created;
+        Ok(file)
     }
 }
 
