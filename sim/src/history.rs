@@ -86,6 +86,8 @@ pub struct Committed {
     pub span: Span,
     /// What became of it.
     pub outcome: Outcome<()>,
+    /// It may have been asked for more than once, so that an earlier attempt may yet arrive.
+    pub lingers: bool,
 }
 
 /// A group's offset read.

@@ -69,7 +69,7 @@ pub fn i70_register(history: &History) -> Verdict {
         let allowed = |w: &&&crate::history::Committed| {
             let begun = w.span.from < read.span.to;
             // An unknown write may take effect at any time after it began.
-            let ended = if w.outcome == Outcome::Unknown { u64::MAX } else { w.span.to };
+            let ended = if w.lingers || w.outcome == Outcome::Unknown { u64::MAX } else { w.span.to };
             begun && newest_begin.is_none_or(|newest| ended >= newest)
         };
         let fits = match read.offset {
@@ -123,7 +123,8 @@ mod tests {
     }
 
     fn write(offset: i64, from: u64, to: u64, outcome: Outcome<()>) -> Committed {
-        Committed { group: "g".into(), partition: "t-0".into(), offset, span: Span { from, to }, outcome }
+        let span = Span { from, to };
+        Committed { group: "g".into(), partition: "t-0".into(), offset, span, outcome, lingers: false }
     }
 
     fn read(offset: Option<i64>, from: u64, to: u64) -> OffsetRead {

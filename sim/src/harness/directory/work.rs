@@ -127,10 +127,45 @@ impl Play {
             return false;
         };
         let guard = gate.read().await;
+        let attempt = self.append_now(env, name, log, dice);
+        drop(guard);
+        let Some((answer, mut changed)) = attempt else { return false };
+        let Ok(appended) = answer else {
+            self.stage.done(false, 3);
+            return answer != Err(AppendError::Offline);
+        };
+        let written = log.write_out().await;
+        let acknowledged = async {
+            loop {
+                let ends = log.ends();
+                let page_cache =
+                    lock(&self.ghosts).logs.get(name).is_some_and(|(_, ghost)| ghost.page_cache);
+                let end = if page_cache { ends.written } else { ends.durable };
+                if end > appended.last_offset {
+                    return true;
+                }
+                if changed.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        let done = env.timeout(Duration::from_secs(3), acknowledged).await == Some(true) && written.is_ok();
+        self.stage.done(done, appended.last_offset.0 as u64);
+        true
+    }
+
+    /// The append itself and the judgement of its answer; nothing else runs in between.
+    fn append_now(
+        &self,
+        env: &SimEnv,
+        name: &str,
+        log: &Log<SimDisk>,
+        dice: &Decisions,
+    ) -> Option<(Result<log::Appended, AppendError>, watch::Receiver<u64>)> {
         let (batch, epoch) = {
             let mut ghosts = lock(&self.ghosts);
             let ghosts = &mut *ghosts;
-            let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return false };
+            let (_, ghost) = ghosts.logs.get_mut(name)?;
             let batch = self.invent(env, ghost, &mut ghosts.next_producer, dice);
             if dice.choose(Kind::Operation, 50) == 0 {
                 ghost.epoch += 1;
@@ -146,13 +181,13 @@ impl Play {
         };
         // No await between the question and its answer: what is expected is what the log is now.
         let mut ghosts = lock(&self.ghosts);
-        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return false };
+        let (_, ghost) = ghosts.logs.get_mut(name)?;
         let expected = stamp.map_or(vec![None], |stamp| ghost.expected(stamp));
         let before = (log.ends().log_end.0, log.producers().len());
         drop(ghosts);
         let answer = log.append(append);
         let mut ghosts = lock(&self.ghosts);
-        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return false };
+        let (_, ghost) = ghosts.logs.get_mut(name)?;
         let verdict = match &answer {
             Ok(appended) if appended.duplicate => {
                 self.stage.world.mark("duplicate answered");
@@ -184,34 +219,9 @@ impl Play {
                     .and_then(|()| self.judge_refusal(name, stamp, &expected, error))
             }
         };
-        let mut changed = ghost.changed.subscribe();
+        let changed = ghost.changed.subscribe();
         drop(ghosts);
-        drop(guard);
-        if !self.stage.judge(verdict) {
-            return false;
-        }
-        let Ok(appended) = answer else {
-            self.stage.done(false, 3);
-            return answer != Err(AppendError::Offline);
-        };
-        let written = log.write_out().await;
-        let acknowledged = async {
-            loop {
-                let ends = log.ends();
-                let page_cache =
-                    lock(&self.ghosts).logs.get(name).is_some_and(|(_, ghost)| ghost.page_cache);
-                let end = if page_cache { ends.written } else { ends.durable };
-                if end > appended.last_offset {
-                    return true;
-                }
-                if changed.changed().await.is_err() {
-                    return false;
-                }
-            }
-        };
-        let done = env.timeout(Duration::from_secs(3), acknowledged).await == Some(true) && written.is_ok();
-        self.stage.done(done, appended.last_offset.0 as u64);
-        true
+        self.stage.judge(verdict).then_some((answer, changed))
     }
 
     fn judge_refusal(

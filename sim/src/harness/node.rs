@@ -1,0 +1,334 @@
+//! A whole node and its clients, under every fault that one node can meet.
+//!
+//! ```text
+//!  node 0            node 1                nodes 10..
+//!  nemesis, finale   broker on a disk      producers, readers, group members, admins: each a machine of its own
+//! ```
+//!
+//! Clients write down what they do and see; when all is quiet again the finale reads everything back and the checkers
+//! judge the history. A client that dies leaves operations whose outcome nobody knows.
+
+mod admin;
+mod finale;
+mod group;
+mod machine;
+mod produce;
+mod read;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use client::{Certainty, Client, ClientConfig, ClientError, Versions};
+use types::{PartitionIndex, TopicName, TopicPartition};
+
+use crate::decisions::{Decisions, Kind};
+use crate::disk::SimDisk;
+use crate::exec::{Node, lock};
+use crate::fault::FaultKind;
+use crate::harness::Stage;
+use crate::history::{History, Outcome, Partition, Span};
+use crate::net::ip_of;
+use crate::world::SimEnv;
+
+/// The node that serves.
+const BROKER: Node = 1;
+/// The first node of a client.
+const CLIENTS: Node = 10;
+/// Where the broker listens.
+const PORT: u16 = 9092;
+
+/// A topic that lives through the whole run.
+#[derive(Clone, Debug)]
+struct MainTopic {
+    name: &'static str,
+    partitions: i32,
+    /// A power cut or disk error may take its tail back.
+    fragile: bool,
+    /// Retention may delete its head.
+    retained: bool,
+}
+
+/// What all parts of the run share.
+#[derive(Clone)]
+struct Play {
+    stage: Stage,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    topics: Vec<MainTopic>,
+    history: Mutex<History>,
+    /// Groups of consumers by instance.
+    groups: Mutex<BTreeMap<u32, Arc<str>>>,
+    counters: Mutex<Counters>,
+    phase: tokio::sync::watch::Sender<Phase>,
+}
+
+#[derive(Default)]
+struct Counters {
+    value: u64,
+    instance: u32,
+    turn: u32,
+}
+
+/// What clients are to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Work.
+    Work,
+    /// Send no more; finish what is under way.
+    Settle,
+    /// Stop.
+    Stop,
+}
+
+/// The scenario.
+pub async fn play(stage: Stage) {
+    let play = Play::new(stage.clone());
+    stage.world.add_node(BROKER, "broker");
+    let disk = SimDisk::of_node(stage.world.decisions(), BROKER);
+    disk.set_pace(Arc::new(stage.world.clock(BROKER)), stage.scenario.disk_latency);
+    let mut machine = machine::Machine::new(&play, disk);
+    machine.start();
+    if play.prepare().await {
+        stage.network.set_rates(stage.scenario.net.clone());
+        play.employ();
+        machine.trouble().await;
+        machine.calm().await;
+        play.finale().await;
+    }
+    machine.retire();
+}
+
+impl Play {
+    fn new(stage: Stage) -> Play {
+        let fragile = stage.scenario.page_cache > 0 && stage.scenario.page_cache <= 1000;
+        let topics = vec![
+            MainTopic { name: "alpha", partitions: 3, fragile: false, retained: false },
+            MainTopic { name: "beta", partitions: 1, fragile, retained: false },
+            MainTopic { name: "gamma", partitions: 2, fragile: false, retained: true },
+        ];
+        let shared = Shared {
+            topics,
+            history: Mutex::default(),
+            groups: Mutex::default(),
+            counters: Mutex::default(),
+            phase: tokio::sync::watch::channel(Phase::Work).0,
+        };
+        Play { stage, shared: Arc::new(shared) }
+    }
+
+    fn history<T>(&self, act: impl FnOnce(&mut History) -> T) -> T {
+        act(&mut lock(&self.shared.history))
+    }
+
+    /// The next unique value.
+    fn next_value(&self) -> u64 {
+        let mut counters = lock(&self.shared.counters);
+        counters.value += 1;
+        counters.value
+    }
+
+    /// A number for a new producer or consumer.
+    fn next_instance(&self) -> u32 {
+        let mut counters = lock(&self.shared.counters);
+        counters.instance += 1;
+        counters.instance
+    }
+
+    /// A number for a new turn of a consumer.
+    fn next_turn(&self) -> u32 {
+        let mut counters = lock(&self.shared.counters);
+        counters.turn += 1;
+        counters.turn
+    }
+
+    fn phase(&self) -> Phase {
+        *self.shared.phase.borrow()
+    }
+
+    fn now(&self) -> u64 {
+        self.stage.world.now_nanos()
+    }
+
+    fn span(&self, from: u64) -> Span {
+        Span { from, to: self.now() }
+    }
+
+    /// Whether the run's faults may take back the tail of a fragile topic.
+    fn loses_fragile(&self) -> bool {
+        let scenario = &self.stage.scenario;
+        let errors = [
+            FaultKind::PowerCut,
+            FaultKind::ErrorOnce,
+            FaultKind::ErrorSticky,
+            FaultKind::FailedSync,
+            FaultKind::NoSpace,
+            FaultKind::HangingSync,
+        ];
+        errors.iter().any(|kind| scenario.has(*kind))
+    }
+
+    /// Whether losing the tail of this partition is excused.
+    fn is_excused(&self, partition: &str) -> bool {
+        let fragile = |topic: &MainTopic| {
+            topic.fragile && partition.rsplit_once('-').is_some_and(|(name, _)| name == topic.name)
+        };
+        self.stage.scenario.is_beyond_promise()
+            || (self.loses_fragile() && self.shared.topics.iter().any(fragile))
+    }
+
+    /// Every partition of the topics that live through the run.
+    fn partitions(&self) -> Vec<TopicPartition> {
+        let mut all = Vec::new();
+        for topic in &self.shared.topics {
+            all.extend((0..topic.partitions).map(|index| partition_of(topic.name, index)));
+        }
+        all
+    }
+
+    /// A client on a node of its own, with settings and request versions of its own.
+    fn client(&self, node: Node, dice: &Decisions, pin: bool) -> Client<SimEnv> {
+        let disk = SimDisk::of_node(self.stage.world.decisions(), node);
+        let env = SimEnv::new(&self.stage.world, &self.stage.network, &disk, node);
+        let seconds = |low, high| Duration::from_millis(1000 * dice.between(Kind::Operation, low, high));
+        let address = SocketAddr::new(ip_of(BROKER), PORT);
+        let scaled = !self.stage.scenario.production;
+        let config = ClientConfig {
+            bootstrap: vec![address.to_string()],
+            client_id: format!("client-{node}"),
+            request_timeout: if scaled { seconds(2, 5) } else { Duration::from_secs(30) },
+            connect_timeout: if scaled { seconds(1, 3) } else { Duration::from_secs(10) },
+            operation_timeout: if scaled { seconds(5, 15) } else { Duration::from_secs(60) },
+            retry_backoff: Duration::from_millis(50),
+            metadata_age_max: seconds(5, 300),
+            auto_create_topics: false,
+            pinned: if pin { pinned(dice) } else { Versions::new() },
+            ..ClientConfig::default()
+        };
+        Client::new(env, config)
+    }
+
+    /// Creates the topics that live through the run.
+    async fn prepare(&self) -> bool {
+        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), false);
+        let admin = client::Admin::new(&client);
+        for topic in &self.shared.topics {
+            let mut new = client::admin::NewTopic::new(topic.name);
+            new.partitions = Some(topic.partitions);
+            let segment = self.stage.scenario.segment_bytes.to_string();
+            if !self.stage.scenario.production {
+                new.configs.insert("internal.segment.bytes".into(), segment);
+            }
+            if topic.fragile {
+                new.configs.insert("durability".into(), "page-cache".into());
+            }
+            if topic.retained {
+                let bytes = 20 * u64::from(self.stage.scenario.segment_bytes);
+                new.configs.insert("retention.bytes".into(), bytes.to_string());
+            }
+            let mut left = 20;
+            loop {
+                let result = admin.create_topics(std::slice::from_ref(&new), false).await;
+                let created = match &result {
+                    Ok(results) => results.values().all(|result| match result {
+                        Ok(_) => true,
+                        Err(error) => error.error_code() == Some(types::ErrorCode::TopicAlreadyExists),
+                    }),
+                    Err(_) => false,
+                };
+                if created {
+                    break;
+                }
+                left -= 1;
+                if left == 0 {
+                    let text = format!("topic {} cannot be created: {result:?}", topic.name);
+                    self.stage.world.violation("L4", text);
+                    return false;
+                }
+                self.stage.world.sleep(Duration::from_millis(500)).await;
+            }
+        }
+        true
+    }
+
+    /// Puts the clients to work, each on a machine of its own that may die and come back.
+    fn employ(&self) {
+        let roles: [(&'static str, u32); 5] =
+            [("producer", 3), ("reader", 2), ("member", 4), ("admin", 1), ("churner", 1)];
+        let mut node = CLIENTS;
+        for (role, count) in roles {
+            for number in 0..count {
+                self.stage.world.add_node(node, role);
+                let play = self.clone();
+                self.stage.spawn(0, "employer", async move { play.keep_employed(node, role, number).await });
+                node += 1;
+            }
+        }
+    }
+
+    /// Starts a client again whenever it has died.
+    async fn keep_employed(&self, node: Node, role: &'static str, number: u32) {
+        let dice = self.stage.dice(node);
+        while self.phase() == Phase::Work {
+            let play = self.clone();
+            let (done, ended) = tokio::sync::oneshot::channel();
+            let life = dice.clone();
+            self.stage.spawn(node, role, async move {
+                match role {
+                    "producer" => play.produce(node, number, &life).await,
+                    "reader" => play.read(node, &life).await,
+                    "member" => play.join(node, number, &life).await,
+                    "admin" => play.administer(node, &life).await,
+                    _ => play.churn(node, &life).await,
+                }
+                _ = done.send(());
+            });
+            if ended.await.is_err() {
+                self.stage.world.mark("client died");
+                self.stage.world.sleep(Duration::from_millis(dice.choose(Kind::Delay, 3_000))).await;
+                self.stage.world.revive(node);
+            }
+        }
+    }
+}
+
+/// A partition of a topic.
+fn partition_of(topic: &str, index: i32) -> TopicPartition {
+    TopicPartition { topic: TopicName::from(topic), partition: PartitionIndex(index) }
+}
+
+/// Its name in histories.
+fn name_of(partition: &TopicPartition) -> Partition {
+    partition.to_string().into()
+}
+
+/// A client that speaks old dialects: each request in a version of its own choice.
+fn pinned(dice: &Decisions) -> Versions {
+    let mut versions = Versions::new();
+    for key in [0i16, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 22] {
+        let Some(api) = wire::ApiKey::from_i16(key) else { continue };
+        let (first, last) = api.stable_versions();
+        if dice.choose(Kind::Operation, 2) == 1 {
+            let version = dice.between(Kind::Operation, first as u64, last as u64);
+            versions.insert(key, version as i16);
+        }
+    }
+    versions
+}
+
+/// What a client's error says about the operation.
+fn outcome_of<T>(error: &ClientError) -> Outcome<T> {
+    match error.certainty() {
+        Certainty::DidNotHappen => Outcome::Failed,
+        Certainty::Unknown => Outcome::Unknown,
+    }
+}
+
+/// The unique value in a record's bytes.
+fn value_of(bytes: Option<&[u8]>) -> u64 {
+    let head = bytes.and_then(|bytes| bytes.first_chunk::<8>());
+    head.map_or(0, |head| u64::from_le_bytes(*head))
+}

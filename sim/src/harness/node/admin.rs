@@ -1,0 +1,223 @@
+//! Admins: ask for ends and groups, cut logs, and let topics come and go.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use client::admin::NewTopic;
+use client::{
+    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
+    ResetPolicy,
+};
+use types::{ErrorCode, GroupId, Offset, TopicName};
+
+use super::{Phase, Play, name_of, outcome_of, partition_of, value_of};
+use crate::decisions::{Decisions, Kind};
+use crate::exec::Node;
+use crate::history::{OffsetRead, Outcome, Span, TopicLife};
+use crate::world::SimEnv;
+
+impl Play {
+    /// Counts an error code that a client met.
+    pub(super) fn mark_error(&self, code: ErrorCode) {
+        let name: &'static str = match code {
+            ErrorCode::NotEnoughReplicas => "error: not enough replicas",
+            ErrorCode::OutOfOrderSequenceNumber => "error: out of order sequence number",
+            ErrorCode::InvalidProducerEpoch => "error: invalid producer epoch",
+            ErrorCode::IllegalGeneration => "error: illegal generation",
+            ErrorCode::UnknownMemberId => "error: unknown member id",
+            ErrorCode::RebalanceInProgress => "error: rebalance in progress",
+            ErrorCode::FencedInstanceId => "error: fenced instance id",
+            ErrorCode::KafkaStorageError => "error: storage error",
+            ErrorCode::MessageTooLarge => "error: message too large",
+            ErrorCode::UnsupportedVersion => "error: unsupported version",
+            _ => "error: another one",
+        };
+        self.stage.world.mark(name);
+    }
+
+    /// One life of an admin.
+    pub(super) async fn administer(&self, node: Node, dice: &Decisions) {
+        let client = self.client(node, dice, true);
+        let admin = Admin::new(&client);
+        for _ in 0..dice.between(Kind::Operation, 5, 40) {
+            if self.phase() != Phase::Work {
+                return;
+            }
+            let all = self.partitions();
+            let some = all[dice.choose(Kind::Operation, all.len() as u64) as usize].clone();
+            match dice.choose(Kind::Operation, 6) {
+                0 | 1 => _ = self.look_at_ends(&client, &all).await,
+                2 => self.look_at_offsets(&admin).await,
+                3 => {
+                    let result = admin.init_producer_id().await;
+                    self.stage.done(result.is_ok(), 9);
+                    if let Ok((id, epoch)) = result {
+                        self.history(|history| history.producers.push((id.0, epoch.0)));
+                    }
+                }
+                4 if some.topic.as_str() == "gamma" => {
+                    let known = self.history(|history| {
+                        let name = name_of(&some);
+                        history.ends.iter().rev().find(|told| told.partition == name).map(|told| told.end)
+                    });
+                    let to = dice.choose(Kind::Operation, known.unwrap_or(0).max(0) as u64 + 1) as i64;
+                    let result = admin.delete_records(&BTreeMap::from([(some, Some(Offset(to)))])).await;
+                    self.stage.done(result.is_ok_and(|all| all.values().all(Result::is_ok)), 10);
+                }
+                _ => {
+                    let result = admin.list_topics().await;
+                    self.stage.done(result.is_ok(), 11);
+                }
+            }
+            self.stage.think(dice, self.stage.scenario.think * 4).await;
+        }
+    }
+
+    async fn look_at_offsets(&self, admin: &Admin<SimEnv>) {
+        let from = self.now();
+        let result = admin.group_offsets(&GroupId::from("readers")).await;
+        self.stage.done(result.is_ok(), 12);
+        let Ok(found) = result else { return };
+        let span = self.span(from);
+        self.history(|history| {
+            for (partition, offset) in found {
+                history.reads.push(OffsetRead {
+                    group: "readers".into(),
+                    partition: name_of(&partition),
+                    offset: Some(offset.offset.0),
+                    span,
+                });
+            }
+        });
+    }
+
+    /// Topics that come and go: nothing of an earlier life may show in a later one (I44).
+    pub(super) async fn churn(&self, node: Node, dice: &Decisions) {
+        let client = self.client(node, dice, false);
+        let admin = Admin::new(&client);
+        for round in 0..dice.between(Kind::Operation, 3, 30) {
+            if self.phase() != Phase::Work {
+                return;
+            }
+            let name = format!("churn-{node}-{}", round % 2);
+            // The last life of this name must have ended before the next begins.
+            let open = self.history(|history| {
+                let life = history.topics.iter().rposition(|life| &*life.name == name.as_str());
+                life.filter(|life| history.topics[*life].deleted.is_none_or(|(_, o)| o != Outcome::Ok(())))
+            });
+            match open {
+                Some(life) => self.delete_topic(&admin, &name, life).await,
+                None => {
+                    let partitions = dice.between(Kind::Operation, 1, 3) as i32;
+                    if self.create_topic(&admin, &name, partitions).await {
+                        self.use_topic(&client, &name, partitions, dice).await;
+                    }
+                }
+            }
+            self.stage.think(dice, self.stage.scenario.think * 4).await;
+        }
+    }
+
+    async fn create_topic(&self, admin: &Admin<SimEnv>, name: &str, partitions: i32) -> bool {
+        let from = self.now();
+        let life = TopicLife {
+            name: name.into(),
+            id: None,
+            created: (Span { from, to: u64::MAX }, Outcome::Unknown),
+            deleted: None,
+        };
+        let position = self.history(|history| {
+            history.topics.push(life);
+            history.topics.len() - 1
+        });
+        let new = NewTopic { partitions: Some(partitions), ..NewTopic::new(name) };
+        let result = admin.create_topics(&[new], false).await;
+        let result = result.and_then(|mut all| all.remove(&TopicName::from(name)).transpose());
+        let span = self.span(from);
+        let (outcome, id) = match &result {
+            Ok(created) => (Outcome::Ok(()), created.as_ref().and_then(|created| created.id)),
+            Err(error) => (outcome_of(error), None),
+        };
+        self.history(|history| {
+            let life = &mut history.topics[position];
+            life.created = (span, outcome);
+            life.id = id.map(|id| u128::from_be_bytes(*id.0.as_bytes()));
+            if outcome == Outcome::Failed {
+                // It never was.
+                life.deleted = Some((span, Outcome::Ok(())));
+            }
+        });
+        self.stage.done(outcome == Outcome::Ok(()), 13);
+        outcome == Outcome::Ok(())
+    }
+
+    async fn delete_topic(&self, admin: &Admin<SimEnv>, name: &str, life: usize) {
+        let from = self.now();
+        let topic = TopicName::from(name);
+        let result = admin.delete_topics(std::slice::from_ref(&topic)).await;
+        let result = result.and_then(|mut all| all.remove(&topic).transpose().map(|_| ()));
+        let outcome = match &result {
+            Ok(()) => Outcome::Ok(()),
+            // An earlier attempt may have deleted it.
+            Err(error) if error.error_code() == Some(ErrorCode::UnknownTopicOrPartition) => Outcome::Ok(()),
+            Err(error) => outcome_of(error),
+        };
+        let span = self.span(from);
+        self.history(|history| history.topics[life].deleted = Some((span, outcome)));
+        self.stage.world.mark("topic deleted");
+        self.stage.done(outcome == Outcome::Ok(()), 14);
+    }
+
+    /// Writes into a new topic and reads all of it: exactly what was written in this life.
+    async fn use_topic(&self, client: &Client<SimEnv>, name: &str, partitions: i32, dice: &Decisions) {
+        let Ok(producer) = Producer::new(client, ProducerConfig::default()) else { return };
+        let mut written: Vec<(u64, Option<i32>)> = Vec::new();
+        let mut deliveries = Vec::new();
+        for _ in 0..dice.between(Kind::Operation, 1, 10) {
+            let value = self.next_value();
+            let index = dice.choose(Kind::Operation, partitions as u64) as i32;
+            let bytes = Bytes::copy_from_slice(&value.to_le_bytes());
+            let record = ProducerRecord { partition: Some(index), ..ProducerRecord::new(name, bytes) };
+            written.push((value, None));
+            if let Ok(delivery) = producer.send(record).await {
+                deliveries.push((written.len() - 1, index, delivery));
+            }
+        }
+        for (position, index, delivery) in deliveries {
+            if let DeliveryReport::Ok { .. } = delivery.await {
+                written[position].1 = Some(index);
+                self.stage.done(true, 15);
+            }
+        }
+        producer.close().await;
+        let config = ConsumerConfig { reset: ResetPolicy::Earliest, ..ConsumerConfig::default() };
+        let Ok(mut consumer) = Consumer::new(client, config) else { return };
+        let all: Vec<_> = (0..partitions).map(|index| partition_of(name, index)).collect();
+        if consumer.assign(all.clone()).is_err() {
+            return;
+        }
+        for partition in &all {
+            _ = consumer.seek_to_beginning(partition);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            let polled = consumer.poll(std::time::Duration::from_millis(300)).await;
+            if let Ok(polled) = polled {
+                seen.extend(polled.records.iter().map(|r| (value_of(r.value.as_deref()), r.partition.partition.0)));
+            }
+            let missing = written.iter().any(|(value, to)| to.is_some_and(|to| !seen.contains(&(*value, to))));
+            if !missing {
+                break;
+            }
+        }
+        for (value, partition) in &seen {
+            let known = written.iter().any(|(written, _)| written == value);
+            if !known && !self.stage.scenario.is_beyond_promise() {
+                let text = format!("{name}-{partition} holds value {value} of another life");
+                self.stage.world.violation("I44", text);
+            }
+        }
+        self.stage.world.mark("topic used");
+        self.stage.done(true, 16);
+    }
+}

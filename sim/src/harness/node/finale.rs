@@ -1,0 +1,236 @@
+//! When all is quiet: everything must work again in bounded time, everything acknowledged must be there, and the history
+//! must make sense.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{
+    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
+    ResetPolicy,
+};
+use types::{GroupId, TopicPartition};
+
+use super::{CLIENTS, Phase, Play, name_of, value_of};
+use crate::checker::groups::{a13_commit_within_polled, i65_generations_rise, i66_one_owner, i70_register};
+use crate::checker::history::{
+    a1_one_value_per_offset, a2_no_duplicates, a3_nothing_lost, a4_nothing_invented, a9_contiguous_polls,
+    a11_monotonic_sends, i18_read_stays, i23_ends_told, i31_acknowledged_is_committed, i39_topics,
+    i45_producer_ids,
+};
+use crate::checker::{Verdict, require};
+use crate::exec::lock;
+use crate::history::{Outcome, Sent};
+use crate::world::SimEnv;
+
+/// A healthy node answers within this (L4).
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Play {
+    /// Judges the run.
+    pub(super) async fn finale(&self) {
+        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), false);
+        self.stage.world.sleep(Duration::from_secs(1)).await;
+        let beyond = self.stage.scenario.is_beyond_promise();
+        if !self.writes_again(&client).await && !beyond {
+            return;
+        }
+        // Deliveries that were under way have ended by now, or never will.
+        self.stage.world.sleep(Duration::from_secs(20)).await;
+        if !beyond && !self.groups_are_stable(&client).await {
+            return;
+        }
+        _ = self.shared.phase.send(Phase::Stop);
+        self.stage.world.sleep(Duration::from_secs(2)).await;
+        if !beyond && !self.read_everything(&client).await {
+            return;
+        }
+        let topics = match Admin::new(&client).list_topics().await {
+            Ok(topics) => topics,
+            Err(error) if !beyond => {
+                self.stage.world.violation("L4", format!("topics cannot be listed: {error}"));
+                return;
+            }
+            Err(_) => return,
+        };
+        let there: BTreeMap<String, u128> = topics
+            .iter()
+            .filter_map(|(name, topic)| Some((name.to_string(), topic.id?)))
+            .map(|(name, id)| (name, u128::from_be_bytes(*id.0.as_bytes())))
+            .collect();
+        if !beyond {
+            self.judge_all(&there);
+        }
+        self.stage.world.mark("finale reached");
+    }
+
+    /// L4: a new produce to every partition succeeds in bounded time.
+    async fn writes_again(&self, client: &Client<SimEnv>) -> bool {
+        let Ok(producer) = Producer::new(client, ProducerConfig::default()) else { return false };
+        let instance = self.next_instance();
+        for partition in self.partitions() {
+            let value = self.next_value();
+            let record = ProducerRecord {
+                partition: Some(partition.partition.0),
+                ..ProducerRecord::new(partition.topic.clone(), Bytes::copy_from_slice(&value.to_le_bytes()))
+            };
+            let from = self.now();
+            let deliver = async {
+                match producer.send(record).await {
+                    Ok(delivery) => delivery.await,
+                    Err(error) => DeliveryReport::Failed(error),
+                }
+            };
+            let report = tokio::select! {
+                biased;
+                report = deliver => Some(report),
+                () = self.stage.world.sleep(PATIENCE) => None,
+            };
+            let Some(DeliveryReport::Ok { offset, .. }) = report else {
+                if !self.stage.scenario.is_beyond_promise() {
+                    let text = format!("{partition}: a produce after the last fault ends with {report:?}");
+                    self.stage.world.violation("L4", text);
+                }
+                return false;
+            };
+            self.history(|history| {
+                history.sends.push(Sent {
+                    producer: instance,
+                    idempotent: true,
+                    promised: true,
+                    partition: name_of(&partition),
+                    value,
+                    span: self.span(from),
+                    outcome: Outcome::Ok(offset.map(|offset| offset.0)),
+                });
+            });
+            self.stage.done(true, 20);
+        }
+        true
+    }
+
+    /// L7: every group is stable again.
+    async fn groups_are_stable(&self, client: &Client<SimEnv>) -> bool {
+        let admin = Admin::new(client);
+        let mut last = String::new();
+        for _ in 0..40 {
+            let mut stable = true;
+            for group in ["readers", "lonely"] {
+                match admin.describe_group(&GroupId::from(group)).await {
+                    Ok(found) => {
+                        last = format!("{group} is {} with {} members", found.state, found.members.len());
+                        stable &= matches!(found.state.as_str(), "Stable" | "Empty" | "Dead");
+                    }
+                    Err(error) => {
+                        last = format!("{group} cannot be described: {error}");
+                        stable = false;
+                    }
+                }
+                if !stable {
+                    break;
+                }
+            }
+            if stable {
+                return true;
+            }
+            self.stage.world.sleep(Duration::from_secs(1)).await;
+        }
+        self.stage.world.violation("L7", format!("after 40 quiet seconds {last}"));
+        false
+    }
+
+    /// L5, L10: every partition reads from start to end, and the end is the high watermark.
+    async fn read_everything(&self, client: &Client<SimEnv>) -> bool {
+        let all = self.partitions();
+        if !self.look_at_ends(client, &all).await {
+            self.stage.world.violation("L4", "ends cannot be asked for after the last fault".into());
+            return false;
+        }
+        for partition in all {
+            let name = name_of(&partition);
+            let told = self.history(|history| {
+                history.ends.iter().rev().find(|told| told.partition == name).map(|told| (told.start, told.end))
+            });
+            let Some((start, end)) = told else { continue };
+            let Some(records) = self.read_whole(client, &partition, start, end).await else { return false };
+            self.history(|history| history.last.push((name, start, records)));
+        }
+        true
+    }
+
+    async fn read_whole(
+        &self,
+        client: &Client<SimEnv>,
+        partition: &TopicPartition,
+        start: i64,
+        end: i64,
+    ) -> Option<Vec<(i64, u64)>> {
+        let config = ConsumerConfig {
+            reset: ResetPolicy::None,
+            partition_bytes_max: 3_333,
+            fetch_wait_max: Duration::from_millis(50),
+            ..ConsumerConfig::default()
+        };
+        let mut consumer = Consumer::new(client, config).ok()?;
+        consumer.assign(vec![partition.clone()]).ok()?;
+        consumer.seek(partition, types::Offset(start)).ok()?;
+        let mut records: Vec<(i64, u64)> = Vec::new();
+        let mut patience = 100;
+        while records.last().map_or(start, |(offset, _)| offset + 1) < end {
+            match consumer.poll(Duration::from_millis(500)).await {
+                Ok(polled) if !polled.records.is_empty() => records
+                    .extend(polled.records.iter().map(|r| (r.offset.0, value_of(r.value.as_deref())))),
+                other => {
+                    patience -= 1;
+                    if patience == 0 {
+                        let reached = records.last().map_or(start, |(offset, _)| offset + 1);
+                        let text = format!(
+                            "{partition} reads from {start} to {reached} and not to its end {end}: {other:?}"
+                        );
+                        self.stage.world.violation("L10", text);
+                        return None;
+                    }
+                }
+            }
+        }
+        let contiguous = records.iter().enumerate().all(|(at, (offset, _))| *offset == start + at as i64);
+        let verdict = require("I2", contiguous, || format!("{partition} has gaps between {start} and {end}"));
+        self.stage.judge(verdict).then_some(records)
+    }
+
+    fn judge_all(&self, there: &BTreeMap<String, u128>) {
+        let history = lock(&self.shared.history);
+        let groups = lock(&self.shared.groups).clone();
+        let excused = |partition: &str| self.is_excused(partition);
+        let fragile: BTreeSet<_> = history.last.iter().map(|(p, ..)| p.clone()).filter(|p| excused(p)).collect();
+        // What a fragile topic lost and gave out again is no anomaly of the protocol.
+        let mut sound = history.clone();
+        sound.sends.retain(|sent| !fragile.contains(&sent.partition));
+        sound.polls.retain(|poll| !fragile.contains(&poll.partition));
+        sound.last.retain(|(partition, ..)| !fragile.contains(partition));
+        sound.commits.retain(|commit| !fragile.contains(&commit.partition));
+        sound.reads.retain(|read| !fragile.contains(&read.partition));
+        sound.ends.retain(|told| !fragile.contains(&told.partition));
+        let verdicts: [&dyn Fn() -> Verdict; 14] = [
+            &|| a1_one_value_per_offset(&sound),
+            &|| a2_no_duplicates(&sound),
+            &|| a3_nothing_lost(&sound),
+            &|| a4_nothing_invented(&sound),
+            &|| a9_contiguous_polls(&history),
+            &|| a11_monotonic_sends(&sound),
+            &|| i18_read_stays(&sound, excused),
+            &|| i23_ends_told(&sound, excused),
+            &|| i31_acknowledged_is_committed(&sound, excused),
+            &|| i39_topics(&history, there),
+            &|| i45_producer_ids(&history),
+            &|| i65_generations_rise(&history).and_then(|()| i66_one_owner(&history)),
+            &|| i70_register(&sound),
+            &|| a13_commit_within_polled(&sound, &groups),
+        ];
+        for verdict in verdicts {
+            if !self.stage.judge(verdict()) {
+                return;
+            }
+        }
+    }
+}

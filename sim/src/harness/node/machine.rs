@@ -1,0 +1,318 @@
+//! The broker's machine, and what befalls it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
+use cluster::config::{BrokerSettings, NodeConfigs};
+use env::Env;
+use types::NodeId;
+
+use super::{BROKER, CLIENTS, PORT, Phase, Play};
+use crate::decisions::{Decisions, Kind};
+use crate::disk::{FaultRates, SimDisk};
+use crate::exec::Node;
+use crate::fault::FaultKind;
+use crate::net::ip_of;
+use crate::world::SimEnv;
+
+/// Client machines in a run.
+const CLIENTS_COUNT: u32 = 11;
+
+/// The broker's machine.
+pub struct Machine {
+    play: Play,
+    disk: SimDisk,
+    dice: Decisions,
+    stop: Arc<tokio::sync::Notify>,
+}
+
+impl Machine {
+    /// A machine that is off.
+    pub fn new(play: &Play, disk: SimDisk) -> Machine {
+        let dice = play.stage.nemesis();
+        Machine { play: play.clone(), disk, dice, stop: Arc::default() }
+    }
+
+    /// Starts the broker's process.
+    pub fn start(&mut self) {
+        let stage = &self.play.stage;
+        let env = SimEnv::new(&stage.world, &stage.network, &self.disk, BROKER);
+        let play = self.play.clone();
+        self.stop = Arc::default();
+        let stop = self.stop.clone();
+        let excused = self.has_disk_errors();
+        stage.spawn(BROKER, "process", async move { play.serve(env, stop, excused).await });
+    }
+
+    fn has_disk_errors(&self) -> bool {
+        let scenario = &self.play.stage.scenario;
+        let codes = ["D2", "D3", "D4", "D5", "D6", "D9", "D10"];
+        scenario.faults.iter().any(|kind| codes.contains(&kind.code()))
+    }
+
+    /// Faults strike until their time is over.
+    pub async fn trouble(&mut self) {
+        let stage = self.play.stage.clone();
+        let end = stage.world.elapsed() + stage.scenario.fault_time;
+        self.disk.set_rates(stage.scenario.disk.clone());
+        self.unsettle_clocks();
+        while stage.world.elapsed() < end && stage.world.violated().is_none() {
+            let mean = stage.scenario.blow_mean;
+            let pause = Duration::from_nanos(self.dice.choose(Kind::Fault, 2 * mean.as_nanos() as u64 + 1));
+            let pause = pause.min(end.saturating_sub(stage.world.elapsed()));
+            let died = tokio::select! {
+                biased;
+                () = stage.world.death(BROKER) => true,
+                () = stage.world.sleep(pause) => false,
+            };
+            if died {
+                stage.world.mark("broker ended by itself");
+                self.restart(self.cuts_power()).await;
+            } else {
+                self.blow().await;
+            }
+        }
+    }
+
+    fn unsettle_clocks(&self) {
+        let stage = &self.play.stage;
+        if stage.scenario.has(FaultKind::WallOffset) {
+            for node in [BROKER, CLIENTS, CLIENTS + 1, CLIENTS + 2] {
+                let day = 86_400_000;
+                let offset = self.dice.choose(Kind::Fault, 2 * day) as i64 - day as i64;
+                stage.world.step_wall(node, offset);
+                stage.struck(FaultKind::WallOffset);
+            }
+        }
+    }
+
+    fn cuts_power(&self) -> bool {
+        let scenario = &self.play.stage.scenario;
+        scenario.has(FaultKind::PowerCut) && self.dice.choose(Kind::Fault, 1000) < scenario.power_cuts
+    }
+
+    /// One blow of a kind that is on.
+    async fn blow(&mut self) {
+        let stage = self.play.stage.clone();
+        let kinds = [
+            FaultKind::Crash,
+            FaultKind::Crash,
+            FaultKind::Pause,
+            FaultKind::Partition,
+            FaultKind::OneWay,
+            FaultKind::Isolate,
+            FaultKind::Clog,
+            FaultKind::Reset,
+            FaultKind::WallStep,
+            FaultKind::Drift,
+            FaultKind::NoSpace,
+        ];
+        let on: Vec<FaultKind> = kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).collect();
+        let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else { return };
+        let while_short = Duration::from_millis(self.dice.choose(Kind::Fault, 6_000));
+        let all: Vec<Node> = (CLIENTS - 1..CLIENTS + CLIENTS_COUNT).collect();
+        match kind {
+            FaultKind::Crash => self.crash().await,
+            FaultKind::Pause => {
+                let node = if self.dice.choose(Kind::Fault, 3) == 0 { self.some_client() } else { BROKER };
+                stage.world.pause(node);
+                stage.struck(FaultKind::Pause);
+                stage.world.sleep(while_short * 2).await;
+                stage.world.resume(node);
+            }
+            FaultKind::Partition => {
+                let half = all.len() / 2;
+                stage.network.partition(&[&[BROKER], &all[..half]].concat(), &all[half..], false);
+                stage.world.sleep(while_short).await;
+                stage.network.heal();
+            }
+            FaultKind::OneWay => {
+                let client = self.some_client();
+                if self.dice.choose(Kind::Fault, 2) == 0 {
+                    stage.network.partition(&[BROKER], &[client], true);
+                } else {
+                    stage.network.partition(&[client], &[BROKER], true);
+                }
+                stage.world.sleep(while_short).await;
+                stage.network.heal();
+            }
+            FaultKind::Isolate => {
+                stage.network.partition(&[BROKER], &all, false);
+                stage.world.sleep(while_short).await;
+                stage.network.heal();
+            }
+            FaultKind::Clog => {
+                let client = self.some_client();
+                stage.network.clog(BROKER, client, while_short);
+                stage.network.clog(client, BROKER, while_short);
+            }
+            FaultKind::Reset => stage.network.reset_one(BROKER),
+            FaultKind::WallStep => {
+                let hours = self.dice.choose(Kind::Fault, 48) as i64 - 24;
+                stage.world.step_wall(BROKER, hours * 3_600_000);
+                stage.struck(FaultKind::WallStep);
+            }
+            FaultKind::Drift => {
+                let ppm = self.dice.choose(Kind::Fault, 2_001) as i64 - 1_000;
+                stage.world.set_drift(BROKER, ppm);
+                stage.struck(FaultKind::Drift);
+            }
+            _ => {
+                let used: u64 = self.disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
+                let left = self.dice.choose(Kind::Fault, 400_000);
+                self.disk.set_space(1 << 40, (1 << 40) - used - left);
+                stage.world.sleep(while_short).await;
+                self.disk.set_space(1 << 40, 0);
+            }
+        }
+    }
+
+    fn some_client(&self) -> Node {
+        CLIENTS + self.dice.choose(Kind::Fault, u64::from(CLIENTS_COUNT)) as Node
+    }
+
+    /// Something dies: mostly the broker, at once or at one of its next I/O operations; sometimes a client.
+    async fn crash(&mut self) {
+        let stage = self.play.stage.clone();
+        match self.dice.choose(Kind::Fault, 6) {
+            0 => {
+                let node = self.some_client();
+                stage.world.kill(node);
+                stage.struck(FaultKind::Crash);
+            }
+            1 => {
+                let scale = [5, 50, 1_000][self.dice.choose(Kind::Fault, 3) as usize];
+                self.disk.crash_at(self.dice.choose(Kind::Fault, scale));
+            }
+            2 => {
+                stage.world.mark("clean restart");
+                self.stop.notify_one();
+                tokio::select! {
+                    biased;
+                    () = stage.world.death(BROKER) => {}
+                    () = stage.world.sleep(Duration::from_secs(15)) => {
+                        let excused = self.has_disk_errors() || stage.scenario.has(FaultKind::Pause);
+                        if !excused {
+                            stage.world.violation("L4", "a clean stop takes more than 15 s".into());
+                        }
+                    }
+                }
+                self.restart(false).await;
+            }
+            _ => self.restart(self.cuts_power()).await,
+        }
+    }
+
+    /// Kills the broker if it still lives, by process or by power, and starts it again a little later.
+    async fn restart(&mut self, cut: bool) {
+        let stage = self.play.stage.clone();
+        if cut {
+            stage.network.power_off(BROKER);
+        }
+        stage.world.kill(BROKER);
+        stage.struck(FaultKind::Crash);
+        stage.world.mark(if cut { "power cut" } else { "kill" });
+        self.disk = if cut { self.disk.power_cut() } else { self.disk.kill() };
+        for (path, _) in self.disk.files() {
+            _ = self.disk.mend(&path);
+        }
+        self.disk.set_space(1 << 40, 0);
+        let down = [50, 500, 5_000][self.dice.choose(Kind::Fault, 3) as usize];
+        stage.world.sleep(Duration::from_millis(self.dice.choose(Kind::Fault, down))).await;
+        stage.network.power_on(BROKER);
+        stage.world.revive(BROKER);
+        self.start();
+    }
+
+    /// No more faults; a broker that is down is started.
+    pub async fn calm(&mut self) {
+        let stage = self.play.stage.clone();
+        self.disk.set_rates(FaultRates::default());
+        self.disk.set_space(1 << 40, 0);
+        stage.network.heal();
+        stage.network.set_rates(stage.scenario.quiet_net());
+        stage.world.set_drift(BROKER, 0);
+        stage.world.resume(BROKER);
+        // Whatever was broken is put right by a last restart, or was never broken.
+        if self.has_disk_errors() || !stage.world.is_alive(BROKER) {
+            self.restart(false).await;
+            self.disk.set_rates(FaultRates::default());
+        }
+        _ = self.play.shared.phase.send(Phase::Settle);
+    }
+
+    /// Ends the run of this machine.
+    pub fn retire(&self) {
+        self.play.stage.count_disk(self.disk.counts());
+    }
+}
+
+impl Play {
+    /// The broker's process from start to end.
+    async fn serve(&self, env: SimEnv, stop: Arc<tokio::sync::Notify>, excused: bool) {
+        let config = self.broker_config();
+        let broker = match Broker::start(env.clone(), config).await {
+            Ok(broker) => broker,
+            Err(error) => {
+                self.stage.world.mark("broker did not start");
+                if !excused {
+                    self.stage.world.violation("L4", format!("the broker does not start: {error}"));
+                }
+                _ = env.disk();
+                self.stage.world.kill_soon(BROKER);
+                return;
+            }
+        };
+        self.stage.world.mark("broker started");
+        tokio::select! {
+            biased;
+            failure = broker.failed() => {
+                self.stage.world.mark("broker failed");
+                if !excused {
+                    self.stage.world.violation("I10", format!("the broker failed without a fault: {failure}"));
+                }
+            }
+            () = stop.notified() => broker.shutdown().await,
+        }
+        self.stage.world.kill_soon(BROKER);
+    }
+
+    fn broker_config(&self) -> BrokerConfig {
+        let scenario = &self.stage.scenario;
+        let mut values = vec![
+            ("auto.create.topics.enable", "false".to_owned()),
+            ("offsets.topic.replication.factor", "1".into()),
+        ];
+        if !scenario.production {
+            values.extend([
+                ("offsets.topic.num.partitions", "3".into()),
+                ("offsets.topic.segment.bytes", scenario.segment_bytes.to_string()),
+                ("group.initial.rebalance.delay.ms", "300".into()),
+                ("group.min.session.timeout.ms", "500".into()),
+                ("log.retention.check.interval.ms", "1000".into()),
+                ("log.initial.task.delay.ms", "500".into()),
+                ("log.segment.delete.delay.ms", "1000".into()),
+                ("log.journal.file.bytes", scenario.journal_bytes.0.to_string()),
+                ("log.journal.bytes", scenario.journal_bytes.1.to_string()),
+                ("disk.sync.timeout.ms", "10000".into()),
+            ]);
+        }
+        let values = values.into_iter().map(|(name, value)| (name.into(), value.as_str().into()));
+        let settings = BrokerSettings::resolve(NodeConfigs::fixed(values.collect()));
+        BrokerConfig {
+            node_id: NodeId(0),
+            cluster_id: None,
+            listeners: vec![ListenerConfig {
+                name: "PLAINTEXT".into(),
+                bind: (ip_of(BROKER), PORT).into(),
+                advertised: None,
+                protocol: ListenerProtocol::Plaintext,
+            }],
+            log_dirs: vec![PathBuf::from("/data")],
+            metadata_dir: None,
+            settings,
+        }
+    }
+}
