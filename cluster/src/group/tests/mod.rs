@@ -431,3 +431,33 @@ fn heartbeat(world: &mut World, group: &str, member: &MemberId, generation: i32,
     let effects = world.step(Event::Heartbeat(token, request));
     assert_eq!(response(&effects), &Response::Heartbeat(error), "{member} at {generation}");
 }
+
+/// Logs of `__consumer_offsets` as Apache Kafka 4.3.1 left them, and what they say record by record.
+#[test]
+fn kafkas_own_logs_are_read() {
+    let logs: [(&str, &[u8]); 3] = [
+        ("1", include_bytes!("../../../testdata/kafka_consumer_offsets_1.log")),
+        ("3", include_bytes!("../../../testdata/kafka_consumer_offsets_3.log")),
+        ("7", include_bytes!("../../../testdata/kafka_consumer_offsets_7.log")),
+    ];
+    let mut story = String::new();
+    for (name, log) in logs {
+        let mut groups = Groups::new(GroupSettings::default());
+        for batch in record::Batches::split(Bytes::from_static(log)) {
+            for record in batch.expect("a whole batch").records(1 << 20) {
+                let record = record.expect("a record");
+                let key = record.key.expect("every record here has a key");
+                groups.replay(&key, record.value.as_deref()).expect("a record of Kafka's");
+                groups.check(None);
+                let state = groups.to_string();
+                story.push_str(&format!(
+                    "{name}@{}: {}\n",
+                    record.offset,
+                    state.trim().replace('\n', "; ")
+                ));
+            }
+        }
+    }
+    let expected = include_str!("../../../testdata/kafka_consumer_offsets.txt");
+    assert!(story == expected, "{story}");
+}
