@@ -264,6 +264,7 @@ impl Run {
                     let model = &mut self.models[at];
                     model.batches = cut;
                     model.durable = model.durable.min(model.end());
+                    model.written = model.written.min(model.end());
                     model.cut_maybe = None;
                     assert_eq!(log.ends().log_end.0, model.end().max(log.ends().log_start.0));
                 }
@@ -440,21 +441,4 @@ fn a_crash_at_every_change_loses_nothing_announced() {
             }
         }
     }
-}
-
-#[test]
-fn debug_case() {
-    use Step::*;
-    let steps = vec![
-        Append { log: 1, records: 1, size: 0 },
-        Append { log: 0, records: 1, size: 0 },
-        Truncate { log: 1, back: 1 },
-        Append { log: 1, records: 1, size: 0 },
-        Truncate { log: 1, back: 1 },
-        Append { log: 0, records: 1, size: 0 },
-        Flush { log: 0 },
-        Append { log: 1, records: 1, size: 0 },
-        Restart { power: false },
-    ];
-    scenario(3987851980040099942, &steps, None, false, true);
 }

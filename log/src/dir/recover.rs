@@ -175,16 +175,17 @@ impl<D: Disk> Opening<D> {
     /// Makes the directory if it is new; reads and removes the clean-stop marker (E6).
     async fn prepare(&mut self) -> Result<(), OpenError> {
         let path = self.path.clone();
-        if !self.disk.exists(&path).await.map_err(io_error("looking for the log directory"))? {
-            self.disk
-                .create_dir_all(&path)
-                .await
-                .map_err(io_error(format!("creating {}", path.display())))?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                self.disk
-                    .sync_dir(parent)
-                    .await
-                    .map_err(io_error(format!("syncing {}", parent.display())))?;
+        self.disk
+            .create_dir_all(&path)
+            .await
+            .map_err(io_error(format!("creating {}", path.display())))?;
+        // At every start: the process that created it may have died before it got here (I6).
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            match self.disk.sync_dir(parent).await {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(io_error(format!("syncing {}", parent.display()))(error));
+                }
+                _ => {}
             }
         }
         let clean = path.join(CLEAN_FILE);
