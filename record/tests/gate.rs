@@ -1,5 +1,7 @@
 //! Each rule of the produce gate, broken alone, is refused for the right reason.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use bytes::BytesMut;

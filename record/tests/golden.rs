@@ -4,6 +4,8 @@
 //! and librdkafka 2.16 with each codec; `java-txn` holds a committed and an aborted transaction, `java-appendtime` comes
 //! from a topic with `message.timestamp.type=LogAppendTime`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use record::{
     Batch, Batches, Compression, ControlRecord, ProduceRules, Record, TimestampType, TxnDecision,

@@ -1,6 +1,8 @@
 //! No bytes, however broken, make a reader panic, loop or grow beyond its cap; and what the produce gate lets through
 //! uncompressed can be read to its end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use record::{

@@ -1,5 +1,7 @@
 //! What is built reads back as it was, in every codec; what is patched stays whole.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use record::{

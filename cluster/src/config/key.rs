@@ -322,6 +322,8 @@ pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
 pub enum ConfigError {
     /// No such key.
     Unknown {
+        /// What it would be a key of: `topic `, `group ` or nothing.
+        of: &'static str,
         /// The name given.
         name: String,
         /// The nearest name there is, if one is near.
@@ -355,19 +357,17 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigError::Unknown { name, nearest: Some(nearest) } => {
-                write!(f, "Unknown config name: {name} (did you mean {nearest}?)")
+            ConfigError::Unknown { of, name, nearest: Some(nearest) } => {
+                write!(f, "Unknown {of}config name: {name} (did you mean {nearest}?)")
             }
-            ConfigError::Unknown { name, nearest: None } => {
-                write!(f, "Unknown config name: {name}")
+            ConfigError::Unknown { of, name, nearest: None } => {
+                write!(f, "Unknown {of}config name: {name}")
             }
             ConfigError::Invalid { name, value, expected } => {
                 write!(f, "Invalid value {value} for configuration {name}: must be {expected}")
             }
             ConfigError::NotThereYet { what, .. } => f.write_str(what),
-            ConfigError::CannotUpdate { name, reason } => {
-                write!(f, "Cannot update these configs dynamically: {name} ({reason})")
-            }
+            ConfigError::CannotUpdate { name, reason } => write!(f, "{reason}: [{name}]"),
         }
     }
 }

@@ -34,7 +34,7 @@ fn unknown_static(name: &str) -> ConfigError {
         let what = format!("{name} touches security and is not there yet");
         return ConfigError::NotThereYet { name: name.to_owned(), what };
     }
-    ConfigError::Unknown { name: name.to_owned(), nearest: nearest(BROKER, name) }
+    ConfigError::Unknown { of: "", name: name.to_owned(), nearest: nearest(BROKER, name) }
 }
 
 /// Refuses what is promised and missing, where going on without it would break a promise.
@@ -86,11 +86,11 @@ fn check_relations(values: &ConfigMap) -> Result<(), ConfigError> {
 /// Checks values that a user sets on a topic, the whole of them after a change.
 pub fn check_topic(values: &ConfigMap) -> Result<(), ConfigError> {
     for (name, value) in values {
-        let key = find(TOPIC, name).ok_or_else(|| unknown(name, TOPIC))?;
+        let key = find(TOPIC, name).ok_or_else(|| unknown("topic ", name, TOPIC))?;
         key.check(value)?;
-        check_present(key, value)?;
         // A topic that asks for something we lack gets an error, not a surprise.
         check_missing(key, value)?;
+        check_present(key, value)?;
     }
     Ok(())
 }
@@ -98,18 +98,20 @@ pub fn check_topic(values: &ConfigMap) -> Result<(), ConfigError> {
 /// Checks values that a user sets at run time on one broker, or on all (`per_broker` false).
 pub fn check_broker(values: &ConfigMap, per_broker: bool) -> Result<(), ConfigError> {
     for (name, value) in values {
-        let key = find(BROKER, name).ok_or_else(|| unknown(name, BROKER))?;
+        let key = find(BROKER, name).ok_or_else(|| unknown("", name, BROKER))?;
         let cannot = |reason| ConfigError::CannotUpdate { name: name.to_string(), reason };
         match key.update {
-            Update::ReadOnly => return Err(cannot("it is read at the start only")),
+            Update::ReadOnly => return Err(cannot("Cannot update these configs dynamically")),
             Update::PerBroker if !per_broker => {
-                return Err(cannot("it can be set on one broker at a time only"));
+                return Err(cannot(
+                    "Cannot update these configs at default cluster level, broker id must be specified",
+                ));
             }
             Update::PerBroker | Update::ClusterWide => {}
         }
         key.check(value)?;
-        check_present(key, value)?;
         check_missing(key, value)?;
+        check_present(key, value)?;
     }
     Ok(())
 }
@@ -117,7 +119,7 @@ pub fn check_broker(values: &ConfigMap, per_broker: bool) -> Result<(), ConfigEr
 /// Checks values that a user sets on a group.
 pub fn check_group(values: &ConfigMap) -> Result<(), ConfigError> {
     for (name, value) in values {
-        let key = find(GROUP, name).ok_or_else(|| unknown(name, GROUP))?;
+        let key = find(GROUP, name).ok_or_else(|| unknown("group ", name, GROUP))?;
         key.check(value)?;
         check_missing(key, value)?;
     }
@@ -134,6 +136,6 @@ fn check_missing(key: &ConfigKey, value: &str) -> Result<(), ConfigError> {
     }
 }
 
-fn unknown(name: &str, table: &'static [ConfigKey]) -> ConfigError {
-    ConfigError::Unknown { name: name.to_owned(), nearest: nearest(table, name) }
+fn unknown(of: &'static str, name: &str, table: &'static [ConfigKey]) -> ConfigError {
+    ConfigError::Unknown { of, name: name.to_owned(), nearest: nearest(table, name) }
 }

@@ -128,6 +128,7 @@ impl Controller {
         let mut seen = BTreeSet::new();
         let duplicates: BTreeSet<&Resource> =
             resources.clone().filter(|resource| !seen.insert(*resource)).collect();
+        let mut answered = BTreeSet::new();
         let mut records = Vec::new();
         let mut results: Altered = Vec::new();
         for (index, resource) in resources.enumerate() {
@@ -137,7 +138,7 @@ impl Controller {
                 self.alter_resource(resource, |before| after(index, before))
                     .map(|own| records.extend(own))
             };
-            if !results.iter().any(|(known, _)| known == resource) {
+            if answered.insert(resource) {
                 results.push((resource.clone(), result));
             }
         }
@@ -180,6 +181,9 @@ impl Controller {
     fn check_resource(&self, resource: &Resource) -> Result<(), Refusal> {
         let invalid = |message: String| Err(Refusal::new(ErrorCode::InvalidRequest, message));
         match resource.kind {
+            ResourceKind::Topic if resource.name.is_empty() => {
+                return invalid("Default topic resources are not allowed.".to_owned());
+            }
             ResourceKind::Topic => {
                 check_name(&resource.name)?;
                 if *resource.name == *METADATA_TOPIC || self.image.topic(&resource.name).is_none() {

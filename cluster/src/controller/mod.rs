@@ -24,6 +24,7 @@ use types::{BrokerId, ErrorCode, Uuid};
 pub use brokers::{ProducerIdBlock, RegisterBroker};
 pub use configs::{AlterConfigs, ConfigChange, ConfigOp, SetConfigs};
 pub use features::{FEATURES, FeatureChange, SupportedFeature};
+pub use names::check_name;
 pub use partitions::GrowTopic;
 pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
 
@@ -101,6 +102,15 @@ impl Controller {
         let (image, delta) = self.image.apply(records)?;
         self.image = image;
         Ok(delta)
+    }
+
+    /// Takes in records that it decided just now, which make sense by construction. Copies no map twice.
+    fn take_own(&mut self, records: &[MetadataRecord]) {
+        let mut delta = Delta::new(std::mem::take(&mut self.image));
+        for record in records {
+            delta.apply(record).expect("the controller's own records make sense");
+        }
+        self.image = delta.into_image();
     }
 
     /// The cluster's defaults: fixed values below those set for all brokers.

@@ -9,7 +9,7 @@ use crate::metadata::Image;
 const NAME_LEN_MAX: usize = 249;
 
 /// Refuses a name that no topic may have.
-pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
+pub fn check_name(name: &str) -> Result<(), Refusal> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let what = if name.is_empty() {
         "the empty string is not allowed".to_owned()

@@ -1,5 +1,7 @@
 //! Growing topics.
 
+use std::collections::BTreeSet;
+
 use types::encoding::Str;
 use types::{BrokerId, ErrorCode, PartitionIndex};
 
@@ -25,6 +27,7 @@ impl Controller {
         validate_only: bool,
     ) -> Decision<Vec<(Str, Result<(), Refusal>)>> {
         let duplicates = duplicates(topics.iter().map(|topic| &topic.name));
+        let mut answered = BTreeSet::new();
         let mut records = Vec::new();
         let mut results: Vec<(Str, Result<(), Refusal>)> = Vec::new();
         let mut partitions_left = PARTITIONS_PER_REQUEST_MAX;
@@ -34,7 +37,7 @@ impl Controller {
             } else {
                 self.grow_topic(topic, &mut partitions_left).map(|own| records.extend(own))
             };
-            if !results.iter().any(|(name, _)| *name == topic.name) {
+            if answered.insert(&topic.name) {
                 results.push((topic.name.clone(), result));
             }
         }

@@ -30,7 +30,7 @@ impl Controller {
         if factor > brokers.len() {
             return invalid(format!(
                 "The target replication factor of {factor} cannot be reached because only {} \
-                 broker(s) are registered.",
+                 broker(s) are registered or some brokers have all their log directories cordoned.",
                 brokers.len()
             ));
         }

@@ -1,1 +1,445 @@
+//! Stories in `testdata/controller_*.txt`: lines that begin with `>` are commands, the others what came of them. To write
+//! the outcome anew run with `UPDATE_EXPECT=1`, and read the difference.
+//!
+//! ```text
+//! > broker 0 epoch=5 rack=a dirs=1,2 unclean     registers
+//! > create t partitions=3 factor=1 assign=0:0,1/1:1,0 retention.ms=5 ; u     several at once; `check` validates only
+//! > delete t ; id:1                 by name, or by the number of the topic's id
+//! > grow t 5 assign=0/0
+//! > alter topic:t retention.ms=5 -flush.ms cleanup.policy+=compact ; broker: log.retention.ms=5
+//! > set topic:t retention.ms=5      all values at once
+//! > ids 0 5 | feature metadata.version 33 | bootstrap | show
+//! ```
+//!
+//! Every decision is applied; validating only must give no records, and the same answer as doing.
 
+use std::fmt::Write;
+use std::path::Path;
+
+use proptest::prelude::*;
+use types::{BrokerEpoch, BrokerId, DirectoryId, PartitionIndex, TopicId, Uuid};
+
+use super::*;
+use crate::metadata::{BrokerListener, Resource, ResourceKind, record_version, snapshot};
+
+#[test]
+fn stories() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let is_ours = |name: &str| name.starts_with("controller_");
+    let mut files: Vec<_> = folder
+        .read_dir()
+        .expect("testdata is there")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.file_name().is_some_and(|name| is_ours(&name.to_string_lossy())))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no story in {}", folder.display());
+    for path in files {
+        let expected = std::fs::read_to_string(&path).expect("readable");
+        let actual = play(&expected);
+        if actual == expected {
+            continue;
+        }
+        if update() {
+            write(&path, &actual);
+        } else {
+            let line = actual.lines().zip(expected.lines()).position(|(a, e)| a != e);
+            panic!("{} differs from line {:?}:\n{actual}", path.display(), line.map(|at| at + 1));
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
+fn update() -> bool {
+    std::env::var("UPDATE_EXPECT").is_ok()
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("writable");
+}
+
+/// Ids in the order of their making: number 1 is all zeros but for its last byte.
+fn numbered(number: u128) -> Uuid {
+    Uuid(number.to_be_bytes())
+}
+
+struct Teller {
+    controller: Controller,
+    ids: u128,
+    out: String,
+}
+
+fn play(story: &str) -> String {
+    let controller = Controller::new(Image::empty(), Arc::default());
+    let mut teller = Teller { controller, ids: 0, out: String::new() };
+    for line in story.lines().filter(|line| line.starts_with(['>', '#']) || line.is_empty()) {
+        let _ = writeln!(teller.out, "{line}");
+        if let Some(command) = line.strip_prefix("> ") {
+            teller.run(command);
+        }
+    }
+    teller.out
+}
+
+impl Teller {
+    fn run(&mut self, command: &str) {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let check_only = verb == "check";
+        let (verb, rest) = if check_only { rest.split_once(' ').unwrap() } else { (verb, rest) };
+        let parts: Vec<Vec<&str>> =
+            rest.split(" ; ").map(|part| part.split_whitespace().collect()).collect();
+        let words = &parts[0];
+        match verb {
+            "create" => {
+                let topics: Vec<CreateTopic> = parts.iter().map(|part| create(part)).collect();
+                let mut ids = self.ids;
+                let mut new_id = || {
+                    ids += 1;
+                    numbered(ids)
+                };
+                let (records, answers) =
+                    self.controller.create_topics(&topics, check_only, &mut new_id);
+                if !check_only {
+                    self.ids = ids;
+                }
+                for answer in answers {
+                    let text = answer.result.map(|creation| {
+                        let set: Vec<String> = creation
+                            .configs
+                            .iter()
+                            .filter(|c| c.source == crate::config::Source::Topic)
+                            .map(|c| format!("{}={}", c.key.name, c.value.clone().unwrap()))
+                            .collect();
+                        let (count, factor) =
+                            (creation.partitions_count, creation.replication_factor);
+                        format!("{count} partitions x {factor} {}", set.join(" "))
+                    });
+                    self.say(&answer.name, text.as_deref().map_err(Clone::clone));
+                }
+                self.take(records, check_only);
+            }
+            "delete" => {
+                let topics: Vec<DeleteTopic> = parts
+                    .iter()
+                    .map(|part| match part.first().and_then(|word| word.strip_prefix("id:")) {
+                        Some(id) => DeleteTopic {
+                            name: part.get(1).map(|name| (*name).into()),
+                            id: Some(TopicId(numbered(id.parse().unwrap()))),
+                        },
+                        None => DeleteTopic { name: part.first().map(|n| (*n).into()), id: None },
+                    })
+                    .collect();
+                let (records, answers) = self.controller.delete_topics(&topics);
+                for answer in answers {
+                    let name = answer.name.as_deref().unwrap_or("(unknown)").to_owned();
+                    self.say(&name, answer.result.map(|()| "gone"));
+                }
+                self.take(records, false);
+            }
+            "grow" => {
+                let topics: Vec<GrowTopic> = parts
+                    .iter()
+                    .map(|part| GrowTopic {
+                        name: part[0].into(),
+                        partitions_count: part[1].parse().unwrap(),
+                        assignments: option(part, "assign")
+                            .map(|text| text.split('/').map(brokers).collect()),
+                    })
+                    .collect();
+                let (records, answers) = self.controller.create_partitions(&topics, check_only);
+                for (name, result) in answers {
+                    self.say(&name, result.map(|()| "grown"));
+                }
+                self.take(records, check_only);
+            }
+            "alter" => {
+                let requests: Vec<AlterConfigs> = parts
+                    .iter()
+                    .map(|part| AlterConfigs {
+                        resource: resource(part[0]),
+                        changes: part[1..].iter().map(|word| change(word)).collect(),
+                    })
+                    .collect();
+                let (records, answers) =
+                    self.controller.incremental_alter_configs(&requests, check_only);
+                self.altered(answers);
+                self.take(records, check_only);
+            }
+            "set" => {
+                let requests: Vec<SetConfigs> = parts
+                    .iter()
+                    .map(|part| SetConfigs {
+                        resource: resource(part[0]),
+                        values: part[1..]
+                            .iter()
+                            .map(|word| match word.split_once('=') {
+                                Some((name, value)) => (name.into(), Some(value.into())),
+                                None => ((*word).into(), None),
+                            })
+                            .collect(),
+                    })
+                    .collect();
+                let (records, answers) = self.controller.alter_configs(&requests, check_only);
+                self.altered(answers);
+                self.take(records, check_only);
+            }
+            "broker" => self.broker(words),
+            "leave" => {
+                let id = BrokerId(words[0].parse().unwrap());
+                let (records, result) = self.controller.unregister_broker(id);
+                self.say("broker", result.map(|()| "gone"));
+                self.take(records, false);
+            }
+            "ids" => {
+                let broker = BrokerId(words[0].parse().unwrap());
+                let epoch = BrokerEpoch(words[1].parse().unwrap());
+                let (records, result) = self.controller.allocate_producer_ids(broker, epoch);
+                let text = result.map(|block| format!("{} from {}", block.count, block.first));
+                self.say("ids", text.as_deref().map_err(Clone::clone));
+                self.take(records, false);
+            }
+            "feature" => {
+                let change = FeatureChange {
+                    name: words[0].into(),
+                    level: words[1].parse().unwrap(),
+                    is_downgrade: words.contains(&"downgrade"),
+                };
+                let (records, answers) = self.controller.update_features(&[change], check_only);
+                for (name, result) in answers {
+                    self.say(&name, result.map(|()| "set"));
+                }
+                self.take(records, check_only);
+            }
+            "bootstrap" => {
+                let records = self.controller.bootstrap();
+                self.take(records, false);
+            }
+            "show" => self.show(),
+            _ => panic!("no command {verb}"),
+        }
+    }
+
+    fn broker(&mut self, words: &[&str]) {
+        let id: i32 = words[0].parse().unwrap();
+        let directories = option(words, "dirs").unwrap_or("100");
+        let listener = BrokerListener {
+            name: "PLAINTEXT".into(),
+            host: "localhost".into(),
+            port: 9092,
+            security_protocol: 0,
+        };
+        let request = RegisterBroker {
+            id: BrokerId(id),
+            incarnation: numbered(7),
+            listeners: vec![listener],
+            rack: option(words, "rack").map(Into::into),
+            directories: directories
+                .split(',')
+                .map(|d| DirectoryId(numbered(d.parse::<u128>().unwrap() + 1000 * id as u128)))
+                .collect(),
+            was_stopped_cleanly: !words.contains(&"unclean"),
+        };
+        let epoch = BrokerEpoch(option(words, "epoch").unwrap_or("1").parse().unwrap());
+        let (records, result) = self.controller.register_broker(&request, epoch);
+        self.say("broker", result.map(|_| "registered"));
+        self.take(records, false);
+        if words.contains(&"fenced") {
+            let record = record::stored::metadata::FenceBrokerRecord { id, epoch: epoch.0 };
+            self.take(vec![MetadataRecord::FenceBroker(record)], false);
+        }
+    }
+
+    fn altered(&mut self, answers: Vec<(Resource, Result<(), Refusal>)>) {
+        for (resource, result) in answers {
+            let name = format!("{:?} {}", resource.kind, resource.name).to_lowercase();
+            self.say(&name, result.map(|()| "altered"));
+        }
+    }
+
+    fn say(&mut self, name: &str, result: Result<&str, Refusal>) {
+        let name = if name.len() > 40 { "(long)" } else { name };
+        let text = match result {
+            Ok(text) => text.trim().to_owned(),
+            Err(refusal) => refusal.to_string(),
+        };
+        let _ = writeln!(self.out, "{name}: {}", text.replace(&"x".repeat(250), "(long)"));
+    }
+
+    /// Takes records in, through their encoding.
+    fn take(&mut self, records: Vec<MetadataRecord>, check_only: bool) {
+        assert!(!check_only || records.is_empty(), "validating only changes nothing");
+        let records: Vec<MetadataRecord> = records
+            .iter()
+            .map(|r| MetadataRecord::decode(r.encode(record_version(r)).unwrap()).unwrap())
+            .collect();
+        self.controller.apply(&records).expect("the controller's own records make sense");
+        let (loaded, _) = Image::empty().apply(&snapshot(self.controller.image())).unwrap();
+        assert_eq!(&loaded, self.controller.image(), "I40");
+        if !records.is_empty() {
+            let _ = writeln!(self.out, "  {} records", records.len());
+        }
+    }
+
+    fn show(&mut self) {
+        let image = self.controller.image().clone();
+        for broker in image.brokers() {
+            let fenced = if broker.is_fenced { " fenced" } else { "" };
+            let _ = writeln!(self.out, "  broker {} epoch {}{fenced}", broker.id, broker.epoch);
+        }
+        for topic in image.topics() {
+            let id = u128::from_be_bytes(topic.id.0.0);
+            let _ = writeln!(self.out, "  topic {} id {id}", topic.name);
+            for (index, partition) in &topic.partitions {
+                let numbers = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+                let _ = writeln!(
+                    self.out,
+                    "    {index}: replicas {:?} isr {:?} leader {} epochs {}/{} directory {}",
+                    numbers(&partition.replicas),
+                    numbers(&partition.isr),
+                    partition.leader.map_or(-1, |leader| leader.0),
+                    partition.leader_epoch,
+                    partition.epoch,
+                    partition.directories.first().map_or(0, |d| u128::from_be_bytes(d.0.0)),
+                );
+            }
+        }
+        for (resource, values) in image.configured() {
+            let values: Vec<String> = values.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            let _ = writeln!(
+                self.out,
+                "  {:?} '{}': {}",
+                resource.kind,
+                resource.name,
+                values.join(" ")
+            );
+        }
+        for (name, level) in image.features() {
+            let _ = writeln!(self.out, "  feature {name} {level}");
+        }
+    }
+}
+
+fn option<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn brokers(text: &str) -> Vec<BrokerId> {
+    let ids = text.split(',').filter(|id| !id.is_empty());
+    ids.map(|id| BrokerId(id.parse().unwrap())).collect()
+}
+
+fn create(words: &[&str]) -> CreateTopic {
+    let mut topic = CreateTopic {
+        name: match words[0] {
+            "(empty)" => "".into(),
+            "(long)" => "x".repeat(250).into(),
+            name => name.replace('~', " ").into(),
+        },
+        partitions_count: -1,
+        replication_factor: -1,
+        ..CreateTopic::default()
+    };
+    for word in &words[1..] {
+        match word.split_once('=') {
+            Some(("partitions", count)) => topic.partitions_count = count.parse().unwrap(),
+            Some(("factor", count)) => topic.replication_factor = count.parse().unwrap(),
+            Some(("assign", text)) => {
+                topic.assignments = text
+                    .split('/')
+                    .map(|part| {
+                        let (index, replicas) = part.split_once(':').unwrap();
+                        (PartitionIndex(index.parse().unwrap()), brokers(replicas))
+                    })
+                    .collect();
+            }
+            Some((name, value)) => topic.configs.push((name.into(), Some(value.into()))),
+            None => topic.configs.push(((*word).into(), None)),
+        }
+    }
+    topic
+}
+
+fn resource(word: &str) -> Resource {
+    let (kind, name) = word.split_once(':').unwrap();
+    let kind = match kind {
+        "topic" => ResourceKind::Topic,
+        "broker" => ResourceKind::Broker,
+        "group" => ResourceKind::Group,
+        _ => ResourceKind::ClientMetrics,
+    };
+    Resource { kind, name: name.replace('~', " ").into() }
+}
+
+fn change(word: &str) -> ConfigChange {
+    let (name, op, value) = if let Some(name) = word.strip_prefix('-') {
+        (name, ConfigOp::Delete, None)
+    } else if let Some((name, value)) = word.split_once("+=") {
+        (name, ConfigOp::Append, Some(value))
+    } else if let Some((name, value)) = word.split_once("-=") {
+        (name, ConfigOp::Subtract, Some(value))
+    } else if let Some((name, value)) = word.split_once('=') {
+        (name, ConfigOp::Set, Some(value))
+    } else {
+        (word, ConfigOp::Set, None)
+    };
+    let value = value.map(|value| value.replace("(long)", &"x".repeat(40_000)));
+    ConfigChange { name: name.into(), op, value: value.map(Into::into) }
+}
+
+proptest! {
+    /// Placement spreads: every partition has distinct replicas, and no broker leads two more than another.
+    #[test]
+    fn placement_is_even(count in 1i32..6, factor in 1i16..6, partitions in 1i32..40, racks in 1i32..4) {
+        let mut teller = Teller {
+            controller: Controller::new(Image::empty(), Arc::default()),
+            ids: 0,
+            out: String::new(),
+        };
+        for id in 0..count {
+            teller.run(&format!("broker {id} rack=r{}", id % racks));
+        }
+        let placed = teller.controller.place(0, partitions, factor);
+        if i32::from(factor) > count {
+            prop_assert!(placed.is_err());
+            return Ok(());
+        }
+        let placed = placed.unwrap();
+        prop_assert_eq!(placed.len(), partitions as usize);
+        let mut leads = vec![0; count as usize];
+        for replicas in &placed {
+            let distinct: std::collections::BTreeSet<_> = replicas.iter().collect();
+            prop_assert_eq!(distinct.len(), factor as usize);
+            leads[replicas[0].0 as usize] += 1;
+        }
+        prop_assert!(leads.iter().max().unwrap() - leads.iter().min().unwrap() <= 1);
+    }
+
+    /// Whatever is asked, what the controller decides makes sense to every image, and validating decides the same.
+    #[test]
+    fn any_request_leads_to_a_sound_image(
+        steps in prop::collection::vec(("[ab._]{1,2}", -2i32..4, -2i16..3, 0u8..4), 1..20),
+    ) {
+        let mut teller = Teller {
+            controller: Controller::new(Image::empty(), Arc::default()),
+            ids: 0,
+            out: String::new(),
+        };
+        teller.run("broker 0");
+        for (name, partitions, factor, kind) in steps {
+            match kind {
+                0 | 1 => {
+                    let command = format!("create {name} partitions={partitions} factor={factor}");
+                    let at = teller.out.len();
+                    teller.run(&format!("check {command}"));
+                    let checked = teller.out[at..].to_owned();
+                    let at = teller.out.len();
+                    teller.run(&command);
+                    prop_assert!(teller.out[at..].starts_with(&checked));
+                }
+                2 => teller.run(&format!("grow {name} {partitions}")),
+                _ => teller.run(&format!("delete {name}")),
+            }
+        }
+    }
+}

@@ -11,9 +11,7 @@ use super::{
     Controller, Decision, METADATA_TOPIC, NewId, PARTITIONS_PER_REQUEST_MAX, Refusal, duplicates,
 };
 use crate::config::{ConfigMap, Described, check_topic};
-use crate::metadata::{
-    Delta, MetadataRecord, PartitionInfo, ResourceKind, TopicInfo, partition_record,
-};
+use crate::metadata::{MetadataRecord, PartitionInfo, ResourceKind, TopicInfo, partition_record};
 
 /// A topic to create.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -85,10 +83,11 @@ impl Controller {
         let mut records = Vec::new();
         let mut results = Vec::new();
         let mut partitions_left = PARTITIONS_PER_REQUEST_MAX;
+        let mut answered = BTreeSet::new();
         for topic in topics {
             if duplicates.contains(&topic.name) {
                 // One answer for all of its appearances.
-                if !results.iter().any(|result: &CreatedTopic| result.name == topic.name) {
+                if answered.insert(&topic.name) {
                     let refusal = Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.");
                     results.push(CreatedTopic { name: topic.name.clone(), result: Err(refusal) });
                 }
@@ -97,7 +96,7 @@ impl Controller {
             let created = scratch.create_topic(topic, &mut partitions_left, new_id);
             let result = created.map(|(own, creation)| {
                 // Later topics of the request collide with this one, and are placed after it.
-                scratch.apply(&own).expect("the controller's own records make sense");
+                scratch.take_own(&own);
                 records.extend(own);
                 creation
             });
@@ -116,7 +115,8 @@ impl Controller {
         new_id: NewId<'_>,
     ) -> Result<(Vec<MetadataRecord>, TopicCreation), Refusal> {
         if *topic.name == *METADATA_TOPIC {
-            return Err(ErrorCode::TopicAuthorizationFailed.into());
+            let message = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
         }
         check_name(&topic.name)?;
         if self.image.topic(&topic.name).is_some() {
@@ -233,7 +233,9 @@ impl Controller {
         let mut ids = BTreeSet::new();
         let ids_twice: BTreeSet<TopicId> =
             topics.iter().filter_map(|topic| topic.id).filter(|id| !ids.insert(*id)).collect();
+        let is_deletion_on = self.defaults().is_topic_deletion_on;
         let mut gone = BTreeSet::new();
+        let mut answered = BTreeSet::new();
         let mut records = Vec::new();
         let mut results: Vec<DeletedTopic> = Vec::new();
         for topic in topics {
@@ -252,7 +254,7 @@ impl Controller {
                     .topic_by_id(id)
                     .ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId)),
             };
-            let found = found.and_then(|found| match self.defaults().is_topic_deletion_on {
+            let found = found.and_then(|found| match is_deletion_on {
                 true => Ok(found),
                 false => Err(Refusal::from(ErrorCode::TopicDeletionDisabled)),
             });
@@ -274,16 +276,12 @@ impl Controller {
                 id: topic.id.or(result.as_ref().ok().map(|t| t.id)),
                 result: result.map(|_| ()),
             };
-            if !results.contains(&deleted) {
+            // One answer for all appearances of a name or id.
+            if answered.insert((&topic.name, topic.id)) {
                 results.push(deleted);
             }
         }
         (records, results)
-    }
-
-    /// What applying `records` would lead to; for tests and callers that look ahead.
-    pub fn preview(&self, records: &[MetadataRecord]) -> Option<(crate::metadata::Image, Delta)> {
-        self.image.apply(records).ok()
     }
 }
 

@@ -168,6 +168,11 @@ impl Leader {
         self.high_watermark
     }
 
+    /// The leader's own end by the rule: what acks=1 waits for.
+    pub fn local_end(&self) -> Offset {
+        self.rule.local_end(self.ends)
+    }
+
     /// The watermark if clients may be told of it: not before it has reached the term's start, since until then an
     /// earlier leader may have shown more (I24).
     pub fn visible_end(&self) -> Option<Offset> {
