@@ -4,10 +4,12 @@
 //! mutations, with every test run). A body that finds its input meaningless returns; a broken promise panics.
 
 mod batches;
+mod journal;
 mod messages;
 mod stored;
 
 pub use batches::record_batches;
+pub use journal::log_journal;
 pub use messages::{wire_request, wire_response};
 pub use stored::{stored_coordinator, stored_metadata, stored_structure};
 
@@ -22,4 +24,5 @@ pub const BODIES: &[(&str, Body)] = &[
     ("stored_metadata", stored_metadata),
     ("stored_structure", stored_structure),
     ("record_batches", record_batches),
+    ("log_journal", log_journal),
 ];
