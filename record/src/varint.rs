@@ -11,6 +11,13 @@ pub(crate) fn read_i32(bytes: &[u8], at: &mut usize) -> Option<i32> {
         *at += 1;
         return Some((i32::from(first) >> 1) ^ -(i32::from(first) & 1));
     }
+    // The rest are mostly lengths below 8 KiB.
+    let second = *bytes.get(*at + 1)?;
+    if second < 0x80 {
+        *at += 2;
+        let value = u32::from(first & 0x7f) | u32::from(second) << 7;
+        return Some((value >> 1) as i32 ^ -((value & 1) as i32));
+    }
     let value = u32::try_from(read_unsigned(bytes, at, 5)?).ok()?;
     Some((value >> 1) as i32 ^ -((value & 1) as i32))
 }
@@ -18,11 +25,16 @@ pub(crate) fn read_i32(bytes: &[u8], at: &mut usize) -> Option<i32> {
 /// Reads a zig-zag varint of at most 64 bits at `*at` and moves on; `None` if it is cut short or too long.
 #[inline]
 pub(crate) fn read_i64(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    let first = *bytes.get(*at)?;
+    if first < 0x80 {
+        *at += 1;
+        return Some((i64::from(first) >> 1) ^ -(i64::from(first) & 1));
+    }
     let value = read_unsigned(bytes, at, 10)?;
     Some((value >> 1) as i64 ^ -((value & 1) as i64))
 }
 
-#[inline]
+#[cold]
 fn read_unsigned(bytes: &[u8], at: &mut usize, bytes_max: u32) -> Option<u64> {
     let mut value = 0u64;
     for index in 0..bytes_max {

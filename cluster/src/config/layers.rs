@@ -90,13 +90,6 @@ impl NodeConfigs {
         self.set_value(name).or_else(|| find(BROKER, name).and_then(|key| key.default))
     }
 
-    /// Every value that is set for `name`, nearest layer first.
-    fn values(&self, name: &'static str) -> impl Iterator<Item = (&str, Source)> {
-        self.layers()
-            .into_iter()
-            .filter_map(move |(layer, source)| layer.get(name).map(|value| (&**value, source)))
-    }
-
     /// What a topic or group key defaults to on this broker: the first synonym that is set, in the key's unit.
     pub(super) fn inherited(&self, key: &ConfigKey) -> Option<String> {
         key.synonyms
@@ -127,10 +120,16 @@ impl NodeConfigs {
     /// Describes this broker.
     pub fn describe_broker(&self) -> Vec<Described> {
         let keys = BROKER.iter().filter(|key| !key.is_internal);
-        keys.map(|key| {
-            let set = self.values(key.name).map(|(value, source)| (value.to_owned(), source));
-            let synonyms = synonyms(key, set.map(|(value, source)| (key.name, value, source)));
-            described(key, synonyms, key.update == super::Update::ReadOnly)
+        keys.map(|key| Described {
+            key,
+            value: shown(key, self.value(key.name)),
+            source: self
+                .layers()
+                .into_iter()
+                .find(|(layer, _)| layer.contains_key(key.name))
+                .map_or(Source::Default, |(_, source)| source),
+            is_read_only: key.update == super::Update::ReadOnly,
+            synonyms: self.synonyms(key, std::slice::from_ref(&key.name)),
         })
         .collect()
     }
@@ -139,8 +138,15 @@ impl NodeConfigs {
     pub fn describe_cluster(&self) -> Vec<Described> {
         let set = BROKER.iter().filter_map(|key| Some((key, self.cluster.get(key.name)?)));
         set.map(|(key, value)| {
-            let set = [(key.name, value.to_string(), Source::Cluster)];
-            described(key, synonyms_set(key, set.into_iter()), false)
+            let value = shown(key, Some(value));
+            let synonym = Synonym { name: key.name, value: value.clone(), source: Source::Cluster };
+            Described {
+                key,
+                value,
+                source: Source::Cluster,
+                is_read_only: false,
+                synonyms: vec![synonym],
+            }
         })
         .collect()
     }
@@ -151,49 +157,52 @@ impl NodeConfigs {
         own: &ConfigMap,
         source: Source,
     ) -> Described {
-        let own = own.get(key.name).map(|value| (key.name, value.to_string(), source));
-        let inherited = key.synonyms.iter().flat_map(|&name| {
-            self.values(name)
-                .map(move |(value, source)| (name, in_unit_of(key, name, value.trim()), source))
+        let set = own.get(key.name).map(|value| Synonym {
+            name: key.name,
+            value: shown(key, Some(value)),
+            source,
         });
-        described(key, synonyms(key, own.into_iter().chain(inherited)), false)
+        let names = match key.synonyms {
+            [] => std::slice::from_ref(&key.name),
+            names => names,
+        };
+        let synonyms: Vec<Synonym> = set.into_iter().chain(self.synonyms(key, names)).collect();
+        Described {
+            key,
+            value: shown(key, self.resolve(key, own).as_deref()),
+            source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
+            is_read_only: false,
+            synonyms,
+        }
+    }
+
+    /// Every value that is set under these names, nearest layer first, then the default; each as it was written.
+    fn synonyms(&self, key: &ConfigKey, names: &'static [&'static str]) -> Vec<Synonym> {
+        let mut synonyms = Vec::new();
+        for (layer, source) in self.layers() {
+            let set = names.iter().filter_map(|&name| Some((name, layer.get(name)?)));
+            synonyms.extend(set.map(|(name, value)| Synonym {
+                name,
+                value: shown(key, Some(value)),
+                source,
+            }));
+        }
+        let default =
+            names.iter().rev().find_map(|&name| Some((name, find(BROKER, name)?.default?)));
+        if let Some((name, value)) = default.or(key.default.map(|value| (key.name, value))) {
+            synonyms.push(Synonym {
+                name,
+                value: shown(key, Some(value)),
+                source: Source::Default,
+            });
+        }
+        synonyms
     }
 }
 
-/// The values that are set, then the default.
-fn synonyms(
-    key: &'static ConfigKey,
-    set: impl Iterator<Item = (&'static str, String, Source)>,
-) -> Vec<Synonym> {
-    let mut synonyms = synonyms_set(key, set);
-    if let Some(default) = key.default {
-        // Kafka names the broker key that a topic's default stands under.
-        let name = key.synonyms.first().copied().unwrap_or(key.name);
-        synonyms.push(shown(key, name, default.to_owned(), Source::Default));
-    }
-    synonyms
-}
-
-fn synonyms_set(
-    key: &'static ConfigKey,
-    set: impl Iterator<Item = (&'static str, String, Source)>,
-) -> Vec<Synonym> {
-    set.map(|(name, value, source)| shown(key, name, value, source)).collect()
-}
-
-fn shown(key: &ConfigKey, name: &'static str, value: String, source: Source) -> Synonym {
-    Synonym { name, value: (!key.is_sensitive()).then_some(value), source }
-}
-
-fn described(key: &'static ConfigKey, synonyms: Vec<Synonym>, is_read_only: bool) -> Described {
-    let first = synonyms.first();
-    Described {
-        key,
-        value: first.and_then(|synonym| synonym.value.clone()),
-        source: first.map_or(Source::Default, |synonym| synonym.source),
-        is_read_only,
-        synonyms,
-    }
+/// A value as clients may see it.
+fn shown(key: &ConfigKey, value: Option<&str>) -> Option<String> {
+    value.filter(|_| !key.is_sensitive()).map(str::to_owned)
 }
 
 /// `value` of the broker key `name`, in the unit of the topic key `key`: hours and minutes become milliseconds.

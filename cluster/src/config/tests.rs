@@ -130,10 +130,14 @@ fn layers_win_from_the_topic_down() {
             ("retention.ms", "7".to_owned(), Source::Topic),
             ("log.retention.ms", "8".to_owned(), Source::Broker),
             ("log.retention.ms", "9".to_owned(), Source::Cluster),
-            ("log.retention.hours", "3600000".to_owned(), Source::Static),
-            ("log.retention.ms", "604800000".to_owned(), Source::Default),
-        ]
+            ("log.retention.hours", "1".to_owned(), Source::Static),
+            ("log.retention.hours", "168".to_owned(), Source::Default),
+        ],
+        "each as it was written"
     );
+    let described = node.describe_topic(&ConfigMap::new());
+    let retention = described.iter().find(|d| d.key.name == "retention.ms").unwrap();
+    assert_eq!((retention.value.as_deref(), retention.source), (Some("8"), Source::Broker));
 }
 
 #[test]
