@@ -286,22 +286,22 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             }
         }
         match durability {
-            // What is queued gets its sync; then the card is changed, so that recovery looks for more than the journal
-            // knows; then appends stop waiting.
+            // What is queued gets its sync; the anchor moves behind every frame of this log, so that no cut is redone
+            // over bytes that the journal does not know; then the card is changed, so that recovery looks for more than
+            // the journal knows; then appends stop waiting.
             Durability::PageCache => {
+                log.lock().blocked = true;
                 if !self.drain(log).await? {
+                    log.lock().blocked = false;
                     return Ok(Err(ChangeError::NoSpace));
                 }
                 let _writer = log.inner.writer.lock().await;
+                self.checkpoint(Scope::All).await?;
                 self.store_metadata(log, durability).await?;
                 let mut state = log.lock();
                 state.config = config.into();
                 state.sync = false;
-                let queued = !state.queue.is_empty();
-                drop(state);
-                if queued {
-                    log.relist();
-                }
+                state.blocked = false;
             }
             // Everything written is synced and recorded as stable first: recovery cuts a sync log where the checkpoint
             // and the journal end.

@@ -25,6 +25,7 @@ use types::mutant::{Mutant, planted};
 use types::{DirectoryId, LogId, Offset, Timestamp, TopicPartition};
 
 use super::change::{CREATE_PAGE_CACHE, remove_if_there};
+use super::checkpoint::Scope;
 use super::stored::{Checkpoint, Metadata, StoredError, StoredLog, decode_clean};
 use super::{Garbage, Inner, LogDir, RecoveryReport, Registry, Stray};
 use crate::door::Door;
@@ -44,6 +45,7 @@ struct Redo<F> {
     end: Point,
     /// Derived files are believed up to here.
     trusted: Point,
+    cut: bool,
     /// Final sizes of segments that were rolled while redoing.
     sizes: BTreeMap<Offset, u64>,
     touched: BTreeSet<Offset>,
@@ -61,6 +63,8 @@ struct Opening<D: Disk> {
     report: RecoveryReport,
     logs: BTreeMap<LogId, Redo<D::File>>,
     next_log: LogId,
+    /// A page-cache log was cut again: the cut must not be redone once more, over bytes that the journal does not know.
+    cut_paged: bool,
     /// Frames may be missing without a trace: gaps are looked at before they are called damage.
     journal_damaged: bool,
 }
@@ -110,6 +114,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
         report: RecoveryReport::default(),
         logs: BTreeMap::new(),
         next_log: LogId(1),
+        cut_paged: false,
         journal_damaged: false,
     };
     opening.prepare().await?;
@@ -154,21 +159,28 @@ pub(super) async fn open<D: Disk, C: Clock>(
         opening.report.quarantined.extend(log.quarantined());
         registry.logs.insert(log.inner.partition.clone(), log);
     }
+    let cut_paged = opening.cut_paged;
     let mut report = opening.report;
     report.logs = registry.logs.len();
     report.intact = report.quarantined.is_empty() && report.damages.is_empty();
     report.took = clock.now() - began;
     door.look_at_space().await;
-    Ok(LogDir {
-        inner: Arc::new(Inner {
-            door,
-            id,
-            recovery: report,
-            registry: Mutex::new(registry),
-            journal: tokio::sync::Mutex::new(journal),
-            checkpointing: tokio::sync::Mutex::new(()),
-        }),
-    })
+    let inner = Arc::new(Inner {
+        door,
+        id,
+        recovery: report,
+        registry: Mutex::new(registry),
+        journal: tokio::sync::Mutex::new(journal),
+        checkpointing: tokio::sync::Mutex::new(()),
+    });
+    if cut_paged && inner.checkpoint(clock, Scope::All).await.is_err() {
+        let failure = inner.door.failure.borrow().clone();
+        let (kind, message) =
+            failure.map_or((io::ErrorKind::Other, "".into()), |f| (f.kind, f.message));
+        let error = io::Error::new(kind, message.to_string());
+        return Err(OpenError::Io { doing: "checkpointing after recovery".to_owned(), error });
+    }
+    Ok(LogDir { inner })
 }
 
 impl<D: Disk> Opening<D> {
@@ -241,6 +253,7 @@ impl<D: Disk> Opening<D> {
         let redo = Redo {
             end: point,
             trusted: point,
+            cut: false,
             sizes: BTreeMap::new(),
             touched: BTreeSet::new(),
             files: BTreeMap::new(),
@@ -473,6 +486,7 @@ impl<D: Disk> Opening<D> {
         let files = self.list_log(&redo.path).await.map_err(loading())?;
         let mut segments = files.segments;
         if durability == Durability::PageCache {
+            self.cut_paged |= redo.cut;
             self.extend_paged(&mut redo, &segments).await.map_err(loading())?;
         }
         if redo.stored.log_start > redo.end.offset {
@@ -590,6 +604,14 @@ impl<D: Disk> Opening<D> {
         segments: &BTreeMap<Offset, u64>,
     ) -> io::Result<()> {
         loop {
+            // What lies below the log start may be gone already; the log goes on in the segment that holds the start.
+            let start = redo.stored.log_start;
+            if redo.end.offset < start
+                && let Some((&base, _)) = segments.range(..=start).next_back()
+                && base > redo.end.segment
+            {
+                redo.end = Point { offset: base, segment: base, position: 0 };
+            }
             let Some(&len) = segments.get(&redo.end.segment) else { return Ok(()) };
             let path = Kind::Log.path(&redo.path, redo.end.segment);
             if len > redo.end.position {
@@ -940,6 +962,7 @@ impl<F: File> Redo<F> {
         self.sizes.remove(&cut.segment);
         self.touched.insert(cut.segment);
         self.end = cut;
+        self.cut = true;
         if cut.offset < self.trusted.offset {
             self.trusted = cut;
         }
