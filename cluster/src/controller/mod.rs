@@ -94,23 +94,18 @@ impl Controller {
         &self.image
     }
 
-    /// Takes in records that it decided, or that were read from the log. After an error the image is as before.
+    /// Takes in records that it decided, or that were read from the log. After an error the image has stopped part of the
+    /// way, and the controller is of no use: a log that makes no sense is not gone on with.
     pub fn apply<'a>(
         &mut self,
         records: impl IntoIterator<Item = &'a MetadataRecord>,
     ) -> Result<Delta, ApplyError> {
-        let (image, delta) = self.image.apply(records)?;
-        self.image = image;
-        Ok(delta)
-    }
-
-    /// Takes in records that it decided just now, which make sense by construction. Copies no map twice.
-    fn take_own(&mut self, records: &[MetadataRecord]) {
+        // Taking the image out leaves its maps without a second owner, so that a replay copies none of them.
         let mut delta = Delta::new(std::mem::take(&mut self.image));
-        for record in records {
-            delta.apply(record).expect("the controller's own records make sense");
-        }
-        self.image = delta.into_image();
+        let applied = records.into_iter().try_for_each(|record| delta.apply(record));
+        let (image, delta) = delta.finish();
+        self.image = image;
+        applied.map(|()| delta)
     }
 
     /// The cluster's defaults: fixed values below those set for all brokers.

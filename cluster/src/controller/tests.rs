@@ -443,3 +443,17 @@ proptest! {
         }
     }
 }
+
+/// Sketch: a directory of 20,000 topics must open in well under a second, so a replay may not copy maps per record.
+#[test]
+fn a_long_replay_is_linear() {
+    let mut controller = Controller::new(Image::empty(), Arc::default());
+    for number in 1..20_000u128 {
+        let record = record::stored::metadata::TopicRecord {
+            name: format!("t{number}").into(),
+            topic_id: numbered(number),
+        };
+        controller.apply(&[MetadataRecord::Topic(record)]).unwrap();
+    }
+    assert_eq!(controller.image().topics_count(), 19_999);
+}

@@ -96,7 +96,7 @@ impl Controller {
             let created = scratch.create_topic(topic, &mut partitions_left, new_id);
             let result = created.map(|(own, creation)| {
                 // Later topics of the request collide with this one, and are placed after it.
-                scratch.take_own(&own);
+                scratch.apply(&own).expect("the controller's own records make sense");
                 records.extend(own);
                 creation
             });

@@ -95,11 +95,6 @@ impl Delta {
         &self.image
     }
 
-    /// The image alone.
-    pub fn into_image(self) -> Image {
-        self.image
-    }
-
     /// The image, and what led there.
     pub fn finish(self) -> (Image, Delta) {
         (self.image.clone(), self)
