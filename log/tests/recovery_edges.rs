@@ -1,0 +1,592 @@
+//! The edge cases of CORRECTNESS.md that need whole logs (E3 to E8), each by its number.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use env::{Disk, File, OpenMode};
+use log::{ChangeError, LogDir, OpenError, Read, ReadError};
+use sim::disk::SimDisk;
+use sim::plain;
+use support::*;
+use types::{DirectoryId, LeaderEpoch, Offset, Uuid};
+
+fn values(n: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    n.map(|i| (i, format!("value {i}"))).collect()
+}
+
+fn fill(log: &log::Log<SimDisk>, n: std::ops::Range<i64>) {
+    for (_, value) in values(n) {
+        append(log, batch(&[&value]));
+    }
+}
+
+fn log_dir() -> PathBuf {
+    Path::new(DIR).join("events-0")
+}
+
+/// Files of the log with this suffix, in order.
+fn files(disk: &SimDisk, suffix: &str) -> Vec<PathBuf> {
+    let files = disk.files().into_iter().map(|(path, _)| path);
+    files
+        .filter(|path| path.starts_with(log_dir()) && path.to_string_lossy().ends_with(suffix))
+        .collect()
+}
+
+fn put(disk: &SimDisk, path: &Path, content: &[u8]) {
+    plain::block_on(async {
+        let file = disk.open(path, OpenMode::Create).await.expect("opens");
+        file.set_len(0).await.expect("cuts");
+        file.write_at(0, vec![Bytes::copy_from_slice(content)]).await.expect("writes");
+        file.sync_data().await.expect("syncs");
+        disk.sync_dir(path.parent().expect("a directory")).await.expect("syncs");
+    });
+}
+
+fn remove(disk: &SimDisk, path: &Path) {
+    plain::block_on(async {
+        disk.remove_file(path).await.expect("removes");
+        disk.sync_dir(path.parent().expect("a directory")).await.expect("syncs");
+    });
+}
+
+/// A log of 400 records over many segments, with an idempotent producer, cleanly closed: all derived files are saved.
+fn closed(seed: u64) -> World {
+    let world = World::new(seed);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        for i in 0..400 {
+            append(&log, stamped(&[&format!("value {i}")], 7, 0, i));
+        }
+        log.flush().await.expect("flushed");
+        dir.close().await.expect("closes");
+    });
+    world
+}
+
+/// Everything is there, timestamps are found, and the producer goes on where it was.
+async fn check_closed(dir: &LogDir<SimDisk>) {
+    let log = dir.log(&partition("events")).expect("recovered");
+    assert_eq!(read_all(&log).await, values(0..400));
+    for from in [0, 1, 57, 199, 398] {
+        let tail = read_from(&log, Offset(from), Offset(400), 300).await.expect("readable");
+        assert_eq!(tail, values(from..400), "an index leads to the right batch");
+    }
+    let found = log.offset_for_timestamp(NOW, Offset(400)).await.expect("readable");
+    assert_eq!(found.map(|found| found.offset), Some(Offset(0)));
+    let again = try_append(&log, vec![stamped(&["value 399"], 7, 0, 399)], 0).expect("known");
+    assert!(again.duplicate && again.base_offset == Offset(399), "I49, I51");
+    assert!(try_append(&log, vec![stamped(&["gap"], 7, 0, 401)], 0).is_err(), "I47");
+    let next = try_append(&log, vec![stamped(&["value 400"], 7, 0, 400)], 0).expect("follows");
+    assert_eq!(next.base_offset, Offset(400));
+}
+
+#[test]
+fn e3_an_index_that_is_missing_short_long_stale_or_rotten_is_rebuilt() {
+    for suffix in [".index", ".timeindex"] {
+        for way in 0..6 {
+            let world = closed(way);
+            let indexes = files(&world.disk, suffix);
+            assert!(indexes.len() > 3, "many segments: {indexes:?}");
+            let other = world.disk.peek(&indexes[1]).expect("there");
+            for (at, path) in indexes.iter().enumerate() {
+                let content = world.disk.peek(path).expect("there");
+                match way {
+                    0 => remove(&world.disk, path),
+                    1 => put(&world.disk, path, &content[..content.len() / 2]),
+                    2 => put(&world.disk, path, b""),
+                    3 => put(&world.disk, path, &[&content[..], &other[..]].concat()),
+                    4 if at != 1 => put(&world.disk, path, &other),
+                    4 => {}
+                    _ => {
+                        let mut content = content.to_vec();
+                        content.iter_mut().step_by(5).for_each(|byte| *byte ^= 0x55);
+                        put(&world.disk, path, &content);
+                    }
+                }
+            }
+            world.with(async |dir| check_closed(&dir).await);
+        }
+    }
+}
+
+/// One flipped bit at every place of every index: readers never see it.
+#[test]
+fn e3_a_flipped_bit_in_an_index_misleads_nobody() {
+    let world = closed(11);
+    let mut places = 0;
+    for suffix in [".index", ".timeindex"] {
+        for path in files(&world.disk, suffix).into_iter().take(3) {
+            let len = world.disk.peek(&path).expect("there").len() as u64;
+            for at in (0..len).step_by(3) {
+                let fork = World {
+                    disk: world.disk.fork(at),
+                    clock: world.clock.clone(),
+                    options: world.options.clone(),
+                };
+                fork.disk.rot(&path, at, 1 << (at % 8)).expect("rots");
+                fork.with(async |dir| check_closed(&dir).await);
+                places += 1;
+            }
+        }
+    }
+    assert!(places > 20);
+}
+
+#[test]
+fn e4_a_producer_snapshot_that_cannot_be_right_is_discarded() {
+    for way in 0..5 {
+        let world = closed(20 + way);
+        let snapshots = files(&world.disk, ".snapshot");
+        assert!(snapshots.len() > 2, "{snapshots:?}");
+        for path in &snapshots {
+            let content = world.disk.peek(path).expect("there");
+            match way {
+                0 => remove(&world.disk, path),
+                1 => put(&world.disk, path, &content[..content.len() - 3]),
+                2 => {
+                    let mut content = content.to_vec();
+                    let last = content.len() - 1;
+                    content[last] ^= 1;
+                    put(&world.disk, path, &content);
+                }
+                // Newer than the log's end, and of a segment that is not there.
+                3 => put(&world.disk, &log_dir().join(format!("{:020}.snapshot", 5000)), &content),
+                _ => put(&world.disk, &log_dir().join(format!("{:020}.snapshot", 3)), &content),
+            }
+        }
+        world.with(async |dir| check_closed(&dir).await);
+        assert!(
+            !files(&world.disk, ".snapshot")
+                .contains(&log_dir().join(format!("{:020}.snapshot", 5000))),
+            "it is not kept for a later life of that offset"
+        );
+    }
+}
+
+/// A snapshot saved under the name of another offset: its content says otherwise.
+#[test]
+fn e4_a_snapshot_of_another_offset_is_not_believed() {
+    let world = closed(27);
+    let snapshots = files(&world.disk, ".snapshot");
+    let first = world.disk.peek(&snapshots[0]).expect("there");
+    for path in &snapshots[1..] {
+        put(&world.disk, path, &first);
+    }
+    world.with(async |dir| check_closed(&dir).await);
+}
+
+#[test]
+fn e5_the_epoch_cache_follows_the_log() {
+    let mut world = World::new(30);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        for epoch in [0, 2, 5] {
+            log.begin_epoch(LeaderEpoch(epoch)).expect("newer");
+            for i in 0..10 {
+                let value = format!("value {i}");
+                try_append(&log, vec![batch(&[&value])], epoch).expect("appends");
+            }
+        }
+        // Leaderships without a record, one after the other, at one offset.
+        for epoch in [6, 7, 9] {
+            log.begin_epoch(LeaderEpoch(epoch)).expect("newer");
+        }
+        log.flush().await.expect("flushed");
+        assert_eq!(log.end_of_epoch(LeaderEpoch(2)), Some((LeaderEpoch(2), Offset(20))));
+        assert_eq!(log.end_of_epoch(LeaderEpoch(4)), Some((LeaderEpoch(2), Offset(20))));
+    });
+    world.power_cut();
+    let epochs = |log: &log::Log<SimDisk>| {
+        (0..10).map(|epoch| log.end_of_epoch(LeaderEpoch(epoch))).collect::<Vec<_>>()
+    };
+    let mut before = Vec::new();
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        assert_eq!(log.newest_epoch(), Some(LeaderEpoch(5)), "derived from the log");
+        assert_eq!(log.end_of_epoch(LeaderEpoch(0)), Some((LeaderEpoch(0), Offset(10))));
+        assert_eq!(log.end_of_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), Offset(30))));
+        // KAFKA-10706: a cut at the log's end removes what begins there.
+        log.begin_epoch(LeaderEpoch(8)).expect("newer");
+        log.truncate(Offset(30)).await.expect("truncates");
+        assert_eq!(log.newest_epoch(), Some(LeaderEpoch(5)));
+        // A cut inside epoch 5, then a cut of all of it.
+        log.truncate(Offset(25)).await.expect("truncates");
+        assert_eq!(log.end_of_epoch(LeaderEpoch(5)), Some((LeaderEpoch(5), Offset(25))));
+        log.truncate(Offset(20)).await.expect("truncates");
+        assert_eq!(log.newest_epoch(), Some(LeaderEpoch(2)));
+        before = epochs(&log);
+    });
+    for power in [false, true] {
+        if power {
+            world.power_cut();
+        } else {
+            world.kill();
+        }
+        world.with(async |dir| {
+            let log = dir.log(&partition("events")).expect("recovered");
+            assert_eq!(epochs(&log), before);
+            assert_eq!(log.ends().log_end, Offset(20), "I8");
+        });
+    }
+}
+
+#[test]
+fn e6_the_clean_stop_marker_is_gone_for_good_before_the_first_append() {
+    let mut world = closed(40);
+    let marker = Path::new(DIR).join("clean");
+    assert!(world.disk.peek(&marker).is_ok());
+    // Crash at every change of the next start and its first append: whenever an append has become durable, a power cut
+    // does not bring the marker back.
+    for at in 1.. {
+        let mut fork = World {
+            disk: world.disk.fork(at),
+            clock: world.clock.clone(),
+            options: world.options.clone(),
+        };
+        fork.disk.crash_at(at);
+        let mut appended = false;
+        plain::run(&fork.clock, async {
+            let Ok(dir) = fork.open().await else { return };
+            let body = async {
+                let log = dir.log(&partition("events")).expect("there");
+                appended = try_append(&log, vec![batch(&["more"])], 0).is_ok();
+                let _ = log.flush().await;
+            };
+            plain::beside(body, dir.run(fork.clock.clone())).await;
+        });
+        let has_crashed = fork.disk.has_crashed();
+        fork.power_cut();
+        if appended {
+            assert!(fork.disk.peek(&marker).is_err(), "change {at}: the marker is back");
+        }
+        fork.with(async |dir| {
+            assert!(!appended || !dir.recovery().clean);
+            let log = dir.log(&partition("events")).expect("recovered");
+            let all = read_all(&log).await;
+            assert_eq!(all[..400], values(0..400)[..]);
+        });
+        if !has_crashed {
+            break;
+        }
+    }
+    world.power_cut();
+    world.with(async |dir| assert!(dir.recovery().clean));
+}
+
+/// What a crash may leave of each operation: the state before or the one after, never a mix (I12).
+fn crash_everywhere(
+    name: &str,
+    setup: i64,
+    act: impl AsyncFn(&LogDir<SimDisk>) -> bool,
+    judge: impl Fn(&[(i64, String)], bool),
+) {
+    for power in [true, false] {
+        for at in 1.. {
+            let mut world = World::new(at);
+            world.with(async |dir| {
+                let log = dir.create(spec("events", 1)).await.expect("created");
+                fill(&log, 0..setup);
+                log.flush().await.expect("flushed");
+            });
+            world.kill();
+            let mut done = false;
+            plain::run(&world.clock, async {
+                let dir = world.open().await.expect("opens");
+                world.disk.crash_at(at);
+                let body = async { done = act(&dir).await };
+                plain::beside(body, dir.run(world.clock.clone())).await;
+            });
+            let has_crashed = world.disk.has_crashed();
+            if power {
+                world.power_cut();
+            } else {
+                world.kill();
+            }
+            for round in 0..2 {
+                world.with(async |dir| {
+                    assert!(
+                        dir.recovery().quarantined.is_empty(),
+                        "{name} {at}: {:?}",
+                        dir.recovery()
+                    );
+                    let all = match dir.log(&partition("events")) {
+                        Some(log) => read_all(&log).await,
+                        None => Vec::new(),
+                    };
+                    judge(&all, done);
+                });
+                assert!(round < 2);
+                world.power_cut();
+            }
+            if !has_crashed {
+                assert!(done, "{name} succeeds without a crash");
+                assert!(at > 2, "{name} changes the disk");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn e7_a_crash_in_roll() {
+    let act = async |dir: &LogDir<SimDisk>| {
+        let log = dir.log(&partition("events")).expect("there");
+        fill(&log, 60..200);
+        log.flush().await.is_ok()
+    };
+    crash_everywhere("roll", 60, act, |all, done| {
+        assert!(all.len() >= if done { 200 } else { 60 }, "I7");
+        assert_eq!(all[..], values(0..all.len() as i64)[..]);
+    });
+}
+
+#[test]
+fn e7_a_crash_in_truncation() {
+    let act = async |dir: &LogDir<SimDisk>| {
+        let log = dir.log(&partition("events")).expect("there");
+        log.truncate(Offset(33)).await.is_ok()
+    };
+    crash_everywhere("truncate", 200, act, |all, done| {
+        assert!(all.len() == 33 || (!done && all.len() == 200), "{} records", all.len());
+        assert_eq!(all[..], values(0..all.len() as i64)[..]);
+    });
+}
+
+#[test]
+fn e7_a_crash_in_raising_the_log_start() {
+    let act = async |dir: &LogDir<SimDisk>| {
+        let log = dir.log(&partition("events")).expect("there");
+        let raised = log.set_log_start(Offset(150), Offset(200)).await.is_ok();
+        // The files go after their delay.
+        raised && log.flush().await.is_ok()
+    };
+    crash_everywhere("log start", 200, act, |all, done| {
+        let first = all.first().expect("the end is there").0;
+        assert!(first == 150 || (!done && first == 0), "starts at {first}");
+        assert_eq!(all[..], values(first..200)[..]);
+    });
+}
+
+#[test]
+fn e7_a_crash_in_deletion_and_creation_of_the_same_name() {
+    let act = async |dir: &LogDir<SimDisk>| {
+        let log = dir.log(&partition("events")).expect("there");
+        if dir.delete(&log).await.is_err() {
+            return false;
+        }
+        let Ok(log) = dir.create(spec("events", 2)).await else { return false };
+        append(&log, batch(&["successor"]));
+        log.flush().await.is_ok()
+    };
+    crash_everywhere("delete", 100, act, |all, done| {
+        let successor = all == [(0, "successor".to_owned())];
+        let original = all[..] == values(0..100)[..];
+        assert!(successor || (!done && (original || all.is_empty())), "{all:?}");
+    });
+}
+
+#[test]
+fn e8_a_log_start_above_the_end_leaves_an_empty_log_that_goes_on_there() {
+    let mut world = World::new(60);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        fill(&log, 0..100);
+        log.flush().await.expect("flushed");
+        let start = log.set_log_start(Offset(100), Offset(100)).await.expect("raised");
+        assert_eq!(start, Offset(100));
+        assert_eq!(read_all(&log).await, Vec::new());
+    });
+    for power in [true, false] {
+        if power {
+            world.power_cut();
+        } else {
+            world.kill();
+        }
+        world.with(async |dir| {
+            let log = dir.log(&partition("events")).expect("recovered");
+            assert_eq!(log.ends().log_start, Offset(100));
+            assert_eq!(log.ends().log_end, Offset(100), "an empty log with a start above zero");
+        });
+    }
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        assert_eq!(append(&log, batch(&["value 100"])).base_offset, Offset(100));
+        log.flush().await.expect("flushed");
+    });
+    world.power_cut();
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        assert_eq!(read_all(&log).await, values(100..101));
+    });
+}
+
+#[test]
+fn e8_a_missing_first_segment_is_reported_and_the_rest_served() {
+    let world = closed(61);
+    let first = files(&world.disk, ".log").remove(0);
+    remove(&world.disk, &first);
+    world.with(async |dir| {
+        let report = dir.recovery();
+        assert!(!report.intact);
+        assert_eq!(report.quarantined.len(), 1, "{report:?}");
+        let lost = &report.quarantined[0];
+        assert_eq!(lost.start, Offset(0));
+        let log = dir.log(&partition("events")).expect("recovered");
+        let rest = read_from(&log, lost.end, Offset(400), 1000).await.expect("readable");
+        assert_eq!(rest, values(lost.end.0..400));
+    });
+}
+
+/// I14: a segment in the middle is gone: the rest is served, the hole is an error, not silence.
+#[test]
+fn e8_a_missing_middle_segment_is_reported_and_never_skipped() {
+    let world = closed(62);
+    let segments = files(&world.disk, ".log");
+    remove(&world.disk, &segments[2]);
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        assert_eq!(log.ends().log_end, Offset(400), "nothing behind it is cut");
+        let base = |path: &Path| {
+            let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            stem.parse::<i64>().expect("a number")
+        };
+        let (start, end) = (base(&segments[2]), base(&segments[3]));
+        let before = read_from(&log, Offset(0), Offset(start), 1000).await.expect("readable");
+        assert_eq!(before, values(0..start));
+        let after = read_from(&log, Offset(end), Offset(400), 1000).await.expect("readable");
+        assert_eq!(after, values(end..400));
+        let all =
+            Read { from: Offset(start), end: Offset(400), bytes_max: 1000, at_least_one: true };
+        let hole = log.read(all).await;
+        assert!(
+            matches!(hole, Err(ReadError::Quarantined(_) | ReadError::Io(_))),
+            "a hole is not skipped"
+        );
+    });
+}
+
+#[test]
+fn e8_directories_that_are_foreign_or_unknown_are_left_alone_and_reported() {
+    let mut world = closed(63);
+    // The same log again under another name, a directory of nobody, and one of a foreign log directory.
+    let copy = Path::new(DIR).join("copy-0");
+    let nobody = Path::new(DIR).join("nobody-7");
+    plain::block_on(async {
+        for path in [&copy, &nobody] {
+            world.disk.create_dir_all(path).await.expect("creates");
+        }
+    });
+    for path in files(&world.disk, "") {
+        let name = path.file_name().expect("a name").to_owned();
+        let content = world.disk.peek(&path).expect("there");
+        put(&world.disk, &copy.join(name), &content);
+    }
+    let before: Vec<_> =
+        world.disk.files().into_iter().filter(|(p, _)| p.starts_with(&copy)).collect();
+    world.with(async |dir| {
+        let strays: Vec<_> = dir.recovery().strays.iter().map(|stray| stray.path.clone()).collect();
+        assert_eq!(strays, [copy.clone(), nobody.clone()]);
+        assert_eq!(dir.logs().len(), 1);
+        check_closed(&dir).await;
+        // A topic of that name gets a log of its own.
+        let log = dir.create(spec("copy", 9)).await.expect("created");
+        assert_eq!(log.ends().log_end, Offset(0));
+        append(&log, batch(&["fresh"]));
+        log.flush().await.expect("flushed");
+    });
+    world.power_cut();
+    world.with(async |dir| {
+        let log = dir.log(&partition("copy")).expect("recovered");
+        assert_eq!(read_all(&log).await, [(0, "fresh".to_owned())]);
+    });
+    let kept = world.disk.files().into_iter().filter(|(path, _)| {
+        path.to_string_lossy().contains("copy-0.") && path.to_string_lossy().contains("stray")
+    });
+    assert_eq!(kept.count(), before.len(), "what was in the way is put aside, not destroyed");
+}
+
+#[test]
+fn e8_another_directory_id_is_refused() {
+    let world = closed(64);
+    let other = DirectoryId(Uuid([9; 16]));
+    let opened = plain::run(&world.clock, async {
+        let disk = world.disk.clone();
+        LogDir::open(disk, &world.clock, Path::new(DIR), other, world.options.clone()).await
+    });
+    assert!(matches!(opened.err(), Some(OpenError::Foreign { .. })));
+    world.with(async |dir| check_closed(&dir).await);
+}
+
+/// I14: the journal lost the group of a log's last appends, but the segments hold the bytes: nothing is cut.
+#[test]
+fn journal_damage_does_not_cut_whole_segments() {
+    for (at, what) in [(20u64, "head"), (150, "table"), (600, "payload")] {
+        let mut world = World::new(70 + at);
+        world.with(async |dir| {
+            let log = dir.create(spec("events", 1)).await.expect("created");
+            fill(&log, 0..20);
+            log.flush().await.expect("flushed");
+            fill(&log, 20..40);
+            log.flush().await.expect("flushed");
+            // Idle: a mark follows and proves the last group durable.
+            env::Clock::sleep(&world.clock, world.options.idle_mark * 3).await;
+        });
+        world.kill();
+        let (path, offset) = last_group_with_frames(&world.disk);
+        world.disk.rot(&path, offset + at, 4).expect("rots");
+        world.with(async |dir| {
+            let report = dir.recovery();
+            assert!(!report.damages.is_empty(), "{what}: the damage is told");
+            let log = dir.log(&partition("events")).expect("recovered");
+            assert_eq!(read_all(&log).await, values(0..40), "{what}: acknowledged and whole");
+        });
+        // And it stays so.
+        world.power_cut();
+        world.with(async |dir| {
+            let log = dir.log(&partition("events")).expect("recovered");
+            assert_eq!(read_all(&log).await, values(0..40), "{what}: after a power cut");
+        });
+    }
+}
+
+/// Where in the journal the last group with frames stands (SPEC.md, "Journal").
+fn last_group_with_frames(disk: &SimDisk) -> (PathBuf, u64) {
+    let mut last = (0, PathBuf::new(), 0);
+    for (path, _) in disk.files() {
+        if !path.starts_with(Path::new(DIR).join("journal")) {
+            continue;
+        }
+        let bytes = disk.peek(&path).expect("there");
+        for at in (8192..bytes.len()).step_by(4096) {
+            let word = |from: usize| {
+                u64::from_le_bytes(bytes[at + from..at + from + 8].try_into().expect("eight"))
+            };
+            if &bytes[at..at + 4] == b"FTGR" && bytes[at + 4..at + 8] != [0; 4] && word(16) > last.0
+            {
+                last = (word(16), path.clone(), at as u64);
+            }
+        }
+    }
+    (last.1, last.2)
+}
+
+/// Kafka allows topic names of 249 characters; a file system allows entries of 255 bytes.
+#[test]
+fn the_longest_topic_name_can_be_deleted() {
+    let world = World::new(90);
+    let name = "n".repeat(249);
+    world.with(async |dir| {
+        let log = dir.create(spec(&name, 1)).await.expect("created");
+        append(&log, batch(&["value"]));
+        log.flush().await.expect("flushed");
+        dir.delete(&log).await.expect("deleted");
+        assert!(matches!(log.flush().await, Err(ChangeError::Deleted)));
+    });
+    for (path, _) in world.disk.files() {
+        for part in path.components() {
+            assert!(part.as_os_str().len() <= 255, "{} is too long a name", path.display());
+        }
+    }
+}
