@@ -419,15 +419,12 @@ impl<E: Env> Admin<E> {
         let target = resource.target();
         let answer = self
             .client
-            .retrying(&target, || async {
-                let asking = self.client.ask(&target, Lane::MAIN, &request, i16::MAX, timeout);
-                let answer = asking.await?;
-                for result in &answer.results {
-                    ClientError::check(result.error_code, result.error_message.as_deref())?;
-                }
-                Ok(answer)
-            })
+            .retrying(&target, || self.client.ask(&target, Lane::MAIN, &request, i16::MAX, timeout))
             .await?;
+        for result in &answer.results {
+            // A topic that is not there is worth no retry: whoever asks wants to know.
+            ClientError::check(result.error_code, result.error_message.as_deref())?;
+        }
         let entries = answer.results.into_iter().flat_map(|result| result.configs);
         Ok(entries
             .map(|entry| ConfigEntry {

@@ -1,0 +1,177 @@
+//! The commands that talk to a broker: topics, groups, settings, records.
+
+mod common;
+
+use common::{Scratch, Server, check_failure, foretold};
+use serde_json::{Value, json};
+
+fn server() -> (Scratch, Server) {
+    let scratch = Scratch::new();
+    let server = Server::dev(scratch.path(), &["--set", "group.initial.rebalance.delay.ms=0"]);
+    (scratch, server)
+}
+
+#[test]
+fn topics_live_from_create_to_delete() {
+    let (_scratch, server) = server();
+    server
+        .ok(&["topic", "create", "a", "b", "--partitions", "3", "--set", "retention.ms=60000"], "");
+    server.fails(&["topic", "create", "a"], "TOPIC_ALREADY_EXISTS");
+    server.ok(&["topic", "create", "a", "--if-not-exists"], "");
+    server.fails(&["topic", "create", "a/b"], "INVALID_TOPIC_EXCEPTION");
+    server.fails(&["topic", "create", "c", "--set", "cleanup.policy=compact"], "INVALID_CONFIG");
+    server.fails(&["topic", "create", "c", "--replication", "3"], "INVALID_REPLICATION_FACTOR");
+    server.ok(&["topic", "create", "c", "--dry-run"], "");
+
+    let list = server.json(&["topic", "list"]);
+    let names: Vec<&str> =
+        list.as_array().unwrap().iter().map(|t| t["topic"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a", "b"]);
+
+    server.ok(&["produce", "a", "--partition", "1"], "x\ny\n");
+    let described = server.json(&["topic", "describe", "a"]);
+    assert_eq!(described[0]["configs"], json!({ "retention.ms": "60000" }));
+    assert_eq!(described[0]["partitions"][1]["end_offset"], 2);
+    assert_eq!(described[0]["partitions"][0]["isr"], json!([0]));
+
+    server.ok(&["topic", "alter", "a", "--partitions", "5", "--set", "max.message.bytes=2000"], "");
+    server.fails(&["topic", "alter", "a", "--partitions", "2"], "INVALID_PARTITIONS");
+    let described = server.json(&["topic", "describe", "a"]);
+    assert_eq!(described[0]["partitions"].as_array().unwrap().len(), 5);
+    server.ok(&["topic", "alter", "a", "--unset", "retention.ms"], "");
+    let described = server.json(&["topic", "describe", "a"]);
+    assert_eq!(described[0]["configs"], json!({ "max.message.bytes": "2000" }));
+
+    server.ok(&["topic", "delete", "a"], "");
+    server.fails(&["topic", "delete", "a"], "UNKNOWN_TOPIC_OR_PARTITION");
+    server.ok(&["topic", "delete", "a", "--if-exists"], "");
+    server.fails(&["topic", "describe", "a"], "there is no such topic");
+    assert!(server.ok(&["topic", "list"], "").starts_with("TOPIC"), "a table for people");
+}
+
+#[test]
+fn records_come_back_as_they_were_sent() {
+    let (_scratch, server) = server();
+    let lines: String = (0..2000).map(|n| format!("line {n}\n")).collect();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("t-{codec}");
+        server.ok(&["produce", &topic, "--compression", codec], &lines);
+        let read = server.ok(&["consume", &topic, "--from", "earliest", "--until-end"], "");
+        assert_eq!(read, lines, "{codec}");
+    }
+    for acks in ["0", "1", "all"] {
+        server.ok(&["produce", "acks", "--acks", acks], "x\n");
+    }
+    let read = server.ok(&["consume", "acks", "--from", "earliest", "-n", "3"], "");
+    assert_eq!(read, "x\nx\nx\n");
+
+    server.ok(&["produce", "keyed", "-k", "=", "--header", "h=v"], "a=1\nb=\n");
+    let read = server.ok(&["consume", "keyed", "--from", "earliest", "-n", "2", "--json"], "");
+    let records: Vec<Value> =
+        read.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records[0]["key"], "a");
+    assert_eq!(records[0]["headers"], json!([["h", "v"]]));
+    assert_eq!(records[1]["value"], "");
+    assert_eq!(records[1]["offset"], 1);
+}
+
+#[test]
+fn reading_begins_where_it_is_told_to() {
+    let (_scratch, server) = server();
+    server.ok(&["produce", "t"], "0\n1\n2\n3\n4\n");
+    let consume = |from: &str| server.ok(&["consume", "t", "--from", from, "--until-end"], "");
+    assert_eq!(consume("3"), "3\n4\n");
+    assert_eq!(consume("latest"), "");
+    assert_eq!(consume("1h ago"), "0\n1\n2\n3\n4\n");
+    assert_eq!(consume("2001-01-01T00:00:00Z"), "0\n1\n2\n3\n4\n");
+    assert_eq!(consume("2999-01-01T00:00:00Z"), "");
+    assert_eq!(consume("99"), "", "past the end there is nothing yet");
+    server.fails(&["consume", "nowhere", "--count", "1"], "there is no topic");
+    server.fails(&["consume", "t", "--partition", "7", "--count", "1"], "no partition 7");
+    let group = ["consume", "t", "--group", "g", "--from", "3"];
+    check_failure(&server.run(&group, ""), 2, "group reset");
+}
+
+#[test]
+fn groups_keep_their_place() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "t", "--partitions", "2"], "");
+    server.ok(&["produce", "t", "--partition", "0"], "a\nb\nc\n");
+    server.ok(&["produce", "t", "--partition", "1"], "x\n");
+    let consume = |count: &str| {
+        let args = ["consume", "t", "--group", "g", "--from", "earliest", "--count", count];
+        let mut lines: Vec<String> = server.ok(&args, "").lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(consume("4"), ["a", "b", "c", "x"]);
+    server.ok(&["produce", "t", "--partition", "1"], "y\n");
+    assert_eq!(consume("1"), ["y"]);
+
+    let list = server.json(&["group", "list"]);
+    assert_eq!(list[0]["group"], "g");
+    assert_eq!(list[0]["state"], "Empty");
+    let described = server.json(&["group", "describe", "g"]);
+    let lag: i64 = described["positions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|position| position["lag"].as_i64().unwrap())
+        .sum();
+    assert_eq!(lag, 0);
+
+    let plan = server.json(&["group", "reset", "g", "--topic", "t:0", "--to", "1", "--dry-run"]);
+    assert_eq!(plan, json!([{ "topic": "t", "partition": 0, "from": 3, "to": 1 }]));
+    server.ok(&["group", "reset", "g", "--topic", "t:0", "--to", "1"], "");
+    assert_eq!(consume("2"), ["b", "c"]);
+    server.ok(&["group", "reset", "g", "--to", "earliest"], "");
+    assert_eq!(consume("5").len(), 5);
+
+    server.ok(&["group", "delete", "g"], "");
+    server.fails(&["group", "describe", "g"], "there is no such group");
+    server.fails(&["group", "delete", "g"], "GROUP_ID_NOT_FOUND");
+}
+
+#[test]
+fn settings_are_shown_set_and_unset() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "t"], "");
+    server.ok(&["config", "set", "topic", "t", "retention.ms=5000"], "");
+    let get = |key: &str| server.json(&["config", "get", "topic", "t", key])[0].clone();
+    assert_eq!(get("retention.ms")["value"], "5000");
+    assert_eq!(get("retention.ms")["source"], "topic");
+    server.ok(&["config", "unset", "topic", "t", "retention.ms"], "");
+    assert_eq!(get("retention.ms")["source"], "default");
+    server.fails(&["config", "set", "topic", "t", "retention.mss=1"], "retention.ms");
+    server.fails(&["config", "set", "topic", "t", "retention.ms=soon"], "retention.ms");
+    server.fails(&["config", "get", "topic", "t", "nonsense"], "there is no setting");
+    server.fails(&["config", "get", "topic", "missing"], "UNKNOWN_TOPIC_OR_PARTITION");
+    let broker = server.json(&["config", "get", "broker", "0", "log.durability"]);
+    assert_eq!(broker[0]["value"], "sync");
+    let wrong = server.run(&["config", "get", "broker", "first"], "");
+    check_failure(&wrong, 2, "is not a broker");
+}
+
+#[test]
+fn a_record_over_the_limit_is_refused_and_the_rest_is_not() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "t", "--set", "max.message.bytes=1000"], "");
+    let lines = format!("small\n{}\nsmall too\n", "x".repeat(5000));
+    let output = server.run(&["produce", "t", "--json"], &lines);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["acknowledged"], &report["failed"]), (&json!(2), &json!(1)), "{report}");
+    let read = server.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+    assert_eq!(read, "small\nsmall too\n");
+}
+
+#[test]
+fn without_a_broker_the_error_says_how_to_get_one() {
+    for args in [&["topic", "list"][..], &["group", "list"], &["produce", "t"]] {
+        let mut args = args.to_vec();
+        args.extend(["--bootstrap", "127.0.0.1:1", "--timeout", "1"]);
+        check_failure(&foretold(&args, "x\n"), 1, "foretold dev");
+    }
+    let output = foretold(&["topic", "list", "--bootstrap", "nonsense"], "");
+    check_failure(&output, 2, "host:port");
+}

@@ -1,0 +1,184 @@
+//! What the tests of the command line share: a broker as a child process, commands, throw-away directories.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The program under test.
+pub const FORETOLD: &str = env!("CARGO_BIN_EXE_foretold");
+
+/// A directory that goes away with the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("foretold-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A broker that serves. Killed when dropped.
+pub struct Server {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    pub ready: String,
+    pub bootstrap: String,
+}
+
+impl Server {
+    /// `foretold dev` on a free port.
+    pub fn dev(data: &Path, more: &[&str]) -> Server {
+        let data = data.to_str().unwrap();
+        let mut args = vec!["dev", "--listen", "127.0.0.1:0", "--data", data];
+        args.extend(more);
+        Server::start(&args)
+    }
+
+    /// Runs `foretold` with `args` until it prints its ready line.
+    pub fn start(args: &[&str]) -> Server {
+        let mut child = Command::new(FORETOLD)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).unwrap();
+        if !ready.starts_with("ready ") {
+            let mut errors = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            panic!("not ready: {ready:?}, {:?}, {errors}", child.wait());
+        }
+        // The pipe must not fill up while the broker logs.
+        let mut stderr = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let bootstrap = ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("bootstrap="))
+            .expect("the ready line names the bootstrap addresses")
+            .to_owned();
+        Server { child, stdout, ready, bootstrap }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end; the exit code, and what else stood on standard output.
+    pub fn wait(&mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (status.code(), rest)
+    }
+
+    /// Stops it as an operator would.
+    pub fn stop(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        assert_eq!(self.wait(), (Some(0), String::new()));
+    }
+
+    /// Pulls its plug, as far as a process has one.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Runs a command against this broker.
+    pub fn run(&self, args: &[&str], input: &str) -> Output {
+        let mut args = args.to_vec();
+        args.extend(["--bootstrap", &self.bootstrap]);
+        foretold(&args, input)
+    }
+
+    /// As `run`; it must succeed. What it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str], input: &str) -> String {
+        let output = self.run(args, input);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// As `run` with `--json`; it must succeed. What it printed.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        let mut args = args.to_vec();
+        args.push("--json");
+        serde_json::from_str(&self.ok(&args, "")).unwrap()
+    }
+
+    /// As `run`; it must fail at run time with one line that says `words`.
+    #[track_caller]
+    pub fn fails(&self, args: &[&str], words: &str) {
+        check_failure(&self.run(args, ""), 1, words);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end.
+pub fn foretold(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(FORETOLD)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // A command that does not read closes the pipe early.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+/// A command that must fail with this exit code and say these words.
+#[track_caller]
+pub fn check_failure(output: &Output, code: i32, words: &str) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    assert!(errors.contains(words), "expected `{words}` in: {errors}");
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+}

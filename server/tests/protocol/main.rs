@@ -1,0 +1,11 @@
+//! The broker over real sockets and files, asked in the protocol's own words: what each answer must say, in each version.
+//!
+//! Real clients ask only what they happen to ask; here every version of every request is a client of its own.
+
+mod connections;
+mod fetching;
+mod peer;
+mod producing;
+mod starting;
+mod topics;
+mod versions;
