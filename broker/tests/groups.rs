@@ -619,8 +619,7 @@ fn a_silent_member_loses_its_place() {
         }
         let alone = l.call(&heartbeat_request("g", &leader), 4).await;
         assert_eq!(alone.error_code, ErrorCode::RebalanceInProgress.as_i16());
-        let rejoin =
-            JoinGroupRequest { member_id: leader.member_id.clone(), ..join_request("g") };
+        let rejoin = JoinGroupRequest { member_id: leader.member_id.clone(), ..join_request("g") };
         let again = l.call(&rejoin, 9).await;
         assert_eq!((again.error_code, again.generation_id, again.members.len()), (0, 2, 1));
         assert_eq!(l.call(&sync_request("g", &again, b"all"), 5).await.error_code, 0);
