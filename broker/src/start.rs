@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::config::BrokerSettings;
+use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::{Controller, RegisterBroker};
 use cluster::metadata::{BrokerListener, Image};
-use env::{Clock, Env, Listener, Net, Rng, Spawn};
+use env::{Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
 use types::{BrokerEpoch, BrokerId, DirectoryId, Offset};
@@ -114,7 +114,7 @@ impl<E: Env> Broker<E> {
             found.map(|directory| directory.properties.directory_id)
         };
         let metadata_dir = config.metadata_dir();
-        let settings = &config.settings;
+        let settings = &told(&config.settings, &sockets);
         let metadata_id = identity(&metadata_dir).unwrap_or_default();
         let log = MetadataLog::open(&env, metadata_dir.clone(), metadata_id, settings).await?;
         let metadata_log_dir = log.dir().clone();
@@ -286,6 +286,20 @@ async fn bind<E: Env>(env: &E, config: &BrokerConfig) -> Result<Vec<Socket<E>>, 
     Ok(sockets)
 }
 
+/// The settings, with the addresses that clients are really given.
+fn told<E: Env>(settings: &BrokerSettings, sockets: &[Socket<E>]) -> BrokerSettings {
+    let addresses: Vec<String> = sockets
+        .iter()
+        .map(|socket| {
+            let (host, port) = &socket.info.advertised;
+            format!("{}://{host}:{port}", socket.info.name)
+        })
+        .collect();
+    let mut fixed = ConfigMap::clone(&settings.node.fixed);
+    fixed.insert("advertised.listeners".into(), addresses.join(",").into());
+    BrokerSettings::resolve(NodeConfigs::fixed(fixed))
+}
+
 async fn open_data_dir<E: Env>(
     env: &E,
     path: &Path,
@@ -349,7 +363,8 @@ async fn register<E: Env>(
     answer.map_err(|refusal| failed(&refusal))?;
     controller.apply(&registered).map_err(|error| failed(&error))?;
     records.extend(registered);
-    let offset = log.commit(&records).await?;
+    log.append(&records)?;
+    let offset = log.flush().await?;
     Ok((controller, offset))
 }
 

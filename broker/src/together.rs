@@ -12,19 +12,20 @@ pub(crate) async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut futures = futures.into_iter();
     let mut outputs = Vec::new();
     loop {
-        let mut running: Vec<(Option<Pin<Box<F>>>, Option<F::Output>)> =
-            futures.by_ref().take(WIDTH).map(|future| (Some(Box::pin(future)), None)).collect();
+        let started = futures.by_ref().take(WIDTH);
+        let mut running: Vec<Slot<F>> =
+            started.map(|future| Slot { future: Some(Box::pin(future)), output: None }).collect();
         if running.is_empty() {
             return outputs;
         }
         poll_fn(|context| {
             let mut pending = false;
-            for (slot, output) in &mut running {
-                if let Some(future) = slot {
+            for slot in &mut running {
+                if let Some(future) = &mut slot.future {
                     match future.as_mut().poll(context) {
-                        Poll::Ready(value) => {
-                            *slot = None;
-                            *output = Some(value);
+                        Poll::Ready(output) => {
+                            slot.future = None;
+                            slot.output = Some(output);
                         }
                         Poll::Pending => pending = true,
                     }
@@ -33,6 +34,12 @@ pub(crate) async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
             if pending { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
-        outputs.extend(running.into_iter().filter_map(|(_, output)| output));
+        outputs.extend(running.into_iter().filter_map(|slot| slot.output));
     }
+}
+
+/// One future of several, or what it gave.
+struct Slot<F: Future> {
+    future: Option<Pin<Box<F>>>,
+    output: Option<F::Output>,
 }

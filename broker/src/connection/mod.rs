@@ -34,9 +34,8 @@ use crate::shared::{ListenerInfo, Shared};
 use accept::Admission;
 use frame::Inbox;
 
-/// Requests of one connection whose responses have not left.
-const REQUESTS_IN_FLIGHT_MAX: usize = 1024;
-/// Bytes of those requests and of their finished responses; one request may exceed it alone.
+/// Bytes of one connection's requests and finished responses that may be in memory, if the operator names no bound; one
+/// request may exceed it alone.
 const BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
 /// What one read takes at most when no frame is midway.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -92,7 +91,12 @@ pub(crate) async fn serve<E: Env>(
         broker,
         writer,
         inbox: Inbox::default(),
-        queue: Queue { slots: VecDeque::new(), bytes: 0 },
+        queue: Queue {
+            slots: VecDeque::new(),
+            bytes: 0,
+            requests_max: settings.queued_requests_max,
+            bytes_max: settings.queued_request_bytes_max.unwrap_or(BYTES_IN_FLIGHT_MAX),
+        },
         active: now,
     };
     if let Ended::Refused(reason) = connection.run(reader).await {
@@ -242,6 +246,9 @@ struct Queue<E: Env> {
     slots: VecDeque<(usize, Slot<E>)>,
     /// Bytes of the requests and of the finished responses in it.
     bytes: usize,
+    /// Requests whose responses have not left: at most so many.
+    requests_max: usize,
+    bytes_max: usize,
 }
 
 enum Slot<E: Env> {
@@ -255,7 +262,7 @@ impl<E: Env> Queue<E> {
     }
 
     fn has_room(&self) -> bool {
-        self.slots.len() < REQUESTS_IN_FLIGHT_MAX && self.bytes < BYTES_IN_FLIGHT_MAX
+        self.slots.is_empty() || self.slots.len() < self.requests_max && self.bytes < self.bytes_max
     }
 
     fn push(&mut self, request_bytes: usize, slot: Slot<E>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cluster::controller::FEATURES;
 use env::Env;
 use types::ErrorCode;
+use wire::ApiKey;
 use wire::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
@@ -15,6 +16,9 @@ use crate::shared::Shared;
 
 /// From here on clients name their software (KIP-511).
 const SOFTWARE_VERSION_MIN: i16 = 3;
+/// The first version of Produce that clients are told of, though it is refused: librdkafka compresses nothing unless it
+/// sees it.
+const PRODUCE_VERSION_TOLD: i16 = 0;
 /// Up to here a feature whose first version is 0 breaks clients, and is left out.
 const FEATURE_ZERO_VERSION_MIN: i16 = 4;
 
@@ -30,7 +34,11 @@ pub(super) fn api_versions<E: Env>(
     }
     let view = broker.view();
     let api_keys = SERVED.iter().map(|key| {
-        let (min_version, max_version) = key.stable_versions();
+        let (served_from, max_version) = key.stable_versions();
+        let min_version = match key {
+            ApiKey::Produce => PRODUCE_VERSION_TOLD,
+            _ => served_from,
+        };
         ApiVersion { api_key: key.as_i16(), min_version, max_version }
     });
     let supported = FEATURES

@@ -386,7 +386,6 @@ fn add<F>(
             topic: name,
             topic_id: id,
             partitions: vec![data],
-            ..FetchableTopicResponse::default()
         }),
     }
 }

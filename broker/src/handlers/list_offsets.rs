@@ -72,7 +72,8 @@ async fn list_topic<E: Env>(
             Ok((offset, timestamp, epoch)) => ListOffsetsPartitionResponse {
                 offset: offset.map_or(-1, |offset| offset.0),
                 timestamp: timestamp.map_or(-1, |timestamp| timestamp.0),
-                leader_epoch: epoch.map_or(-1, |epoch| epoch.0),
+                // Versions before 4 cannot carry it.
+                leader_epoch: epoch.filter(|_| ctx.api_version >= 4).map_or(-1, |epoch| epoch.0),
                 ..none
             },
             Err(code) => ListOffsetsPartitionResponse { error_code: code.as_i16(), ..none },

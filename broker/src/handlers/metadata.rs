@@ -209,7 +209,6 @@ fn known<E: Env>(
                     replica_nodes: ids(&info.replicas),
                     isr_nodes: ids(&info.isr),
                     offline_replicas: ids(&state.offline),
-                    ..MetadataResponsePartition::default()
                 }
             })
             .collect(),

@@ -35,7 +35,6 @@ use wire::{
 use crate::connection::Response;
 use crate::context::{ConnectionId, Principal, QuotaHandle, RequestContext};
 use crate::error_map::Refused;
-use crate::partition::FileOf;
 use crate::shared::{ListenerInfo, Shared};
 
 pub(crate) use topics::auto_create;

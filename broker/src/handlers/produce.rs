@@ -1,5 +1,6 @@
 //! Produce (key 0): each partition's batch to its partition room; the answer waits for what `acks` asks for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,8 +49,7 @@ pub async fn produce<E: Env>(
         _ => None,
     };
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let producing =
-        Producing { ctx, broker, view: broker.view(), acks, deadline: ctx.received + timeout };
+    let producing = Producing { ctx, view: broker.view(), acks, deadline: ctx.received + timeout };
     let mut unanswered = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for (topic, data) in request.topic_data.into_iter().enumerate() {
@@ -77,8 +77,7 @@ pub async fn produce<E: Env>(
 
 struct Producing<'a, E: Env> {
     ctx: &'a RequestContext,
-    broker: &'a Shared<E>,
-    view: std::sync::Arc<View<E>>,
+    view: Arc<View<E>>,
     acks: Option<Acks>,
     deadline: Instant,
 }
@@ -105,12 +104,7 @@ impl<E: Env> Producing<'_, E> {
             };
             partition_responses.push(response);
         }
-        TopicProduceResponse {
-            name: data.name,
-            topic_id: data.topic_id,
-            partition_responses,
-            ..TopicProduceResponse::default()
-        }
+        TopicProduceResponse { name: data.name, topic_id: data.topic_id, partition_responses }
     }
 
     async fn partition(
@@ -188,7 +182,6 @@ fn failed(index: i32, refused: Refused) -> PartitionProduceResponse {
     let record_errors = record.map(|index| BatchIndexAndErrorMessage {
         batch_index: i32::try_from(index).unwrap_or(i32::MAX),
         batch_index_error_message: message.as_deref().map(Into::into),
-        ..BatchIndexAndErrorMessage::default()
     });
     PartitionProduceResponse {
         index,

@@ -126,12 +126,8 @@ impl<E: Env> MetadataLog<E> {
         Ok(from)
     }
 
-    /// Appends the records of one change; they are committed when this returns: synced by the sole voter, which is this
-    /// node (I39). Returns the offset of the last one.
-    pub(crate) async fn commit(
-        &self,
-        records: &[MetadataRecord],
-    ) -> Result<Offset, MetadataLogFailed> {
+    /// Appends the records of one change as one batch; they are not committed before [`MetadataLog::flush`].
+    pub(crate) fn append(&self, records: &[MetadataRecord]) -> Result<(), MetadataLogFailed> {
         let now = self.env.clock().timestamp();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
@@ -144,11 +140,18 @@ impl<E: Env> MetadataLog<E> {
             now,
             origin: Origin::Coordinator,
         };
-        let appended = self.log.append(append).map_err(failed)?;
+        self.log.append(append).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Commits everything appended: it is synced by the sole voter, which is this node (I39). Returns the offset of the
+    /// last record.
+    pub(crate) async fn flush(&self) -> Result<Offset, MetadataLogFailed> {
+        let end = self.log.ends().log_end;
         if !planted(Mutant::MetadataAckBeforeSync) {
             let ends = self.log.flush().await.map_err(failed)?;
-            assert!(ends.durable > appended.last_offset, "a flush covers what was appended (I39)");
+            assert!(ends.durable >= end, "a flush covers what was appended (I39)");
         }
-        Ok(appended.last_offset)
+        Ok(Offset(end.0 - 1))
     }
 }

@@ -23,18 +23,27 @@ pub(crate) use producer_ids::ProducerIds;
 use crate::partition::Registry;
 use crate::shared::{Failure, Shared, View};
 
-/// Messages that may wait for the room.
-const MESSAGES_WAITING_MAX: usize = 256;
+/// Changes that may wait for the room.
+const CHANGES_WAITING_MAX: usize = 256;
+/// Changes that may share one sync.
+const CHANGES_PER_SYNC_MAX: usize = 64;
+/// More directories than any machine has.
+const DIRECTORIES_MAX: usize = 64;
 
 /// Door of the metadata room; cheap to clone.
 pub struct Metadata<E: Env> {
-    messages: mpsc::Sender<Message>,
+    changes: mpsc::Sender<Decide>,
+    failures: mpsc::Sender<DirectoryFailed>,
     view: watch::Receiver<Arc<View<E>>>,
 }
 
 impl<E: Env> Clone for Metadata<E> {
     fn clone(&self) -> Metadata<E> {
-        Metadata { messages: self.messages.clone(), view: self.view.clone() }
+        Metadata {
+            changes: self.changes.clone(),
+            failures: self.failures.clone(),
+            view: self.view.clone(),
+        }
     }
 }
 
@@ -43,13 +52,8 @@ type Decide = Box<dyn FnOnce(&Controller) -> (Vec<MetadataRecord>, Answer) + Sen
 /// Answers the asker: `Ok` when the records are committed and published.
 type Answer = Box<dyn FnOnce(Result<(), MetadataUnavailable>) + Send>;
 
-/// What the room is told.
-enum Message {
-    /// Somebody wants a change.
-    Change(Decide),
-    /// A data directory went offline.
-    DirectoryFailed(usize, ::log::Failure),
-}
+/// A data directory that went offline: its place, and why.
+type DirectoryFailed = (usize, ::log::Failure);
 
 /// The change was not carried out, or nobody knows: the room has stopped or its log failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,15 +84,14 @@ impl<E: Env> Metadata<E> {
             });
             (records, answer)
         });
-        let sent = self.messages.send(Message::Change(decide)).await;
-        sent.map_err(|_| MetadataUnavailable)?;
+        self.changes.send(decide).await.map_err(|_| MetadataUnavailable)?;
         receiver.await.map_err(|_| MetadataUnavailable)?
     }
 
     /// A data directory went offline.
     pub(crate) async fn on_directory_failed(&self, place: usize, failure: ::log::Failure) {
         // A room that has stopped serves nothing any more.
-        let _ = self.messages.send(Message::DirectoryFailed(place, failure)).await;
+        let _ = self.failures.send((place, failure)).await;
     }
 
     /// The newest published picture.
@@ -104,7 +107,8 @@ impl<E: Env> Metadata<E> {
 
 /// The room itself.
 pub(crate) struct MetadataRoom<E: Env> {
-    messages: mpsc::Receiver<Message>,
+    changes: mpsc::Receiver<Decide>,
+    failures: mpsc::Receiver<DirectoryFailed>,
     view: watch::Sender<Arc<View<E>>>,
     log: MetadataLog<E>,
     controller: Controller,
@@ -125,12 +129,16 @@ impl<E: Env> MetadataRoom<E> {
     ) -> (MetadataRoom<E>, Metadata<E>) {
         let settings = Arc::new(in_force(settings, &controller, broker));
         let image = Arc::new(controller.image().clone());
-        let first = registry.follow(&image, offset, &settings, None).await;
+        registry.follow(&image, &settings, None).await;
         registry.remove_strays().await;
-        let (view, receiver) = watch::channel(Arc::new(first));
-        let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let room = MetadataRoom { messages, view, log, controller, registry, settings, broker };
-        (room, Metadata { messages: sender, view: receiver })
+        let first = registry.view(image, offset, settings.clone());
+        let (view, followed) = watch::channel(Arc::new(first));
+        let (ask, changes) = mpsc::channel(CHANGES_WAITING_MAX);
+        let (report, failures) = mpsc::channel(DIRECTORIES_MAX);
+        let door = Metadata { changes: ask, failures: report, view: followed };
+        let room =
+            MetadataRoom { changes, failures, view, log, controller, registry, settings, broker };
+        (room, door)
     }
 
     /// Topics that cannot be served as they should.
@@ -138,55 +146,83 @@ impl<E: Env> MetadataRoom<E> {
         self.registry.incomplete().into_iter().map(str::to_owned).collect()
     }
 
-    /// Takes messages until the broker stops; then closes the log.
+    /// Takes changes until the broker stops.
     pub(crate) async fn run(mut self, shared: Shared<E>) {
         loop {
-            let message = tokio::select! {
+            tokio::select! {
                 biased;
-                message = self.messages.recv() => message,
-                () = shared.stopping() => None,
-            };
-            match message {
-                Some(Message::Change(decide)) => {
-                    if let Err(MetadataLogFailed(reason)) = self.carry_out(decide).await {
+                () = shared.stopping() => return,
+                failed = self.failures.recv() => {
+                    let Some((place, failure)) = failed else { return };
+                    if !self.registry.on_directory_failed(place) {
+                        let reason = failure.to_string();
+                        shared.fail(Failure::Disk { directory: failure.path, reason });
+                    }
+                }
+                change = self.changes.recv() => {
+                    let Some(change) = change else { return };
+                    let decisions = self.gather(change);
+                    if let Err(MetadataLogFailed(reason)) = self.carry_out(decisions).await {
                         // What was appended may be durable or not: nobody may act on this state any more.
                         shared.fail(Failure::Metadata { reason });
                         return;
                     }
                 }
-                Some(Message::DirectoryFailed(place, failure)) => {
-                    if !self.registry.on_directory_failed(place) {
-                        let reason = failure.message.to_string();
-                        shared.fail(Failure::Disk { directory: failure.path, reason });
-                    }
-                }
-                None => return,
             }
         }
     }
 
-    async fn carry_out(&mut self, decide: Decide) -> Result<(), MetadataLogFailed> {
-        let (records, answer) = decide(&self.controller);
-        if records.is_empty() {
-            answer(Ok(()));
-            return Ok(());
+    /// The changes that wait, `first` before them: they share one sync.
+    fn gather(&mut self, first: Decide) -> Vec<Decide> {
+        let mut decisions = vec![first];
+        while decisions.len() < CHANGES_PER_SYNC_MAX
+            && let Ok(decide) = self.changes.try_recv()
+        {
+            decisions.push(decide);
         }
-        let committed = self.commit(&records).await;
-        answer(committed.as_ref().map(|()| ()).map_err(|_| MetadataUnavailable));
+        decisions
+    }
+
+    async fn carry_out(&mut self, decisions: Vec<Decide>) -> Result<(), MetadataLogFailed> {
+        let mut answers = Vec::with_capacity(decisions.len());
+        let committed = self.commit(decisions, &mut answers).await;
+        for answer in answers {
+            // Also an answer without records of its own rests on the state before it.
+            answer(committed.clone().map_err(|_| MetadataUnavailable));
+        }
         committed
     }
 
-    async fn commit(&mut self, records: &[MetadataRecord]) -> Result<(), MetadataLogFailed> {
-        let delta = self
-            .controller
-            .apply(records)
-            .map_err(|error| MetadataLogFailed(format!("a decision makes no sense: {error}")))?;
-        let offset = self.log.commit(records).await?;
-        if delta.has_broker_config_changed(self.broker) {
-            self.settings = Arc::new(in_force(&self.settings, &self.controller, self.broker));
+    async fn commit(
+        &mut self,
+        decisions: Vec<Decide>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), MetadataLogFailed> {
+        let mut steps = Vec::new();
+        for decide in decisions {
+            let (records, answer) = decide(&self.controller);
+            answers.push(answer);
+            if records.is_empty() {
+                continue;
+            }
+            let delta = self.controller.apply(&records).map_err(|error| {
+                MetadataLogFailed(format!("a decision makes no sense: {error}"))
+            })?;
+            self.log.append(&records)?;
+            steps.push((delta, Arc::new(self.controller.image().clone())));
         }
-        let image = Arc::new(self.controller.image().clone());
-        let view = self.registry.follow(&image, offset, &self.settings, Some(&delta)).await;
+        let Some((_, image)) = steps.last() else { return Ok(()) };
+        let image = image.clone();
+        let offset = self.log.flush().await?;
+        for (delta, image) in &steps {
+            if delta.has_broker_config_changed(self.broker) {
+                let fixed = self.settings.node.fixed.clone();
+                let node = image.node_configs(fixed, self.broker);
+                self.settings = Arc::new(BrokerSettings::resolve(node));
+            }
+            self.registry.follow(image, &self.settings, Some(delta)).await;
+        }
+        let view = self.registry.view(image, offset, self.settings.clone());
         self.view.send_replace(Arc::new(view));
         Ok(())
     }

@@ -46,15 +46,13 @@ impl<E: Env> Registry<E> {
         Registry { env, broker, dirs, topics: BTreeMap::new() }
     }
 
-    /// Brings logs and partitions in step with `image` after `delta`, or from nothing if there is none; returns the
-    /// picture to publish.
+    /// Brings logs and partitions in step with `image` after `delta`, or from nothing if there is none.
     pub(crate) async fn follow(
         &mut self,
-        image: &Arc<Image>,
-        offset: Offset,
-        settings: &Arc<BrokerSettings>,
+        image: &Image,
+        settings: &BrokerSettings,
         delta: Option<&Delta>,
-    ) -> View<E> {
+    ) {
         let broker = self.broker;
         let changed: BTreeSet<TopicId> = match delta {
             Some(delta) if !delta.has_broker_config_changed(broker) => {
@@ -74,13 +72,22 @@ impl<E: Env> Registry<E> {
                 self.refresh(topic, &settings.topic(&own), settings.producer_id_expiration).await;
             }
         }
+    }
+
+    /// The picture to publish.
+    pub(crate) fn view(
+        &self,
+        image: Arc<Image>,
+        offset: Offset,
+        settings: Arc<BrokerSettings>,
+    ) -> View<E> {
         let mut by_name = BTreeMap::new();
         let mut by_id = BTreeMap::new();
         for (id, served) in &self.topics {
             by_name.insert(served.view.name.clone(), served.view.clone());
             by_id.insert(*id, served.view.clone());
         }
-        View { image: image.clone(), offset, settings: settings.clone(), by_name, by_id }
+        View { image, offset, settings, by_name, by_id }
     }
 
     /// Deletes the logs that belong to no partition served. Call it once, after the first [`Registry::follow`].
