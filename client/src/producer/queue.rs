@@ -397,3 +397,6 @@ impl Queue {
 fn count(batch: &Batch) -> i32 {
     i32::try_from(batch.records.len()).expect("a batch is bounded by its bytes")
 }
+
+#[cfg(test)]
+mod tests;
