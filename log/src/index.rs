@@ -143,6 +143,11 @@ impl Index {
         }
     }
 
+    /// The files could not be written: the next save writes them whole.
+    pub fn forget_saved(&mut self) {
+        self.saved = Saved::default();
+    }
+
     /// Bytes up to `position` are damaged: the index goes on behind them.
     pub fn skip_to(&mut self, position: u64) {
         self.covered = self.covered.max(position);

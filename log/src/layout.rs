@@ -92,16 +92,24 @@ pub(crate) fn log_dir(parent: &Path, partition: &TopicPartition) -> PathBuf {
     parent.join(partition.to_string())
 }
 
-/// Where the deleted log at `path` waits for its removal.
-pub(crate) fn deleted_dir(path: &Path, log: LogId) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{:016x}-delete", log.0));
-    PathBuf::from(name)
+/// Longest name a file system takes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// `path` with a suffix to its last name, of which as much is kept as a file system takes. Legal names are ASCII.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let kept = name.get(..NAME_BYTES_MAX - suffix.len()).unwrap_or(&name);
+    path.with_file_name(format!("{kept}{suffix}"))
 }
 
-/// Where a directory that is in the way of a new log is put.
-pub(crate) fn stray_dir(parent: &Path, partition: &TopicPartition, log: LogId) -> PathBuf {
-    parent.join(format!("{partition}.{:016x}-stray", log.0))
+/// Where the deleted log at `path` waits for its removal.
+pub(crate) fn deleted_dir(path: &Path, log: LogId) -> PathBuf {
+    with_suffix(path, &format!(".{:016x}-delete", log.0))
+}
+
+/// Where the directory at `path`, which is in the way of a new log, is put.
+pub(crate) fn stray_dir(path: &Path, log: LogId) -> PathBuf {
+    with_suffix(path, &format!(".{:016x}-stray", log.0))
 }
 
 /// Where a deleted file waits for its removal.
@@ -113,6 +121,16 @@ pub(crate) fn aside(path: &Path) -> PathBuf {
 
 /// Suffix of deleted files.
 pub(crate) const ASIDE: &str = ".deleted";
+
+/// Whether a directory name is that of a partition's log.
+pub(crate) fn is_log_dir(name: &str) -> bool {
+    let Some((topic, partition)) = name.rsplit_once('-') else { return false };
+    let digits = !partition.is_empty() && partition.bytes().all(|b| b.is_ascii_digit());
+    match partition.parse() {
+        Ok(partition) if digits => is_legal(&TopicPartition::new(topic, partition)),
+        _ => false,
+    }
+}
 
 /// Whether a directory name is that of a deleted log.
 pub(crate) fn is_deleted_dir(name: &str) -> bool {
@@ -209,6 +227,10 @@ mod tests {
         }
         let deleted = deleted_dir(Path::new("a.b-3"), LogId(9));
         assert!(is_deleted_dir(deleted.to_str().unwrap()));
+        for foreign in ["cluster-metadata", "journal", "lost+found", "x-", "x-99999999999", "-3"] {
+            assert!(!is_log_dir(foreign), "{foreign}");
+        }
+        assert!(is_log_dir("a.b-3") && is_log_dir("my-delete-3"));
         assert!(!is_deleted_dir("my-delete-3"));
         assert!(!is_deleted_dir("x-delete"));
     }

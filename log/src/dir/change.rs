@@ -526,7 +526,7 @@ impl<D: Disk> Inner<D> {
         let partition = spec.topic_partition();
         let path = layout::log_dir(&self.door.path, &partition);
         if disk.exists(&path).await? {
-            let aside = layout::stray_dir(&self.door.path, &partition, id);
+            let aside = layout::stray_dir(&path, id);
             tracing::warn!(path = %path.display(), aside = %aside.display(), "a stray directory is put aside");
             disk.rename(&path, &aside).await?;
             disk.sync_dir(&self.door.path).await?;

@@ -59,11 +59,35 @@ struct Capture<D: Disk> {
     /// First group whose frames of this log lie beyond `target`.
     group: Position,
     segments: Vec<(Offset, Option<D::File>)>,
-    /// Files to write: path, position, whether to cut it there first, bytes.
-    writes: Vec<(PathBuf, u64, bool, Bytes)>,
+    writes: Vec<Write>,
+    /// What was written, open until it is synced; whether it is a snapshot.
+    derived: Vec<(D::File, bool)>,
     snapshots: Vec<Offset>,
     sync_dir: bool,
     sync_metadata: bool,
+}
+
+/// A piece of a derived file.
+struct Write {
+    path: PathBuf,
+    position: u64,
+    /// What the file holds from the position on is not believed and goes.
+    cut: bool,
+    bytes: Bytes,
+    is_snapshot: bool,
+}
+
+impl Write {
+    async fn to<F: File>(&self, file: &F) -> io::Result<()> {
+        if self.cut {
+            file.set_len(self.position).await?;
+        }
+        file.write_at(self.position, vec![self.bytes.clone()]).await
+    }
+
+    fn snapshot(path: PathBuf, bytes: Bytes) -> Write {
+        Write { path, position: 0, cut: true, bytes, is_snapshot: true }
+    }
 }
 
 /// Runs until the directory is closed or has failed.
@@ -177,8 +201,11 @@ impl<D: Disk> Inner<D> {
     async fn checkpoint_inner(&self, scope: Scope) -> io::Result<()> {
         let next = self.journal.lock().await.next_position();
         let logs: Vec<Log<D>> = self.registry().logs.values().cloned().collect();
-        let captures: Vec<Capture<D>> = logs.iter().filter_map(|log| capture(log, scope)).collect();
-        self.write_derived(&captures).await?;
+        let mut captures: Vec<Capture<D>> =
+            logs.iter().filter_map(|log| capture(log, scope)).collect();
+        for capture in &mut captures {
+            self.write_derived(capture).await?;
+        }
         self.sync(&captures).await?;
         for capture in &captures {
             self.settle(capture).await?;
@@ -186,7 +213,14 @@ impl<D: Disk> Inner<D> {
         if matches!(scope, Scope::Log(_)) {
             return Ok(());
         }
-        self.store_checkpoint().await?;
+        match self.store_checkpoint().await {
+            // The old one stays good, with the journal that it needs (E11).
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.door.set_space_low(true);
+                return Ok(());
+            }
+            other => other?,
+        }
         let logs: Vec<Log<D>> = self.registry().logs.values().cloned().collect();
         let needed = logs.iter().filter_map(|log| log.lock().marks.needed()).min();
         let oldest = needed.map_or(next, |needed| needed.min(next));
@@ -199,27 +233,38 @@ impl<D: Disk> Inner<D> {
         }
     }
 
-    async fn write_derived(&self, captures: &[Capture<D>]) -> io::Result<()> {
-        for (path, position, cut, bytes) in captures.iter().flat_map(|c| &c.writes) {
-            let file = match self.door.disk.open(path, OpenMode::Create).await {
+    /// Writes index blocks and snapshots. Without space for them the log goes on without: they can be rebuilt.
+    async fn write_derived(&self, capture: &mut Capture<D>) -> io::Result<()> {
+        for write in std::mem::take(&mut capture.writes) {
+            let file = match self.door.disk.open(&write.path, OpenMode::Create).await {
                 // Deleted meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
+                Err(error) => Err(error),
+                Ok(file) => write.to(&file).await.map(|()| file),
             };
-            let written = async {
-                if *cut {
-                    file.set_len(*position).await?;
+            match file {
+                Ok(file) => capture.derived.push((file, write.is_snapshot)),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.door.set_space_low(true);
+                    let mut state = capture.log.lock();
+                    capture.snapshots.clear();
+                    for segment in &mut state.segments {
+                        if let Some(index) = segment.index.as_mut() {
+                            index.forget_saved();
+                            segment.index_checked = false;
+                        }
+                    }
+                    return Ok(());
                 }
-                file.write_at(*position, vec![bytes.clone()]).await
-            };
-            written.await?;
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
 
     async fn sync(&self, captures: &[Capture<D>]) -> io::Result<()> {
         let disk = &self.door.disk;
-        let files = captures.iter().map(|c| c.segments.len() + c.writes.len()).sum::<usize>();
+        let files = captures.iter().map(|c| c.segments.len() + c.derived.len()).sum::<usize>();
         if files >= MASS {
             disk.sync_all(&self.door.path).await?;
         }
@@ -233,12 +278,10 @@ impl<D: Disk> Inner<D> {
                         None => sync_path(disk, &Kind::Log.path(path, *base), gone).await?,
                     }
                 }
-                for (file, ..) in &capture.writes {
-                    let snapshot = file.extension().is_some_and(|e| e == "snapshot");
-                    if snapshot && planted(Mutant::SnapshotNotForced) {
-                        continue;
+                for (file, is_snapshot) in &capture.derived {
+                    if !(*is_snapshot && planted(Mutant::SnapshotNotForced)) {
+                        file.sync_data().await?;
                     }
-                    sync_path(disk, file, gone).await?;
                 }
                 if capture.sync_metadata {
                     sync_path(disk, &path.join(METADATA_FILE), gone).await?;
@@ -384,6 +427,7 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
         group: state.marks.next,
         segments: Vec::new(),
         writes: Vec::new(),
+        derived: Vec::new(),
         snapshots: Vec::new(),
         sync_dir: std::mem::take(&mut state.entries_changed),
         sync_metadata: std::mem::take(&mut state.metadata_unsynced),
@@ -397,7 +441,7 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
             continue;
         }
         if let Some(snapshot) = segment.snapshot.take() {
-            capture.writes.push((Kind::Snapshot.path(path, segment.base), 0, true, snapshot));
+            capture.writes.push(Write::snapshot(Kind::Snapshot.path(path, segment.base), snapshot));
         }
         let sealed = Some(segment.base) != active;
         let Some(index) = segment.index.as_mut() else { continue };
@@ -411,7 +455,8 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
             for (kind, (position, bytes)) in
                 [(Kind::Index, blocks.offset_file), (Kind::TimeIndex, blocks.time_file)]
             {
-                capture.writes.push((kind.path(path, segment.base), position, cut, bytes));
+                let path = kind.path(path, segment.base);
+                capture.writes.push(Write { path, position, cut, bytes, is_snapshot: false });
             }
             capture.sync_dir |= cut;
         }
@@ -420,7 +465,7 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
     if state.snapshot_bytes >= SAVE_BYTES || (stop && state.snapshot_bytes > 0) {
         state.snapshot_bytes = 0;
         let snapshot = state.producers.snapshot(state.log_end);
-        capture.writes.push((Kind::Snapshot.path(path, state.log_end), 0, true, snapshot));
+        capture.writes.push(Write::snapshot(Kind::Snapshot.path(path, state.log_end), snapshot));
         capture.snapshots.push(state.log_end);
     }
     // New files need their entries.

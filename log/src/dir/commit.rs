@@ -69,7 +69,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             }
             let (mut dirty, commands) = self.dir.door.take();
             if dirty.is_empty() && commands.is_empty() {
-                if self.closing.is_some() && self.stalled.is_empty() {
+                // What found no space by now was never acknowledged.
+                if self.closing.is_some() {
                     return self.dir.stop(self.clock).await.map_err(|()| Offline);
                 }
                 self.rest().await?;
@@ -235,6 +236,9 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             }
             match result {
                 Ok(first) => return Ok(first..next),
+                Err(JournalError::NoSpace) if self.dir.door.is_closing() => {
+                    return Err(self.fail("writing the journal", &JournalError::NoSpace));
+                }
                 Err(JournalError::NoSpace) => {
                     self.dir.door.set_space_low(true);
                     self.dir.checkpoint(self.clock, Scope::All).await.map_err(|()| Offline)?;
@@ -295,6 +299,7 @@ fn journal_io(error: &JournalError) -> io::Error {
         JournalError::Io { doing, error } => {
             io::Error::new(error.kind(), format!("{doing}: {error}"))
         }
+        JournalError::NoSpace => io::Error::new(io::ErrorKind::StorageFull, error.to_string()),
         other => io::Error::other(other.to_string()),
     }
 }

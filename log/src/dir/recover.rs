@@ -46,6 +46,10 @@ struct Redo<F> {
     /// Derived files are believed up to here.
     trusted: Point,
     cut: bool,
+    /// Frames of this log were durable and are lost: its segments may hold what the journal does not (I14).
+    suspect: bool,
+    /// How far its lost frames went: segment and byte.
+    lost: Option<(Offset, u64)>,
     /// Final sizes of segments that were rolled while redoing.
     sizes: BTreeMap<Offset, u64>,
     touched: BTreeSet<Offset>,
@@ -65,8 +69,10 @@ struct Opening<D: Disk> {
     next_log: LogId,
     /// A page-cache log was cut again: the cut must not be redone once more, over bytes that the journal does not know.
     cut_paged: bool,
-    /// Frames may be missing without a trace: gaps are looked at before they are called damage.
-    journal_damaged: bool,
+    /// Something was found in segments that the journal has lost: it must be synced before it is announced.
+    resync: bool,
+    /// Frames of any log may be missing without a trace (I14).
+    all_suspect: bool,
 }
 
 fn io_error(doing: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
@@ -115,7 +121,8 @@ pub(super) async fn open<D: Disk, C: Clock>(
         logs: BTreeMap::new(),
         next_log: LogId(1),
         cut_paged: false,
-        journal_damaged: false,
+        resync: false,
+        all_suspect: false,
     };
     opening.prepare().await?;
     opening.read_checkpoint().await?;
@@ -137,7 +144,19 @@ pub(super) async fn open<D: Disk, C: Clock>(
             Item::Frame { position, frame } => opening.redo(position, frame).await?,
             Item::Damaged(damage) => {
                 tracing::error!(path = %path.display(), %damage, "the journal is damaged");
-                opening.journal_damaged |= damage.frame.is_none();
+                match &damage.frame {
+                    Some(key) => {
+                        opening.suspect(|id| id == key.log);
+                        if let Some(log) = opening.logs.get_mut(&key.log) {
+                            let end = (key.segment_base, key.position + key.bytes);
+                            log.lost = log.lost.max(Some(end));
+                        }
+                    }
+                    None => {
+                        opening.all_suspect = true;
+                        opening.suspect(|_| true);
+                    }
+                }
                 opening.report.damages.push(damage.to_string());
             }
         }
@@ -159,7 +178,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
         opening.report.quarantined.extend(log.quarantined());
         registry.logs.insert(log.inner.partition.clone(), log);
     }
-    let cut_paged = opening.cut_paged;
+    let checkpoint = opening.cut_paged || opening.resync;
     let mut report = opening.report;
     report.logs = registry.logs.len();
     report.intact = report.quarantined.is_empty() && report.damages.is_empty();
@@ -173,7 +192,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
         journal: tokio::sync::Mutex::new(journal),
         checkpointing: tokio::sync::Mutex::new(()),
     });
-    if cut_paged && inner.checkpoint(clock, Scope::All).await.is_err() {
+    if checkpoint && inner.checkpoint(clock, Scope::All).await.is_err() {
         let failure = inner.door.failure.borrow().clone();
         let (kind, message) =
             failure.map_or((io::ErrorKind::Other, "".into()), |f| (f.kind, f.message));
@@ -254,6 +273,8 @@ impl<D: Disk> Opening<D> {
             end: point,
             trusted: point,
             cut: false,
+            suspect: self.all_suspect,
+            lost: None,
             sizes: BTreeMap::new(),
             touched: BTreeSet::new(),
             files: BTreeMap::new(),
@@ -263,6 +284,13 @@ impl<D: Disk> Opening<D> {
             stored,
         };
         self.logs.insert(redo.stored.id, redo);
+    }
+
+    fn suspect(&mut self, which: impl Fn(LogId) -> bool) {
+        self.logs
+            .values_mut()
+            .filter(|log| which(log.stored.id))
+            .for_each(|log| log.suspect = true);
     }
 
     /// Does again what a frame did.
@@ -285,7 +313,6 @@ impl<D: Disk> Opening<D> {
             return Ok(());
         }
         let disk = self.disk.clone();
-        let damaged = self.journal_damaged;
         let Some(log) = self.logs.get_mut(&frame.log) else { return Ok(()) };
         // What the anchor vouches for is not done again.
         if position < log.stored.anchor.group || log.deleted {
@@ -306,7 +333,7 @@ impl<D: Disk> Opening<D> {
         log.oldest.get_or_insert(position);
         let result = match frame.kind {
             FrameKind::Data(pieces) => {
-                log.redo_data(&disk, frame.segment_base, frame.position, pieces, damaged).await
+                log.redo_data(&disk, frame.segment_base, frame.position, pieces).await
             }
             FrameKind::Extent { len, .. } => {
                 log.redo_extent(&disk, frame.segment_base, frame.position, len).await
@@ -343,7 +370,7 @@ impl<D: Disk> Opening<D> {
         let dead = ours.is_some_and(|found| found.log > id) || self.logs.values().any(successor);
         if !dead && found.is_some_and(|found| found.directory != self.id) {
             // It was in the way when the log was created, and the rename that put it aside was lost.
-            let aside = layout::stray_dir(&self.path, &partition, id);
+            let aside = layout::stray_dir(&path, id);
             self.disk.rename(&path, &aside).await.map_err(creating())?;
             self.disk.sync_dir(&self.path).await.map_err(creating())?;
         }
@@ -395,7 +422,8 @@ impl<D: Disk> Opening<D> {
         let mut present = BTreeSet::new();
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             let path = self.path.join(&entry.name);
-            if entry.name == JOURNAL_DIR {
+            // Whatever does not look like a partition is somebody else's, and nobody's business here.
+            if !layout::is_deleted_dir(&entry.name) && !layout::is_log_dir(&entry.name) {
                 continue;
             }
             if layout::is_deleted_dir(&entry.name) {
@@ -466,7 +494,6 @@ impl<D: Disk> Opening<D> {
     ) -> Result<Log<D>, OpenError> {
         let partition = redo.stored.partition.clone();
         let loading = || io_error(format!("loading {partition}"));
-        redo.files.clear();
         let card = read_card(&self.disk, &redo.path).await;
         let metadata_unsynced = true;
         let durability = match card {
@@ -485,9 +512,17 @@ impl<D: Disk> Opening<D> {
         };
         let files = self.list_log(&redo.path).await.map_err(loading())?;
         let mut segments = files.segments;
-        if durability == Durability::PageCache {
-            self.cut_paged |= redo.cut;
-            self.extend_paged(&mut redo, &segments).await.map_err(loading())?;
+        let paged = durability == Durability::PageCache;
+        self.cut_paged |= paged && redo.cut;
+        if paged || redo.suspect {
+            self.extend(&mut redo, &segments).await.map_err(loading())?;
+        }
+        self.resync |= redo.suspect;
+        if let Some((segment, position)) = redo.lost
+            && segment == redo.end.segment
+            && position > redo.end.position
+        {
+            self.quarantine_lost(&mut redo, position).await.map_err(loading())?;
         }
         if redo.stored.log_start > redo.end.offset {
             // The start outlived the data it stood in (E8): nothing is left, and offsets below it are not used again.
@@ -519,7 +554,7 @@ impl<D: Disk> Opening<D> {
         state.entries_changed = true;
         state.anchor = redo.stored.anchor;
         state.marks = Marks { oldest: redo.oldest, syncing: None, next };
-        self.build_segments(&mut state, &redo, &segments).await.map_err(loading())?;
+        self.build_segments(&mut state, &mut redo, &segments).await.map_err(loading())?;
         state.log_end = redo.end.offset;
         state.written = redo.end;
         state.durable = if state.sync { redo.end } else { redo.trusted };
@@ -597,8 +632,10 @@ impl<D: Disk> Opening<D> {
         Ok(files)
     }
 
-    /// The journal knows nothing of a page-cache log's data: it goes on as far as its batches are whole and in order.
-    async fn extend_paged(
+    /// The journal knows nothing of a page-cache log's data, and not all of a log whose frames it lost: such a log goes
+    /// on as far as its batches are whole and in order. What is found is written again: after a failed sync the page
+    /// cache may show bytes that are not on the medium, and a sync would call them safe (I10).
+    async fn extend(
         &mut self,
         redo: &mut Redo<D::File>,
         segments: &BTreeMap<Offset, u64>,
@@ -613,18 +650,28 @@ impl<D: Disk> Opening<D> {
                 redo.end = Point { offset: base, segment: base, position: 0 };
             }
             let Some(&len) = segments.get(&redo.end.segment) else { return Ok(()) };
-            let path = Kind::Log.path(&redo.path, redo.end.segment);
             if len > redo.end.position {
-                let file = self.disk.open(&path, OpenMode::Read).await?;
-                let mut walk = Walk::new(file, redo.end.position, len, SCAN_BYTES).verified();
+                let file = redo.file(&self.disk, redo.end.segment).await?;
+                let from = redo.end.position;
+                let mut walk = Walk::new(file.clone(), from, len, SCAN_BYTES).verified();
                 while let Step::Batch(position, header) = walk.next().await? {
                     if header.base_offset() != redo.end.offset {
                         break;
                     }
                     redo.end.offset = header.end_offset();
                     redo.end.position = position + header.bytes_total() as u64;
-                    self.report.walked_bytes += header.bytes_total() as u64;
                 }
+                let mut at = from;
+                while at < redo.end.position {
+                    let wanted = (redo.end.position - at).min(SCAN_BYTES as u64) as usize;
+                    let bytes = file.read_at(at, wanted).await?;
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    at += bytes.len() as u64;
+                    file.write_at(at - bytes.len() as u64, vec![bytes]).await?;
+                }
+                self.report.walked_bytes += redo.end.position - from;
                 redo.touched.insert(redo.end.segment);
             }
             let next = redo.end.offset;
@@ -635,10 +682,35 @@ impl<D: Disk> Opening<D> {
         }
     }
 
+    /// The last frame of a log was durable and neither the journal nor the segment has it whole: if the headers in the
+    /// segment still tell its offsets, they are quarantined; otherwise nobody knows them, and that is said.
+    async fn quarantine_lost(&mut self, redo: &mut Redo<D::File>, position: u64) -> io::Result<()> {
+        let file = redo.file(&self.disk, redo.end.segment).await?;
+        let mut walk = Walk::new(file, redo.end.position, position, SCAN_BYTES);
+        let mut end = redo.end;
+        while let Step::Batch(at, header) = walk.next().await? {
+            if header.base_offset() != end.offset {
+                break;
+            }
+            end.offset = header.end_offset();
+            end.position = at + header.bytes_total() as u64;
+        }
+        if end.position == position {
+            redo.damage_to(end.offset, end.position);
+        } else {
+            let (partition, offset) = (&redo.stored.partition, redo.end.offset);
+            tracing::error!(%partition, %offset, "durable records at the end of a log are lost");
+            self.report
+                .damages
+                .push(format!("{partition}: records from offset {offset} on are lost"));
+        }
+        Ok(())
+    }
+
     async fn build_segments(
         &mut self,
         state: &mut State<D::File>,
-        redo: &Redo<D::File>,
+        redo: &mut Redo<D::File>,
         segments: &BTreeMap<Offset, u64>,
     ) -> io::Result<()> {
         let end = redo.end;
@@ -655,8 +727,7 @@ impl<D: Disk> Opening<D> {
             };
             if len > size {
                 self.report.torn_bytes += len - size;
-                let path = Kind::Log.path(&redo.path, base);
-                self.disk.open(&path, OpenMode::Write).await?.set_len(size).await?;
+                redo.file(&self.disk, base).await?.set_len(size).await?;
             }
             let next = bases.get(at + 1).copied();
             state.segments.push_back(Segment {
@@ -664,7 +735,8 @@ impl<D: Disk> Opening<D> {
                 end: next.unwrap_or(end.offset),
                 size,
                 index: None,
-                file: None,
+                // A handle stays open from the first dirty write to its sync, or a writeback error is lost.
+                file: redo.files.remove(&base),
                 ages: Ages::default(),
                 snapshot: None,
                 unsynced: redo.touched.contains(&base) || len > size,
@@ -694,7 +766,11 @@ impl<D: Disk> Opening<D> {
             };
             let (index, ages) = log.read_index(base, size, believed, interval).await?;
             let covered = index.covered();
+            let found = log.walk_end(&index, base, size).await?;
             log.lock().adopt_index(base, index, ages, now);
+            if covered == size {
+                log.lock().check_end(base, found);
+            }
             if covered != size {
                 self.quarantine_tail(log, base).await?;
             }
@@ -807,7 +883,6 @@ impl<F: File> Redo<F> {
         segment: Offset,
         position: u64,
         pieces: Vec<Bytes>,
-        journal_damaged: bool,
     ) -> io::Result<()> {
         let bytes = match <[Bytes; 1]>::try_from(pieces) {
             Ok([bytes]) => bytes,
@@ -840,7 +915,7 @@ impl<F: File> Redo<F> {
             if segment == self.end.offset && position == 0 {
                 self.roll(segment);
             } else {
-                self.bridge(disk, start, journal_damaged).await?;
+                self.bridge(disk, start).await?;
             }
         }
         let file = self.file(disk, segment).await?;
@@ -854,12 +929,7 @@ impl<F: File> Redo<F> {
 
     /// The next frame does not begin where the last one ended: frames between were lost (I14). If the segments hold
     /// whole batches there, they are kept; what is not whole is quarantined, never cut.
-    async fn bridge<D: Disk<File = F>>(
-        &mut self,
-        disk: &D,
-        start: Point,
-        _journal_damaged: bool,
-    ) -> io::Result<()> {
+    async fn bridge<D: Disk<File = F>>(&mut self, disk: &D, start: Point) -> io::Result<()> {
         if (start.segment, start.position) < (self.end.segment, self.end.position) {
             // A truncation was among the lost frames.
             return self.redo_truncate(disk, start).await;

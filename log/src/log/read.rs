@@ -304,15 +304,34 @@ impl<D: Disk> Log<D> {
         };
         let (index, ages) =
             self.read_index(base, size, size, interval).await.map_err(ReadError::Io)?;
+        let found = self.walk_end(&index, base, size).await.map_err(ReadError::Io)?;
         let mut state = self.lock();
         if let Some(segment) = state.segment(base)
             && segment.index.is_none()
         {
             segment.index = Some(Box::new(index));
             segment.ages.last_append = segment.ages.last_append.or(ages.last_append);
+            state.check_end(base, found);
         }
         state.forget_indexes(base);
         Ok(())
+    }
+
+    /// Where the batches of a segment really end: from the last mark of its index on.
+    pub(crate) async fn walk_end(
+        &self,
+        index: &Index,
+        base: Offset,
+        size: u64,
+    ) -> io::Result<Mark> {
+        let mut end = index.floor_position(size);
+        let file = self.segment_file(base).await?;
+        let mut walk = Walk::new(file, end.position, size, WALK_BYTES);
+        while let Step::Batch(position, header) = walk.next().await? {
+            end.offset = header.end_offset();
+            end.position = position + header.bytes_total() as u64;
+        }
+        Ok(end)
     }
 
     /// The index of a segment of `size` bytes, from its files as far as they describe at most `trusted` bytes, the rest
@@ -425,6 +444,20 @@ impl<F> State<F> {
             .map(|durable| Mark { offset: durable.offset, position: durable.position });
         let marks = [Some(floor), after_damage, durable];
         marks.into_iter().flatten().max_by_key(|mark| mark.position).unwrap_or(floor)
+    }
+
+    /// An older segment must end where the next one begins. What is missing (a lost segment, a short file) was durable
+    /// and is quarantined, so that no read steps over it (E8, I14).
+    pub(crate) fn check_end(&mut self, base: Offset, found: Mark) {
+        let Some(segment) = self.segment(base) else { return };
+        let (end, size) = (segment.end, segment.size);
+        let known =
+            self.damages.iter().any(|damage| damage.start.segment == base && damage.end >= end);
+        if found.offset < end && !known {
+            let start = Point { offset: found.offset, segment: base, position: found.position };
+            tracing::error!(start = %found.offset, %end, segment = %base, "durable records are missing: quarantined");
+            self.add_damage(Damage { start, end, end_position: size });
+        }
     }
 
     /// Remembers a damaged range; `false` if it was known.
