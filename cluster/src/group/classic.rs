@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{ErrorCode, Generation, MemberId, PartitionIndex, Str, Timestamp, TopicName};
+use types::{ErrorCode, Generation, Instant, MemberId, PartitionIndex, Str, Timestamp, TopicName};
 
 use super::api::{
     AppendNumber, GroupDescription, GroupOffset, InstanceId, JoinedMember, MemberDescription,
@@ -65,8 +65,8 @@ pub(super) enum Phase {
     Preparing {
         /// The group was empty before: it waits for the delay even if all known members have joined.
         from_empty: bool,
-        /// Present while the delay of a first rebalance may still be extended.
-        initial: Option<InitialDelay>,
+        /// While the delay of a first rebalance may still be extended: until when at most.
+        extensible: Option<Instant>,
     },
     Completing {
         /// Who has not asked for its assignment yet.
@@ -76,17 +76,6 @@ pub(super) enum Phase {
         /// Who has not asked for its assignment yet.
         unsynced: BTreeSet<MemberId>,
     },
-}
-
-/// The delay of a first rebalance, which grows while newcomers keep arriving.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct InitialDelay {
-    /// The step being waited for.
-    pub(super) delay: Duration,
-    /// What may still be added.
-    pub(super) remaining: Duration,
-    /// Somebody joined during this step.
-    pub(super) newcomer: bool,
 }
 
 /// A member.

@@ -3,6 +3,10 @@
 //! Each rebalance makes a generation. A generation begins when all members have joined or their time is up; whoever
 //! was not there is out, and everything said in an older generation is refused. That refusal is what keeps a partition
 //! from having two owners (I66): a member that missed the rebalance learns with its next word that it owns nothing.
+//!
+//! The first rebalance of an empty group waits for more members: a whole delay after the last newcomer, at most as long
+//! as a rebalance may take. Kafka looks once per delay whether somebody has come in between, and so waits up to twice as
+//! long for a group whose members all start together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +20,7 @@ use super::api::{
     HeartbeatRequest, JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, LeavingMember,
     Protocol, Response, SyncRequest, SyncResponse, Token,
 };
-use super::classic::{Group, InitialDelay, Member, Phase};
+use super::classic::{Group, Member, Phase};
 use super::timers::Timer;
 use super::{AppendNumber, PENDING_MEMBERS_MAX, Step, records};
 
@@ -151,8 +155,10 @@ impl Step<'_> {
         member: MemberId,
         request: JoinRequest,
     ) {
-        if let Phase::Preparing { initial: Some(initial), .. } = &mut group.phase {
-            initial.newcomer = true;
+        if let Phase::Preparing { extensible: Some(latest), .. } = group.phase {
+            // Others may follow: the wait begins anew, for whom it has begun already as well.
+            let deadline = self.now.instant + self.settings.initial_rebalance_delay;
+            self.timers.set(Timer::Join(id.clone()), deadline.min(latest));
         }
         let new = Member {
             instance: request.instance,
@@ -379,18 +385,8 @@ impl Step<'_> {
 
     /// The group waits no longer for members to join.
     pub(super) fn on_join_deadline(&mut self, id: &GroupId, group: &mut Group) {
-        let Phase::Preparing { initial, .. } = &mut group.phase else { return };
-        match initial {
-            Some(initial) if initial.newcomer && !initial.remaining.is_zero() => {
-                let delay = self.settings.initial_rebalance_delay.min(initial.remaining);
-                *initial = InitialDelay {
-                    delay,
-                    remaining: initial.remaining.saturating_sub(initial.delay),
-                    newcomer: false,
-                };
-                self.timers.set(Timer::Join(id.clone()), self.now.instant + delay);
-            }
-            _ => self.complete_join(id, group),
+        if matches!(group.phase, Phase::Preparing { .. }) {
+            self.complete_join(id, group);
         }
     }
 
@@ -464,17 +460,16 @@ impl Step<'_> {
         self.timers.cancel(&Timer::Sync(id.clone()));
         let rebalance_timeout = group.rebalance_timeout();
         let from_empty = group.is_empty();
-        let initial = from_empty.then(|| InitialDelay {
-            delay: self.settings.initial_rebalance_delay,
-            remaining: rebalance_timeout.saturating_sub(self.settings.initial_rebalance_delay),
-            newcomer: false,
-        });
-        group.phase = Phase::Preparing { from_empty, initial };
+        let delay = self.settings.initial_rebalance_delay;
+        let extensible = from_empty.then(|| self.now.instant + rebalance_timeout.max(delay));
+        group.phase = Phase::Preparing { from_empty, extensible };
         group.since = Some(self.now.timestamp);
-        match initial {
-            None if group.has_all_joined() => self.complete_join(id, group),
-            None => self.join_deadline(id, rebalance_timeout),
-            Some(initial) => self.join_deadline(id, initial.delay),
+        if from_empty {
+            self.join_deadline(id, delay);
+        } else if group.has_all_joined() {
+            self.complete_join(id, group);
+        } else {
+            self.join_deadline(id, rebalance_timeout);
         }
     }
 
@@ -510,8 +505,8 @@ impl Step<'_> {
         }
         if !elect_leader(group) {
             // Only absent static members are left: wait until they come back or their sessions end.
-            if let Phase::Preparing { initial, .. } = &mut group.phase {
-                *initial = None;
+            if let Phase::Preparing { extensible, .. } = &mut group.phase {
+                *extensible = None;
             }
             return self.join_deadline(id, group.rebalance_timeout());
         }

@@ -465,3 +465,38 @@ fn kafkas_own_logs_are_read() {
     let expected = include_str!("../../../testdata/kafka_consumer_offsets.txt");
     assert!(story == expected, "{story}");
 }
+
+/// The first rebalance waits for a whole delay after the last newcomer, but no longer than a rebalance may take.
+#[test]
+fn the_first_rebalance_waits_for_newcomers_within_reason() {
+    // Milliseconds at which members come, and at which all are answered.
+    let table: [(&[u64], u64); 5] = [
+        (&[0], 3_000),
+        (&[0, 100, 200], 3_200),
+        (&[0, 2_900, 5_800], 8_800),
+        (&[0, 2_900, 5_800, 8_700], 10_000),
+        (&[0, 3_000], 3_000),
+    ];
+    for (arrivals, answered) in table {
+        let mut world = World::new(GroupSettings::default());
+        let begin = world.now.instant;
+        let mut replies = Vec::new();
+        for arrival in arrivals {
+            let until = begin + Duration::from_millis(*arrival);
+            replies.extend(world.pass(until - world.now.instant));
+            if !replies.is_empty() {
+                break;
+            }
+            let (token, fresh) = (world.token(), world.fresh());
+            let rebalance_timeout = Duration::from_secs(10);
+            let request =
+                JoinRequest { requires_known_member: false, rebalance_timeout, ..join("g", fresh) };
+            world.step(Event::Join(token, request));
+        }
+        while replies.is_empty() {
+            replies = world.pass(Duration::from_millis(100));
+        }
+        let passed = world.now.instant - begin;
+        assert_eq!(passed, Duration::from_millis(answered), "members come at {arrivals:?}");
+    }
+}
