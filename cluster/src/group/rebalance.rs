@@ -329,9 +329,6 @@ impl Step<'_> {
             Some(group) => self.heartbeat(group, request),
             None => ErrorCode::UnknownMemberId,
         };
-        // A member that missed a generation must not go on believing in its partitions (I66).
-        let missed = matches!(error, ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration);
-        let error = if missed && planted(Mutant::TwoOwners) { ErrorCode::None } else { error };
         self.reply(token, AppendNumber::NONE, Response::Heartbeat(error));
     }
 
@@ -510,7 +507,10 @@ impl Step<'_> {
             }
             return self.join_deadline(id, group.rebalance_timeout());
         }
-        group.generation = Generation(group.generation.0.saturating_add(1));
+        // Whoever was in the last one owns nothing in this one: the number says so (I66).
+        if group.generation == Generation(0) || !planted(Mutant::TwoOwners) {
+            group.generation = Generation(group.generation.0.saturating_add(1));
+        }
         group.since = Some(self.now.timestamp);
         if group.members.is_empty() {
             group.protocol = None;

@@ -76,6 +76,8 @@ struct Life {
     acked: [i64; PARTITIONS],
     reads: BTreeMap<Token, [i64; PARTITIONS]>,
     next_offset: i64,
+    /// Who was told in which generation that it owns a partition: a client, by its place in the list.
+    owners: BTreeMap<(Generation, usize), (usize, MemberId)>,
     /// The newest generation anyone was told of.
     told: Generation,
     newest: Generation,
@@ -91,6 +93,7 @@ impl Life {
             acked: [0; PARTITIONS],
             reads: BTreeMap::new(),
             next_offset: 0,
+            owners: BTreeMap::new(),
             told: Generation(0),
             newest: Generation(0),
         }
@@ -296,6 +299,20 @@ impl Life {
                 if sync.error.is_none() {
                     client.owned =
                         sync.assignment.iter().map(|partition| usize::from(*partition)).collect();
+                    let generation = client.generation.expect("it has joined");
+                    let member = client.member.clone().expect("it has joined");
+                    for partition in &client.owned {
+                        let owner = (index, member.clone());
+                        let first = self.owners.entry((generation, *partition)).or_insert(owner);
+                        // A static member that restarts gets what it had.
+                        let same =
+                            first.1 == member || (first.0 == index && CLIENTS[index].is_some());
+                        assert!(
+                            same,
+                            "generation {generation}: partition {partition} was given to {} (I66)",
+                            first.1
+                        );
+                    }
                     client.state = State::Owner;
                 }
                 sync.error
@@ -340,7 +357,7 @@ impl Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_lives_keep_every_promise(ops in prop::collection::vec(op(), 0..150)) {
