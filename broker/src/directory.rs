@@ -211,8 +211,9 @@ async fn settle<E: Env>(
 }
 
 async fn claim<D: Disk>(disk: &D, path: &Path) -> Result<Claimed<D>, StartError> {
-    let fail = |error: io::Error| failed(path, &error);
-    create(disk, path).await.map_err(fail)?;
+    create(disk, path).await.map_err(|error| failed(path, &error))?;
+    // A directory that is somebody else's is left as it was found, without a lock file of ours.
+    look(disk, path).await?;
     let lock = match disk.lock(&path.join(LOCK)).await {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -220,21 +221,26 @@ async fn claim<D: Disk>(disk: &D, path: &Path) -> Result<Claimed<D>, StartError>
         }
         Err(error) => return Err(failed(path, &error)),
     };
-    let properties = match disk.read_all(&path.join(META_PROPERTIES)).await {
-        Ok(content) => Some(parse(path, &content)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let entries = disk.list(path).await.map_err(fail)?;
-            if let Some(entry) =
-                entries.iter().find(|entry| !IGNORED.contains(&entry.name.as_str()))
-            {
-                let reason = format!("it holds {} but no {META_PROPERTIES}", entry.name);
-                return Err(DirectoryError::Foreign { path: path.into(), reason }.into());
-            }
-            None
-        }
-        Err(error) => return Err(failed(path, &error)),
-    };
+    // Whoever held the lock may have formatted it meanwhile.
+    let properties = look(disk, path).await?;
     Ok(Claimed { path: path.into(), lock, properties })
+}
+
+/// Whose the directory is; `None` if it is empty.
+async fn look<D: Disk>(disk: &D, path: &Path) -> Result<Option<MetaProperties>, StartError> {
+    match disk.read_all(&path.join(META_PROPERTIES)).await {
+        Ok(content) => return Ok(Some(parse(path, &content)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(path, &error)),
+    }
+    let entries = disk.list(path).await.map_err(|error| failed(path, &error))?;
+    match entries.iter().find(|entry| !IGNORED.contains(&entry.name.as_str())) {
+        None => Ok(None),
+        Some(entry) => {
+            let reason = format!("it holds {} but no {META_PROPERTIES}", entry.name);
+            Err(DirectoryError::Foreign { path: path.into(), reason }.into())
+        }
+    }
 }
 
 /// Creates `path` and makes the entries of all created directories durable.

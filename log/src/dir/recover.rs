@@ -471,7 +471,6 @@ impl<D: Disk> Opening<D> {
                 Some(card) => format!("log {} is not known here", card.log),
                 None => "it is no log of this directory".to_owned(),
             };
-            tracing::warn!(path = %path.display(), reason, "a stray directory is left alone");
             self.report.strays.push(Stray { path, reason });
         }
         for name in live.keys().filter(|name| !present.contains(*name)) {
