@@ -668,3 +668,48 @@ fn the_offsets_topic_makes_itself() {
         }
     });
 }
+
+/// Fifty members that start together share within three and a half seconds, Kafka's delay of three included.
+#[test]
+fn fifty_members_share_soon() {
+    on_bench(&[], |bench| async move {
+        bench.start().await;
+        let clock = bench.env(CLIENT).clock().clone();
+        let mut client = bench.client().await;
+        client.find(&clock, "g").await;
+        let begin = clock.now();
+        let mut members = Vec::new();
+        for _ in 0..50 {
+            let mut member = bench.client().await;
+            let answer = member.call(&join_request("g"), 9).await;
+            assert_eq!(answer.error_code, ErrorCode::MemberIdRequired.as_i16());
+            let again = JoinGroupRequest { member_id: answer.member_id, ..join_request("g") };
+            member.send(&again, 9).await;
+            members.push(member);
+        }
+        let mut joined = Vec::new();
+        for member in &mut members {
+            let answer: JoinGroupResponse = member.receive(9).await;
+            assert_eq!((answer.error_code, answer.generation_id), (0, 1));
+            joined.push(answer);
+        }
+        let assignments = joined.iter().map(|member| SyncGroupRequestAssignment {
+            member_id: member.member_id.clone(),
+            assignment: Bytes::from(member.member_id.to_string()),
+        });
+        let assignments: Vec<_> = assignments.collect();
+        for (member, joined) in members.iter_mut().zip(&joined) {
+            let leads = joined.leader == joined.member_id;
+            assert_eq!(joined.members.len(), if leads { 50 } else { 0 });
+            let assignments = if leads { assignments.clone() } else { Vec::new() };
+            let sync = SyncGroupRequest { assignments, ..sync_request("g", joined, b"") };
+            member.send(&sync, 5).await;
+        }
+        for (member, joined) in members.iter_mut().zip(&joined) {
+            let synced: SyncGroupResponse = member.receive(5).await;
+            assert_eq!(&synced.assignment[..], joined.member_id.as_bytes());
+        }
+        let took = clock.now() - begin;
+        assert!(took <= Duration::from_millis(3_500), "{took:?}");
+    });
+}
