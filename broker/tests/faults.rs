@@ -1,0 +1,249 @@
+//! What producers and consumers are told while the disk stalls, fails or loses power (I10, I24, I31, E10).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker::{Broker, BrokerConfig, Failure, ListenerConfig, ListenerProtocol};
+use bytes::{Buf, BytesMut};
+use cluster::config::BrokerSettings;
+use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};
+use record::{BatchBuilder, BatchOptions};
+use sim::decisions::Decisions;
+use sim::disk::{DiskFault, Injection, Op, SimDisk};
+use sim::exec::{self, Limits, World};
+use sim::net::{Network, SimNet, ip_of};
+use sim::world::SimEnv;
+use types::{ErrorCode, NodeId};
+use wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use wire::{Message, Reader, Request, ResponseHeader};
+
+const BROKER: u32 = 1;
+const CLIENT: u32 = 10;
+const PORT: u16 = 9092;
+
+/// A machine with a broker, and one for its clients.
+#[derive(Clone)]
+struct Bench {
+    world: World,
+    network: Network,
+    disk: Arc<Mutex<SimDisk>>,
+    /// Why the broker gave up, once it has.
+    failure: Arc<Mutex<Option<Failure>>>,
+}
+
+impl Bench {
+    fn disk(&self) -> SimDisk {
+        self.disk.lock().unwrap().clone()
+    }
+
+    fn env(&self, node: u32) -> SimEnv {
+        SimEnv::new(&self.world, &self.network, &self.disk(), node)
+    }
+
+    async fn start(&self) {
+        let (env, failure) = (self.env(BROKER), self.failure.clone());
+        let config = BrokerConfig {
+            node_id: NodeId(0),
+            cluster_id: None,
+            listeners: vec![ListenerConfig {
+                name: "PLAINTEXT".into(),
+                bind: SocketAddr::new(ip_of(BROKER), PORT),
+                advertised: None,
+                protocol: ListenerProtocol::Plaintext,
+            }],
+            log_dirs: vec![PathBuf::from("/data")],
+            metadata_dir: None,
+            settings: BrokerSettings::default(),
+        };
+        let (ready, serving) = tokio::sync::oneshot::channel();
+        self.world.spawn(BROKER, "broker", async move {
+            let broker = Broker::start(env, config).await.unwrap();
+            let _ = ready.send(());
+            let reason = broker.failed().await;
+            *failure.lock().unwrap() = Some(reason);
+        });
+        serving.await.unwrap();
+    }
+
+    fn power_cut(&self) {
+        self.world.kill(BROKER);
+        self.network.power_off(BROKER);
+        let after = self.disk().power_cut();
+        *self.disk.lock().unwrap() = after;
+        self.network.power_on(BROKER);
+        self.world.revive(BROKER);
+    }
+
+    /// The next sync of the data directory's journal, not the metadata's, suffers `fault`.
+    fn hurt_next_sync(&self, fault: DiskFault) {
+        let path = "/data/journal".into();
+        self.disk().inject(Injection { path, op: Op::Sync, skip: 0, fault });
+    }
+
+    async fn client(&self) -> Client {
+        let net = self.env(CLIENT).net().clone();
+        let conn = net.connect(SocketAddr::new(ip_of(BROKER), PORT)).await.unwrap();
+        let (reader, writer) = conn.split();
+        Client { reader, writer, buffer: BytesMut::new(), sent: 0 }
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.env(CLIENT).clock().sleep(duration).await;
+    }
+}
+
+fn on_bench<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Bench) -> F) {
+    let decisions = Decisions::new(11);
+    let world = World::new(&decisions);
+    world.add_node(BROKER, "broker");
+    world.add_node(CLIENT, "client");
+    let network = Network::new(&world);
+    let disk = Arc::new(Mutex::new(SimDisk::of_node(&decisions, BROKER)));
+    let bench = Bench { world: world.clone(), network, disk, failure: Arc::default() };
+    let done = Arc::new(Mutex::new(false));
+    let finished = done.clone();
+    let main = test(bench);
+    exec::run(&world, Limits::default(), async move {
+        main.await;
+        *finished.lock().unwrap() = true;
+    });
+    assert!(world.violated().is_none(), "{:?}", world.violated());
+    assert!(*done.lock().unwrap(), "the test reached its end");
+}
+
+struct Client {
+    reader: <<SimNet as Net>::Conn as Conn>::Reader,
+    writer: <<SimNet as Net>::Conn as Conn>::Writer,
+    buffer: BytesMut,
+    sent: i32,
+}
+
+impl Client {
+    async fn send<R: Request>(&mut self, request: &R, version: i16) {
+        self.sent += 1;
+        let frame = wire::request_frame(request, version, self.sent, None).unwrap();
+        self.writer.send(vec![Part::Mem(frame)]).await.unwrap();
+    }
+
+    async fn receive<R: Message>(&mut self, version: i16) -> R {
+        loop {
+            if let Some(length) = self.buffer.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                if self.buffer.len() >= 4 + length {
+                    self.buffer.advance(4);
+                    let mut reader = Reader::new(self.buffer.split_to(length).freeze());
+                    let header_version = R::API_KEY.response_header_version(version);
+                    ResponseHeader::decode(&mut reader, header_version).unwrap();
+                    return R::decode(&mut reader, version).unwrap();
+                }
+            }
+            assert_ne!(self.reader.read(&mut self.buffer, 64 << 10).await.unwrap(), 0);
+        }
+    }
+
+    async fn call<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
+        self.send(request, version).await;
+        self.receive(version).await
+    }
+
+    async fn create_topic(&mut self) {
+        let topic = CreatableTopic {
+            name: "t".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        assert_eq!(self.call(&request, 7).await.topics[0].error_code, 0);
+    }
+
+    /// Code and base offset of one record produced with acks=all.
+    async fn produce(&mut self) -> (i16, i64) {
+        let answer = self.call(&one_record(), 9).await;
+        let told = &answer.responses[0].partition_responses[0];
+        (told.error_code, told.base_offset)
+    }
+
+    /// High watermark, and bytes from offset 0.
+    async fn fetch(&mut self) -> (i64, usize) {
+        let request = FetchRequest {
+            topics: vec![FetchTopic {
+                topic: "t".into(),
+                partitions: vec![FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let answer = self.call(&request, 11).await;
+        let told = &answer.responses[0].partitions[0];
+        (told.high_watermark, told.records.as_ref().map_or(0, |records| records.len()))
+    }
+}
+
+fn one_record() -> ProduceRequest {
+    let mut batch = BatchBuilder::new(BatchOptions::default());
+    batch.push(None, None, Some(b"value"));
+    let records = Some(batch.build().to_bytes());
+    let partition_data = vec![PartitionProduceData { index: 0, records }];
+    let topic = TopicProduceData { name: "t".into(), partition_data, ..Default::default() };
+    ProduceRequest { acks: -1, timeout_ms: 2000, topic_data: vec![topic], ..Default::default() }
+}
+
+#[test]
+fn nothing_is_answered_or_shown_before_its_sync() {
+    on_bench(|bench| async move {
+        bench.start().await;
+        let mut producer = bench.client().await;
+        let mut consumer = bench.client().await;
+        producer.create_topic().await;
+        assert_eq!(producer.produce().await, (0, 0));
+        let (_, one) = consumer.fetch().await;
+        // The disk hangs: the record is written, and neither acknowledged nor shown (I24, I31).
+        bench.hurt_next_sync(DiskFault::HangingSync);
+        producer.send(&one_record(), 9).await;
+        bench.sleep(Duration::from_secs(1)).await;
+        assert_eq!(consumer.fetch().await, (1, one));
+        let answer: wire::produce::ProduceResponse = producer.receive(9).await;
+        let told = &answer.responses[0].partition_responses[0];
+        // It may commit later: a time-out is "unknown" (P8).
+        assert_eq!(told.error_code, ErrorCode::RequestTimedOut.as_i16());
+    });
+}
+
+#[test]
+fn a_failed_sync_takes_the_directory_and_the_broker_down() {
+    on_bench(|bench| async move {
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_topic().await;
+        assert_eq!(client.produce().await, (0, 0));
+        bench.hurt_next_sync(DiskFault::FailedSync);
+        assert_eq!(client.produce().await.0, ErrorCode::KafkaStorageError.as_i16());
+        // Nothing is tried again as if nothing had happened (I10).
+        assert_eq!(client.produce().await, (ErrorCode::KafkaStorageError.as_i16(), -1));
+        bench.sleep(Duration::from_secs(1)).await;
+        let failure = bench.failure.lock().unwrap().clone();
+        assert!(matches!(failure, Some(Failure::Disk { .. })), "{failure:?}");
+    });
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_power_cut() {
+    on_bench(|bench| async move {
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_topic().await;
+        for offset in 0..20 {
+            assert_eq!(client.produce().await, (0, offset));
+        }
+        bench.power_cut();
+        bench.start().await;
+        let mut client = bench.client().await;
+        assert_eq!(client.fetch().await.0, 20);
+        assert_eq!(client.produce().await, (0, 20));
+    });
+}
