@@ -13,7 +13,8 @@ PARTITIONS = 8
 mode, bootstrap = sys.argv[1:3]
 if mode == "send":
     number, end, path = int(sys.argv[3]), time.time() + float(sys.argv[4]), sys.argv[5]
-    for future in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic("acked", PARTITIONS, 1)]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic("acked", PARTITIONS, 1)]).values():
         try:
             future.result(20)
         except Exception as error:

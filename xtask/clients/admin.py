@@ -11,7 +11,8 @@ bootstrap, what, topic = sys.argv[1:4]
 if what == "create":
     config = dict(pair.split("=", 1) for pair in sys.argv[5:])
     new = NewTopic(topic, int(sys.argv[4]), 1, config=config)
-    for future in AdminClient({"bootstrap.servers": bootstrap}).create_topics([new]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([new]).values():
         future.result(30)
 elif what == "offsets":
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none"})
