@@ -1,5 +1,7 @@
 //! What producers and consumers are told while the disk stalls, fails or loses power (I10, I24, I31, E10).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -173,7 +175,10 @@ impl Client {
         let request = FetchRequest {
             topics: vec![FetchTopic {
                 topic: "t".into(),
-                partitions: vec![FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() }],
+                partitions: vec![FetchPartition {
+                    partition_max_bytes: 1 << 20,
+                    ..Default::default()
+                }],
                 ..Default::default()
             }],
             ..Default::default()

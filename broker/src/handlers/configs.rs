@@ -41,8 +41,8 @@ pub(super) async fn describe_configs<E: Env>(
         };
         let (error_code, error_message) = error_fields(result);
         let is_wanted = |described: &Described| match &asked.configuration_keys {
-            Some(keys) => keys.iter().any(|key| **key == *described.key.name),
-            None => true,
+            Some(keys) if !keys.is_empty() => keys.iter().any(|key| **key == *described.key.name),
+            _ => true,
         };
         let wanted = described.into_iter().filter(is_wanted);
         DescribeConfigsResult {

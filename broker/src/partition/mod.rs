@@ -181,6 +181,7 @@ impl<E: Env> Partition<E> {
         rules: Arc<ProduceRules>,
     ) -> Partition<E> {
         let leader = Leader::new(role.start(&log));
+        begin_epoch(&log, role.leader_epoch);
         let room = Arc::new(Room {
             id: log.topic_partition().clone(),
             topic_id: log.topic_id(),
@@ -317,7 +318,9 @@ impl<E: Env> Partition<E> {
 
     /// The offsets now.
     pub fn ends(&self) -> Ends {
-        self.0.lock().ends(&self.0.log.ends())
+        // One lock at a time: the log's first, so that the watermark is never behind what the log has told.
+        let log = self.0.log.ends();
+        self.0.lock().ends(&log)
     }
 
     /// Whether it still serves.
@@ -394,6 +397,7 @@ impl<E: Env> Partition<E> {
     /// The metadata has changed what this replica is.
     pub(crate) fn set_role(&self, role: Role) {
         let start = role.start(&self.0.log);
+        begin_epoch(&self.0.log, role.leader_epoch);
         self.0.update(|state, now| {
             if role.leader_epoch > state.leader.epoch() {
                 let high_watermark = state.leader.high_watermark();
@@ -529,7 +533,8 @@ impl State {
             // Without transactions everything committed is stable.
             last_stable: high_watermark,
             high_watermark,
-            log_end: log.log_end,
+            // The watermark may have moved on between the two looks; the log's end was there before it.
+            log_end: log.log_end.max(high_watermark),
             leader_epoch: self.leader.epoch(),
         }
     }
@@ -553,6 +558,16 @@ pub(crate) struct Waiting<E: Env> {
 impl<E: Env> Drop for Waiting<E> {
     fn drop(&mut self) {
         self.partition.0.lock().waiters(self.acks).remove(self.ticket);
+    }
+}
+
+/// Notes in the log where the leader's term begins (I4).
+fn begin_epoch<D: Disk>(log: &Log<D>, epoch: LeaderEpoch) {
+    if log.newest_epoch() != Some(epoch)
+        && let Err(error) = log.begin_epoch(epoch)
+    {
+        // Its appends will be refused for the same reason: better no new records than two histories (I16).
+        tracing::error!(partition = %log.topic_partition(), %error, "this term cannot begin");
     }
 }
 

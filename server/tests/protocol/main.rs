@@ -2,6 +2,8 @@
 //!
 //! Real clients ask only what they happen to ask; here every version of every request is a client of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod connections;
 mod fetching;
 mod peer;

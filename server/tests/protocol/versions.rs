@@ -80,7 +80,10 @@ async fn each_version_of_each_request_is_answered() {
     {
         let told = &answer.responses[0].partitions[0];
         assert_eq!((told.error_code, told.high_watermark), (0, 11));
-        assert_eq!(told.records.as_ref().map(|bytes| bytes.len()), Some(11 * batch(&["v"], None).bytes_total()));
+        assert_eq!(
+            told.records.as_ref().map(|bytes| bytes.len()),
+            Some(11 * batch(&["v"], None).bytes_total())
+        );
     }
 
     use wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
