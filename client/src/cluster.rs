@@ -16,7 +16,7 @@ use env::{Clock, Env, Rng};
 use types::{
     BrokerId, ErrorCode, GroupId, Instant, LeaderEpoch, TopicId, TopicName, TopicPartition,
 };
-use wire::Request;
+use wire::{ApiKey, Request};
 
 use crate::connection::{Connection, Offered, Settings, Versions};
 use crate::error::{Certainty, ClientError};
@@ -150,6 +150,7 @@ impl<E: Env> Client<E> {
             connect_timeout: config.connect_timeout,
             request_timeout: config.request_timeout,
             answer_bytes_max: config.answer_bytes_max,
+            versions_version: config.pinned.get(&ApiKey::ApiVersions.as_i16()).copied(),
         };
         let state = State {
             metadata: Arc::default(),

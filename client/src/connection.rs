@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub answer_bytes_max: usize,
+    /// The version in which to ask for versions first; the newest when absent.
+    pub versions_version: Option<i16>,
 }
 
 /// A handle; clones share the connection. The connection closes when the last handle is gone.
@@ -302,7 +304,7 @@ impl Connection {
             ..ApiVersionsRequest::default()
         };
         let newest = ApiKey::ApiVersions.stable_versions().1;
-        let mut version = newest;
+        let mut version = settings.versions_version.unwrap_or(newest);
         loop {
             let pending = self.enqueue(&request, version)?;
             let body = pending.bytes(env, settings.request_timeout).await?;

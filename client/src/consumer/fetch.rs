@@ -13,8 +13,9 @@ use record::{Batch, Batches, Records};
 use types::{
     BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, TopicId, TopicName, TopicPartition,
 };
-use wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
 
+use super::session::{Saying, Wanted};
 use super::{Assigned, Consumer, ConsumerRecord, Event, Position, Report, ResetPolicy, State};
 use crate::cluster::Target;
 use crate::error::ClientError;
@@ -37,7 +38,10 @@ pub(super) struct Question {
 pub(super) struct Answer {
     broker: BrokerId,
     questions: Vec<Question>,
-    result: Result<BTreeMap<TopicPartition, PartitionAnswer>, ClientError>,
+    /// Whether a partition that the answer does not name is one without news.
+    is_incremental: bool,
+    /// The session id, and the partitions named.
+    result: Result<(i32, BTreeMap<TopicPartition, PartitionAnswer>), ClientError>,
 }
 
 /// What a broker said of one partition.
@@ -212,45 +216,39 @@ impl<E: Env> Consumer<E> {
 
     fn ask_fetch(&mut self, broker: BrokerId, questions: Vec<Question>, metadata: &Metadata) {
         self.fetching.insert(broker);
-        let has_ids =
-            questions.iter().all(|question| metadata.topic_id(&question.partition.topic).is_some());
-        let by_topic =
-            offsets::by_topic(questions.iter().map(|question| (&question.partition, question)));
-        let request = FetchRequest {
-            replica_id: -1,
-            max_wait_ms: millis(self.config.fetch_wait_max),
-            min_bytes: size(self.config.fetch_bytes_min),
-            max_bytes: size(self.config.fetch_bytes_max),
-            isolation_level: self.config.isolation.on_wire(),
-            session_id: 0,
-            session_epoch: -1,
-            topics: by_topic
-                .into_iter()
-                .map(|(topic, questions)| FetchTopic {
-                    topic_id: offsets::id_on_wire(metadata, &topic),
-                    partitions: questions
-                        .into_iter()
-                        .map(|(index, question)| FetchPartition {
-                            partition: index,
-                            current_leader_epoch: epoch_on_wire(
-                                metadata
-                                    .partition(&question.partition)
-                                    .and_then(|partition| partition.leader_epoch),
-                            ),
-                            fetch_offset: question.offset.0,
-                            partition_max_bytes: size(self.config.partition_bytes_max),
-                            ..FetchPartition::default()
-                        })
-                        .collect(),
-                    topic: topic.as_str().into(),
-                })
-                .collect(),
-            ..FetchRequest::default()
-        };
-        let names: BTreeMap<TopicId, TopicName> = request
-            .topics
+        let wanted: BTreeMap<TopicPartition, Wanted> = questions
             .iter()
-            .map(|topic| (TopicId(topic.topic_id), TopicName::from(topic.topic.as_str())))
+            .map(|question| {
+                let wanted = Wanted {
+                    offset: question.offset,
+                    leader_epoch: metadata
+                        .partition(&question.partition)
+                        .and_then(|partition| partition.leader_epoch),
+                    topic_id: metadata.topic_id(&question.partition.topic),
+                };
+                (question.partition.clone(), wanted)
+            })
+            .collect();
+        let saying = if self.config.fetch_sessions {
+            self.sessions.entry(broker).or_default().say(wanted)
+        } else {
+            Saying {
+                session_id: 0,
+                session_epoch: -1,
+                named: wanted,
+                forgotten: BTreeMap::new(),
+                is_incremental: false,
+            }
+        };
+        let ids = saying.named.values().map(|wanted| wanted.topic_id);
+        let has_ids = ids.chain(saying.forgotten.values().copied()).all(|id| id.is_some());
+        let request = self.fetch_request(&saying);
+        let names: BTreeMap<TopicId, TopicName> = questions
+            .iter()
+            .filter_map(|question| {
+                let topic = &question.partition.topic;
+                Some((metadata.topic_id(topic)?, topic.clone()))
+            })
             .collect();
         // From version 13 on topics go by their ids.
         let version_max = if has_ids { i16::MAX } else { 12 };
@@ -260,15 +258,64 @@ impl<E: Env> Consumer<E> {
             let target = Target::Broker(broker);
             let asking = async {
                 let connection = client.connection(&target, lane).await?;
-                let version = connection
-                    .version::<FetchRequest>(client.pinned::<FetchRequest>(), version_max)?;
+                let pinned = client.pinned::<FetchRequest>();
+                let version = connection.version::<FetchRequest>(pinned, version_max)?;
                 let answer = connection.ask(client.env(), &request, version, timeout).await?;
-                read_answer(answer, version, &names)
+                let session_id = answer.session_id;
+                Ok((session_id, read_answer(answer, version, &names)?))
             };
             let result = asking.await;
-            let answer = Answer { broker, questions, result };
+            let is_incremental = saying.is_incremental;
+            let answer = Answer { broker, questions, is_incremental, result };
             let _ = reporter.send(Report::Answer(answer)).await;
         });
+    }
+
+    fn fetch_request(&self, saying: &Saying) -> FetchRequest {
+        let on_wire = |id: Option<TopicId>| id.map(|id| id.0).unwrap_or_default();
+        let mut topics: BTreeMap<(TopicName, Option<TopicId>), Vec<FetchPartition>> =
+            BTreeMap::new();
+        for (partition, wanted) in &saying.named {
+            let topic = (partition.topic.clone(), wanted.topic_id);
+            topics.entry(topic).or_default().push(FetchPartition {
+                partition: partition.partition.0,
+                current_leader_epoch: epoch_on_wire(wanted.leader_epoch),
+                fetch_offset: wanted.offset.0,
+                partition_max_bytes: size(self.config.partition_bytes_max),
+                ..FetchPartition::default()
+            });
+        }
+        let mut forgotten: BTreeMap<(TopicName, Option<TopicId>), Vec<i32>> = BTreeMap::new();
+        for (partition, id) in &saying.forgotten {
+            let topic = (partition.topic.clone(), *id);
+            forgotten.entry(topic).or_default().push(partition.partition.0);
+        }
+        FetchRequest {
+            replica_id: -1,
+            max_wait_ms: millis(self.config.fetch_wait_max),
+            min_bytes: size(self.config.fetch_bytes_min),
+            max_bytes: size(self.config.fetch_bytes_max),
+            isolation_level: self.config.isolation.on_wire(),
+            session_id: saying.session_id,
+            session_epoch: saying.session_epoch,
+            topics: topics
+                .into_iter()
+                .map(|((topic, id), partitions)| FetchTopic {
+                    topic: topic.as_str().into(),
+                    topic_id: on_wire(id),
+                    partitions,
+                })
+                .collect(),
+            forgotten_topics_data: forgotten
+                .into_iter()
+                .map(|((topic, id), partitions)| ForgottenTopic {
+                    topic: topic.as_str().into(),
+                    topic_id: on_wire(id),
+                    partitions,
+                })
+                .collect(),
+            ..FetchRequest::default()
+        }
     }
 
     /// Takes in what a task found out.
@@ -405,9 +452,17 @@ impl<E: Env> Consumer<E> {
     fn on_answer(&mut self, answer: Answer) -> Result<(), ClientError> {
         self.fetching.remove(&answer.broker);
         self.learn_from(answer.broker, &answer.result);
+        let session = self.sessions.entry(answer.broker).or_default();
         let mut parts = match answer.result {
-            Ok(parts) => parts,
+            Ok((session_id, parts)) => {
+                session.on_answer(session_id);
+                parts
+            }
             Err(error) => {
+                match error.error_code() {
+                    Some(ErrorCode::FetchSessionIdNotFound) => session.on_gone(),
+                    _ => session.on_error(),
+                }
                 for question in answer.questions {
                     if self.asked(&question.partition, question.turn).is_some() {
                         self.failed(&question.partition, error.clone())?;
@@ -420,6 +475,10 @@ impl<E: Env> Consumer<E> {
         for question in answer.questions {
             let Some(assigned) = self.asked(&question.partition, question.turn) else { continue };
             let Some(part) = parts.remove(&question.partition) else {
+                if answer.is_incremental {
+                    assigned.tries = 0;
+                    continue;
+                }
                 let code = ErrorCode::UnknownTopicOrPartition;
                 result = result.and(self.failed(&question.partition, ClientError::code(code)));
                 continue;

@@ -69,6 +69,8 @@ pub(super) struct Membership {
     pub news: mpsc::Receiver<News>,
     /// When the program last asked for records, in the clock's nanoseconds.
     polled: Arc<AtomicU64>,
+    /// Until when the session is sure to live, in the clock's nanoseconds.
+    session_end: Arc<AtomicU64>,
 }
 
 impl Membership {
@@ -80,6 +82,7 @@ impl Membership {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (outbox, news) = mpsc::channel(NEWS_MAX);
         let polled = Arc::new(AtomicU64::new(client.env().clock().now().as_nanos()));
+        let session_end = Arc::new(AtomicU64::new(0));
         let member = Member {
             client: client.clone(),
             lane: client.new_lane(),
@@ -88,17 +91,23 @@ impl Membership {
             config: config.clone(),
             outbox,
             polled: polled.clone(),
+            session_end: session_end.clone(),
             topics: BTreeSet::new(),
             member_id: String::new(),
             last: None,
             leaving: None,
         };
         client.env().spawner().spawn("consumer-membership", member.run(inbox));
-        Membership { commands, news, polled }
+        Membership { commands, news, polled, session_end }
     }
 
     pub fn on_poll(&self, now: Instant) {
         self.polled.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether the session is sure to live: after a pause of the whole process this is known before the task has told.
+    pub fn is_sure(&self, now: Instant) -> bool {
+        now.as_nanos() < self.session_end.load(Ordering::Relaxed)
     }
 }
 
@@ -122,6 +131,7 @@ struct Member<E: Env> {
     config: ConsumerConfig,
     outbox: mpsc::Sender<News>,
     polled: Arc<AtomicU64>,
+    session_end: Arc<AtomicU64>,
     topics: BTreeSet<TopicName>,
     member_id: String,
     /// The last assignment, remembered for the sticky assignor after it was released.
@@ -418,13 +428,17 @@ impl<E: Env> Member<E> {
             instance_id: self.config.instance_id.clone(),
         };
         self.last = Some((generation, partitions.clone()));
+        let first_end = proven + self.config.session_timeout;
+        self.session_end.store(first_end.as_nanos(), Ordering::Relaxed);
         let _ = self.outbox.send(News::Assigned { committer, partitions }).await;
         let clock = self.client.env().clock().clone();
         let mut beat_at = self.now() + self.config.heartbeat_interval;
         let mut release_by: Option<Instant> = None;
         let mut failures = 0;
+        let mut looked = self.now();
         loop {
             let session_end = proven + self.config.session_timeout;
+            self.session_end.store(session_end.as_nanos(), Ordering::Relaxed);
             let poll_by = self.polled() + self.config.rebalance_timeout;
             let wake = beat_at.min(session_end).min(poll_by);
             let wake = release_by.map_or(wake, |by| by.min(wake));
@@ -466,7 +480,7 @@ impl<E: Env> Member<E> {
             if now < beat_at {
                 continue;
             }
-            self.watch_topics(counts.as_ref(), generation, &mut release_by).await;
+            self.watch_topics(counts.as_ref(), generation, &mut release_by, &mut looked).await;
             let sent = self.now();
             let pulse = self.heartbeat(generation, session_end).await;
             beat_at = self.now() + self.config.heartbeat_interval;
@@ -519,6 +533,7 @@ impl<E: Env> Member<E> {
         counts: Option<&BTreeMap<TopicName, usize>>,
         generation: i32,
         release_by: &mut Option<Instant>,
+        looked: &mut Instant,
     ) {
         let Some(counts) = counts else { return };
         let metadata = self.client.current();
@@ -529,10 +544,13 @@ impl<E: Env> Member<E> {
             self.revoke(generation, release_by).await;
             return;
         }
-        let oldest =
-            counts.keys().filter_map(|topic| Some(metadata.topics.get(topic)?.learnt)).min();
-        let age_max = self.client.config().metadata_age_max;
-        if oldest.is_none_or(|learnt| self.now().saturating_since(learnt) >= age_max) {
+        // A topic that is not there yet is looked for often.
+        let is_complete = counts.values().all(|count| *count > 0);
+        let config = self.client.config();
+        let age_max = if is_complete { config.metadata_age_max } else { config.retry_backoff_max };
+        let now = self.now();
+        if now.saturating_since(*looked) >= age_max {
+            *looked = now;
             let (client, topics) =
                 (self.client.clone(), counts.keys().cloned().collect::<Vec<_>>());
             self.client.env().spawner().spawn("consumer-metadata", async move {

@@ -14,6 +14,7 @@
 
 mod fetch;
 mod membership;
+mod session;
 mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,7 @@ use types::{
 
 use self::fetch::{Answer, Fetched};
 use self::membership::{Command, Membership, News};
+use self::session::Session;
 pub(crate) use self::subscription::decode_assignment;
 use crate::assignor::AssignorKind;
 use crate::cluster::{Client, Lane, Target};
@@ -80,6 +82,8 @@ pub struct ConsumerConfig {
     pub isolation: Isolation,
     /// Whether checksums are verified.
     pub check_crc: bool,
+    /// Whether brokers are asked to remember what is fetched, so that fetches name only changes.
+    pub fetch_sessions: bool,
 }
 
 impl Default for ConsumerConfig {
@@ -100,6 +104,7 @@ impl Default for ConsumerConfig {
             poll_records_max: 500,
             isolation: Isolation::ReadUncommitted,
             check_crc: true,
+            fetch_sessions: true,
         }
     }
 }
@@ -245,6 +250,7 @@ pub struct Consumer<E: Env> {
     fetched: VecDeque<Fetched>,
     /// Brokers with a fetch on its way.
     fetching: BTreeSet<BrokerId>,
+    sessions: BTreeMap<BrokerId, Session>,
     turn_next: u64,
     reports: mpsc::Receiver<Report>,
     reporter: mpsc::Sender<Report>,
@@ -292,6 +298,7 @@ impl<E: Env> Consumer<E> {
             partitions: BTreeMap::new(),
             fetched: VecDeque::new(),
             fetching: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             turn_next: 0,
             reports,
             reporter,
@@ -326,6 +333,7 @@ impl<E: Env> Consumer<E> {
         if topics.is_empty() {
             self.set_partitions(Vec::new());
             self.releasing = None;
+            self.committer = Committer::default();
         }
         let config = &self.config;
         let client = &self.client;
@@ -478,8 +486,10 @@ impl<E: Env> Consumer<E> {
                     events: std::mem::take(&mut self.events),
                 });
             }
-            let records = self.take_records()?;
             let now = self.now();
+            let owns =
+                !self.is_subscribed || self.membership.as_ref().is_some_and(|m| m.is_sure(now));
+            let records = if owns { self.take_records()? } else { Vec::new() };
             let wake = self.ask_for_more(now).min(deadline);
             if !records.is_empty() || now >= deadline {
                 return Ok(Polled { records, events: Vec::new() });
@@ -541,7 +551,7 @@ impl<E: Env> Consumer<E> {
                 let partitions = self.assignment();
                 self.set_partitions(Vec::new());
                 self.releasing = None;
-                self.committer.generation = None;
+                self.committer = Committer::default();
                 self.events.push(Event::Lost { generation, partitions });
             }
             News::Failed(error) => {
@@ -594,6 +604,10 @@ impl<E: Env> Consumer<E> {
         let Some(group) = self.config.group.clone() else {
             return Err(ClientError::Usage("only a consumer with a group can commit".into()));
         };
+        if self.is_subscribed && self.committer.generation.is_none() {
+            // Unsigned, it would count as coming from outside, and be accepted once the group is empty.
+            return Err(ClientError::code(ErrorCode::UnknownMemberId));
+        }
         commit(self.client.clone(), group, self.group_lane, self.committer.clone(), offsets).await
     }
 
