@@ -20,13 +20,13 @@ pub fn run(
     if !suite.exists() {
         return Ok(None);
     }
-    let known = fs::read_to_string(tools.programs.join("known-failures.txt")).unwrap_or_default();
-    let known: BTreeSet<&str> = known
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.split_whitespace().next())
-        .collect();
+    let path = tools.programs.join("known-failures.txt");
+    let known =
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let settings = [
         "group.initial.rebalance.delay.ms=0",
+        // Their tests do not like to wait for members that died.
+        "group.min.session.timeout.ms=1000",
         "offsets.topic.num.partitions=8",
         "num.partitions=4",
     ];
@@ -38,22 +38,78 @@ pub fn run(
         .output()
         .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut unknown = Vec::new();
-    for line in text.lines() {
-        let failed = line.strip_prefix("FAIL ").or_else(|| {
-            line.strip_prefix("# fail ").map(|l| l.split_once("s ").map_or(l, |(_, rest)| rest))
-        });
-        if let Some(failed) = failed {
-            let test = failed.split_whitespace().next().unwrap_or_default().trim_end_matches(':');
-            if !known.contains(test) {
-                unknown.push(line.to_owned());
-            }
-        }
-    }
+    let unknown = unknown_failures(name, &known, &text);
     broker.stop()?;
     let last = text.lines().last().unwrap_or_default().to_owned();
     if !last.contains("passed=") {
         return Err(format!("{name} gave no result: {last}"));
     }
     if unknown.is_empty() { Ok(Some(last)) } else { Err(format!("{last}\n{}", unknown.join("\n"))) }
+}
+
+/// The lines of `output` that tell of failures for which `known` has no line `SUITE TEST REASON`.
+fn unknown_failures(suite: &str, known: &str, output: &str) -> Vec<String> {
+    let known: BTreeSet<&str> = known
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some(suite)).then(|| words.next())?
+        })
+        .collect();
+    let is_unknown = |line: &&str| failed_test(line).is_some_and(|test| !known.contains(test));
+    output.lines().filter(is_unknown).map(str::to_owned).collect()
+}
+
+/// The test that a line tells the failure of, in the words of whichever program counted.
+///
+/// ```text
+/// FAIL  acls-add rc=1 18s: The node does not support DESCRIBE_ACLS
+/// # fail      0.1s tests.admin::test_acls: 'IncompatibleBrokerVersion'
+/// # fail   tests::transactions
+/// # hung          TestReader (no result: the run was cut or the process died)
+/// ```
+fn failed_test(line: &str) -> Option<&str> {
+    let rest = ["FAIL ", "# fail ", "# hung "].iter().find_map(|start| line.strip_prefix(start))?;
+    let is_duration = |word: &str| word.strip_suffix('s').is_some_and(|n| n.parse::<f64>().is_ok());
+    let test = rest.split_whitespace().find(|word| !is_duration(word))?;
+    Some(test.trim_end_matches(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_without_a_reason_are_told() {
+        let known = "# why\n\njava-tools acls-add no authorizer\nkafka-go TestConn/one never\n\
+            kafka-python test.integration.test_admin::test_elect_leaders no elections\n";
+        let java = "# suite java-tools against 127.0.0.1:1; log /tmp/log\nok    topics-create 10s\n\
+            FAIL  acls-add rc=1 18s: The node does not support DESCRIBE_ACLS\n\
+            FAIL  topics-create-dup! rc=1 63s: \npassed=1 failed=2 skipped=0";
+        let unknown = unknown_failures("java-tools", known, java);
+        assert_eq!(unknown, ["FAIL  topics-create-dup! rc=1 63s: "]);
+        let python = "# fail      0.0s test.integration.test_admin::test_elect_leaders: \"Error 35\"\n\
+            # skip  test.integration.test_sasl::test_admin[PLAIN]: 'external'\n\
+            # fail     15.1s test.integration.test_consumer::test_group: 'timeout waiting for s '\n";
+        let unknown = unknown_failures("kafka-python", known, python);
+        assert_eq!(unknown.len(), 1);
+        assert_eq!(failed_test(&unknown[0]), Some("test.integration.test_consumer::test_group"));
+        // Another suite's reason is no reason.
+        assert_eq!(unknown_failures("kafka", known, python).len(), 2);
+    }
+
+    #[test]
+    fn every_counter_is_understood() {
+        assert_eq!(
+            failed_test("# fail   transactions::test_transaction_abort"),
+            Some("transactions::test_transaction_abort")
+        );
+        assert_eq!(failed_test("# fail      0.1s TestConn/one"), Some("TestConn/one"));
+        assert_eq!(
+            failed_test("# hung          TestReader (no result: the run was cut)"),
+            Some("TestReader")
+        );
+        assert_eq!(failed_test("# skip      0.0s TestConn"), None);
+        assert_eq!(failed_test("ok    topics-create 10s"), None);
+    }
 }
