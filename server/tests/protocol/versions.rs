@@ -183,7 +183,7 @@ async fn each_version_of_each_request_is_answered() {
         topics: vec![CreatePartitionsTopic {
             name: "topic".into(),
             count: 3 + i32::from(version),
-            ..Default::default()
+            assignments: None,
         }],
         timeout_ms: 1000,
         validate_only: false,
