@@ -121,7 +121,7 @@ pub struct LogDirOptions {
 impl Default for LogDirOptions {
     fn default() -> LogDirOptions {
         LogDirOptions {
-            journal_file_bytes: 32 << 20,
+            journal_file_bytes: 16 << 20,
             journal_bytes_max: 256 << 20,
             group_bytes_max: 4 << 20,
             sync_timeout: Duration::from_secs(60),

@@ -216,8 +216,9 @@ impl<D: Disk> Door<D> {
 
     /// Whether it is time to look up the free space again, after `bytes` more were written.
     pub fn should_look_at_space(&self, bytes: usize) -> bool {
-        const EVERY: usize = 1 << 20;
-        if self.written_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes < EVERY {
+        // Often enough that the reserve cannot vanish between two looks.
+        let every = (self.options.space_reserve / 8).min(1 << 20) as usize;
+        if self.written_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes < every.max(1 << 12) {
             return false;
         }
         self.written_bytes.store(0, Ordering::Relaxed);
@@ -238,8 +239,8 @@ impl<D: Disk> Door<D> {
             tracing::warn!(path = %self.path.display(), "the disk is nearly full: clients' appends are refused");
             self.attention.notify_one();
         } else if before && !low {
+            // What is stalled tries again on its own timer: space may be refused for other reasons than its lack.
             tracing::info!(path = %self.path.display(), "the disk has space again");
-            self.wake.notify_one();
         }
     }
 }

@@ -151,6 +151,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         if !planted(Mutant::DeleteNotJournaled) {
             self.journal(vec![frame]).await?;
         }
+        // A checkpoint that noted the log ends first: it must not write into a successor's directory.
+        let checkpointing = self.dir.checkpointing.lock().await;
         let (listener, ends, bytes) = {
             let mut state = log.lock();
             state.deleted = true;
@@ -175,6 +177,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         if let Err(error) = renamed {
             return Err(self.fail_io(format!("deleting {}", log.inner.partition), &error));
         }
+        drop(checkpointing);
         let due = self.clock.now() + log.config().delete_delay;
         self.dir.throw_away(Garbage { due, paths: vec![target], is_dir: true });
         Log::<D>::tell(listener, ends);
@@ -431,7 +434,11 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             let groups = self.journal(vec![frame]).await?;
             log.lock().marks.journaled(&groups);
         }
-        if let Err(error) = self.cut_files(log, cut, gone).await {
+        // A checkpoint that noted the log before the cut ends first: what it writes must not come after.
+        let checkpointing = self.dir.checkpointing.lock().await;
+        let done = self.cut_files(log, cut, gone).await;
+        drop(checkpointing);
+        if let Err(error) = done {
             return Err(self.fail_io(format!("truncating {}", log.inner.partition), &error));
         }
         let paged = {
@@ -450,14 +457,16 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
     async fn cut_files(&self, log: &Log<D>, cut: Point, gone: Vec<Offset>) -> io::Result<()> {
         let disk = &self.dir.door.disk;
         let path = &log.inner.path;
-        for base in gone {
-            for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot] {
-                remove_if_there(disk, &kind.path(path, base)).await?;
+        log.lock().snapshots.retain(|snapshot| *snapshot <= cut.offset);
+        for entry in disk.list(path).await? {
+            let later = match Kind::parse(&entry.name) {
+                Some((Kind::Snapshot, offset)) => offset > cut.offset,
+                Some((_, base)) => base > cut.segment || gone.contains(&base),
+                None => false,
+            };
+            if later {
+                remove_if_there(disk, &path.join(&entry.name)).await?;
             }
-        }
-        let snapshots = log.lock().take_snapshots_above(cut.offset);
-        for snapshot in snapshots {
-            remove_if_there(disk, &Kind::Snapshot.path(path, snapshot)).await?;
         }
         let file = log.segment_file(cut.segment).await?;
         file.set_len(cut.position).await?;
@@ -590,12 +599,6 @@ impl<F> State<F> {
         }
         self.generation += 1;
         self.entries_changed = true;
-        gone
-    }
-
-    fn take_snapshots_above(&mut self, offset: Offset) -> Vec<Offset> {
-        let gone = self.snapshots.iter().copied().filter(|snapshot| *snapshot > offset).collect();
-        self.snapshots.retain(|snapshot| *snapshot <= offset);
         gone
     }
 }

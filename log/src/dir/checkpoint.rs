@@ -92,15 +92,23 @@ impl Write {
 
 /// Runs until the directory is closed or has failed.
 pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
+    let mut space_due = None;
     loop {
         if dir.door.is_offline() || dir.door.is_shut() {
             return;
+        }
+        if space_due.is_some_and(|due| due <= clock.now()) {
+            space_due = None;
+            dir.door.look_at_space().await;
         }
         if dir.keep_house(clock).await.is_err() {
             return;
         }
         let attention = dir.door.attention.notified();
-        match dir.next_chore(clock.now()) {
+        if dir.door.space_low.load(Ordering::Relaxed) {
+            space_due.get_or_insert(clock.now() + SPACE_POLL);
+        }
+        match dir.next_chore().into_iter().chain(space_due).min() {
             Some(due) => tokio::select! {
                 biased;
                 () = attention => {}
@@ -113,20 +121,16 @@ pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
 
 impl<D: Disk> Inner<D> {
     /// When the housekeeper must look again.
-    fn next_chore(&self, now: Instant) -> Option<Instant> {
+    fn next_chore(&self) -> Option<Instant> {
         let registry = self.registry();
         let garbage = registry.garbage.iter().map(|garbage| garbage.due).min();
         let logs: Vec<Log<D>> = registry.logs.values().cloned().collect();
         drop(registry);
         let flush = logs.iter().filter_map(|log| log.lock().flush_due).min();
-        let space = self.door.space_low.load(Ordering::Relaxed).then(|| now + SPACE_POLL);
-        [garbage, flush, space].into_iter().flatten().min()
+        garbage.into_iter().chain(flush).min()
     }
 
     async fn keep_house<C: Clock>(&self, clock: &C) -> Result<(), ()> {
-        if self.door.space_low.load(Ordering::Relaxed) {
-            self.door.look_at_space().await;
-        }
         let target = {
             let journal = self.journal.lock().await;
             journal.needs_checkpoint().then(|| journal.checkpoint_target())
@@ -303,7 +307,7 @@ impl<D: Disk> Inner<D> {
         let (listener, ends, old) = {
             let mut state = capture.log.lock();
             let syncing = state.marks.syncing.take();
-            if state.generation != capture.generation {
+            if self.door.is_offline() || state.generation != capture.generation {
                 state.marks.oldest = match (syncing, state.marks.oldest) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),

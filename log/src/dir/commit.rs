@@ -272,7 +272,9 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
 fn announce<D: Disk>(part: &Part<D>, groups: Option<&Range<Position>>) {
     let (listener, ends) = {
         let mut state = part.log.lock();
-        if state.generation != part.written.generation {
+        // Nothing becomes durable once the directory has failed, whatever its journal says (I10).
+        let failed = part.log.inner.door.is_offline() && !planted(Mutant::AppendAfterIoError);
+        if failed || state.generation != part.written.generation {
             return;
         }
         if state.durable.offset < part.written.end.offset {

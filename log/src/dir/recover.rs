@@ -616,7 +616,8 @@ impl<D: Disk> Opening<D> {
     }
 
     async fn list_log(&self, dir: &Path) -> io::Result<Files> {
-        let mut files = Files { segments: BTreeMap::new(), snapshots: Vec::new() };
+        let mut files =
+            Files { segments: BTreeMap::new(), indexes: BTreeSet::new(), snapshots: Vec::new() };
         for entry in self.disk.list(dir).await?.into_iter().filter(|entry| !entry.is_dir) {
             if entry.name.ends_with(ASIDE) || entry.name.ends_with(".tmp") {
                 remove_if_there(&self.disk, &dir.join(&entry.name)).await?;
@@ -625,8 +626,13 @@ impl<D: Disk> Opening<D> {
             match Kind::parse(&entry.name) {
                 Some((Kind::Log, base)) => drop(files.segments.insert(base, entry.len)),
                 Some((Kind::Snapshot, offset)) => files.snapshots.push(offset),
-                _ => {}
+                Some((_, base)) => drop(files.indexes.insert(base)),
+                None => {}
             }
+        }
+        // Left by a checkpoint that ran while the segment went.
+        for base in files.indexes.iter().filter(|base| !files.segments.contains_key(base)) {
+            self.remove_segment(dir, *base).await?;
         }
         Ok(files)
     }
@@ -652,9 +658,13 @@ impl<D: Disk> Opening<D> {
             if len > redo.end.position {
                 let file = redo.file(&self.disk, redo.end.segment).await?;
                 let from = redo.end.position;
+                let beyond = Offset(redo.end.segment.0 + 1);
+                let next = segments.range(beyond..).next().map(|(base, _)| *base);
                 let mut walk = Walk::new(file.clone(), from, len, SCAN_BYTES).verified();
                 while let Step::Batch(position, header) = walk.next().await? {
-                    if header.base_offset() != redo.end.offset {
+                    // A batch that reaches into the next segment was cut, and the log began again there.
+                    let overlaps = next.is_some_and(|next| header.end_offset() > next);
+                    if header.base_offset() != redo.end.offset || overlaps {
                         break;
                     }
                     redo.end.offset = header.end_offset();
@@ -853,6 +863,7 @@ impl<F> State<F> {
 
 struct Files {
     segments: BTreeMap<Offset, u64>,
+    indexes: BTreeSet<Offset>,
     snapshots: Vec<Offset>,
 }
 
@@ -1030,7 +1041,10 @@ impl<F: File> Redo<F> {
         }
         self.sizes.remove(&cut.segment);
         self.touched.insert(cut.segment);
-        self.end = cut;
+        // The journal does not know how much of a page-cache log below the cut is on the medium.
+        if cut.offset < self.end.offset {
+            self.end = cut;
+        }
         self.cut = true;
         if cut.offset < self.trusted.offset {
             self.trusted = cut;

@@ -84,6 +84,9 @@ impl<D: Disk> Log<D> {
         let bytes = written.runs.iter().map(|run| run.bytes).sum::<usize>();
         let (listener, ends, flush) = {
             let mut state = self.lock();
+            if door.is_offline() {
+                return; // I10
+            }
             for run in &written.runs {
                 state.index(run);
             }
