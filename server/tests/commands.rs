@@ -52,6 +52,9 @@ fn topics_live_from_create_to_delete() {
 #[test]
 fn records_come_back_as_they_were_sent() {
     let (_scratch, server) = server();
+    let many: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+    server.ok(&["produce", "many"], &many);
+    assert!(server.ok(&["consume", "many", "--from", "earliest", "--until-end"], "") == many);
     let lines: String = (0..2000).map(|n| format!("line {n}\n")).collect();
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = format!("t-{codec}");

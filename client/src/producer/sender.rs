@@ -159,7 +159,7 @@ impl<E: Env> Sender<E> {
                 }
                 command = inbox.recv(), if inbox_open => {
                     let mut next = command;
-                    for _ in 0..TURN_MAX {
+                    for taken in 1.. {
                         match next {
                             Some(Command::Record { partition, queued, deadline }) => {
                                 self.on_record(partition, queued, deadline);
@@ -168,14 +168,17 @@ impl<E: Env> Sender<E> {
                             Some(Command::Close(done)) => {
                                 closing = Some(done);
                                 inbox_open = false;
-                                inbox.close();
                                 self.hurry();
+                                break;
                             }
                             None => {
                                 inbox_open = false;
                                 self.hurry();
                                 break;
                             }
+                        }
+                        if taken == TURN_MAX {
+                            break;
                         }
                         match inbox.try_recv() {
                             Ok(command) => next = Some(command),
