@@ -1,3 +1,5 @@
+//! Keys of real files, layers of values, refusals that name the nearest key.
+
 use std::time::Duration;
 
 use record::{Compression, TimestampType};

@@ -1,3 +1,5 @@
+//! The image after any records equals a model, and survives its own snapshot (I40).
+
 use proptest::prelude::*;
 use record::stored::metadata::{
     ConfigRecord, PartitionChangeRecord, RemoveTopicRecord, TopicRecord,

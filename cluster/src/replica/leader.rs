@@ -280,5 +280,4 @@ impl fmt::Display for Leader {
 }
 
 #[cfg(test)]
-#[path = "leader_tests.rs"]
 mod tests;

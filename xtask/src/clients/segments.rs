@@ -31,8 +31,12 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
     broker.restart()?;
     read(tools, &boot, "librdkafka", RECORDS, 70_001)?;
 
-    broker.kill();
+    // Index files are written when segments are checkpointed; a clean stop checkpoints all.
+    broker.stop()?;
     let spoiled = spoil_indexes(&data.join("many-0"))?;
+    if spoiled < segments {
+        return Err(format!("{spoiled} index files beside {segments} segments"));
+    }
     broker.restart()?;
     shell::output(
         &mut tools.python("millions.py", &["produce", &boot, "many", &RECORDS.to_string(), "1000"]),

@@ -1,3 +1,5 @@
+//! The high watermark against a model, under both commit rules (I22, I23).
+
 use proptest::prelude::*;
 
 use super::*;
