@@ -1,5 +1,6 @@
 //! Bytes that no client should send: the broker answers with Kafka's error or closes that connection, keeps its memory
 //! bounded and goes on serving everybody else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 

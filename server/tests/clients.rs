@@ -1,4 +1,5 @@
 //! Our own client against a real broker over real sockets: producers through kills, groups that change, offsets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 

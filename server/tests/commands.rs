@@ -1,4 +1,5 @@
 //! The commands that talk to a broker: topics, groups, settings, records.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 

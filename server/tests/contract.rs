@@ -1,4 +1,5 @@
 //! The contract with scripts: one ready line, the pid file, signals, exit codes, and errors that say what to do.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 

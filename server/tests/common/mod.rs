@@ -1,5 +1,6 @@
 //! What the tests of the command line share: a broker as a child process, commands, throw-away directories.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
