@@ -125,10 +125,22 @@ fn check_writable(dir: &Path) -> Result<(), Failed> {
     }
 }
 
+/// A disk with less room than this is full as far as a start is concerned: journals are reserved before they are used.
+const ROOM_BYTES: u64 = 256 << 20;
+
+/// What to do about a full disk.
+const MAKE_ROOM: &str =
+    "free some space, or name a directory on another disk with --data or log.dirs";
+
 fn full(dir: &Path) -> Failed {
     let place = dir.display();
-    let advice = "free some space, or name a directory on another one with --data or log.dirs";
-    Failed::new(Code::Disk, format!("the disk that holds {place} is full: {advice}"))
+    Failed::new(Code::Disk, format!("the disk that holds {place} is full: {MAKE_ROOM}"))
+}
+
+/// What this process may still use of the disk that holds `path`.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let space = rustix::fs::statvfs(path).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// What a failed start means to the operator.
@@ -169,7 +181,12 @@ fn explain(error: StartError) -> Failed {
             Failed::new(Code::Directory, format!("{error}{advice}"))
         }
         StartError::Disk { path, reason } => {
-            Failed::new(Code::Disk, format!("{}: {reason}", path.display()))
+            let mut message = format!("{}: {reason}", path.display());
+            if let Some(free) = free_bytes(&path).filter(|free| *free < ROOM_BYTES) {
+                let free = free >> 20;
+                message += &format!("; {free} MiB are free there, too few: {MAKE_ROOM}");
+            }
+            Failed::new(Code::Disk, message)
         }
     }
 }
