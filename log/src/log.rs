@@ -167,6 +167,8 @@ pub(crate) struct State<F> {
     pub durable: Point,
     pub written: Point,
     pub log_end: Offset,
+    /// Ends of the last appends that became readable: where those who read along continue.
+    pub recent: VecDeque<Point>,
     /// In order of their base; the last one is active. Empty until the first append.
     pub segments: VecDeque<Segment<F>>,
     pub queue: VecDeque<Queued>,
@@ -210,6 +212,7 @@ impl<F> State<F> {
             durable: Point::default(),
             written: Point::default(),
             log_end: Offset::ZERO,
+            recent: VecDeque::new(),
             segments: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -257,6 +260,15 @@ impl<F> State<F> {
         if let Some(active) = self.segments.back() {
             assert!(active.end == self.log_end, "I2: the active segment ends at the log's end");
         }
+    }
+
+    /// The log can be read up to `end` from now on.
+    pub fn remember(&mut self, end: Point) {
+        const KEPT: usize = 8;
+        if self.recent.len() == KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(end);
     }
 
     /// Index into `segments` of the one that holds `offset`.

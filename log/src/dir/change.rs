@@ -594,6 +594,7 @@ impl<F> State<F> {
             }
         }
         self.damages.retain(|damage| damage.start.offset < cut.offset);
+        self.recent.clear();
         if !planted(Mutant::EpochCacheNotTruncated) {
             self.epochs.truncate_end(cut.offset); // I4
         }

@@ -23,6 +23,7 @@ use types::{Instant, LogId, Offset};
 use super::Inner;
 use super::change::remove_if_there;
 use super::stored::{Checkpoint, StoredLog, encode_clean};
+use crate::Durability;
 use crate::journal::{JournalError, Position};
 use crate::layout::{CHECKPOINT_FILE, CLEAN_FILE, Kind, METADATA_FILE};
 use crate::log::{Anchor, Log, Point};
@@ -389,6 +390,7 @@ fn stored<D: Disk>(log: &Log<D>) -> StoredLog {
         id: log.inner.id,
         topic_id: log.inner.topic_id,
         partition: log.inner.partition.clone(),
+        durability: if state.sync { Durability::Sync } else { Durability::PageCache },
         log_start: state.log_start,
         anchor: state.anchor,
         epochs: state.epochs.entries().iter().copied().filter(|e| e.start < below).collect(),

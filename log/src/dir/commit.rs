@@ -282,6 +282,7 @@ fn announce<D: Disk>(part: &Part<D>, groups: Option<&Range<Position>>) {
                 state.index(run);
             }
             state.durable = part.written.end;
+            state.remember(part.written.end);
         }
         if let Some(groups) = groups {
             state.marks.journaled(groups);

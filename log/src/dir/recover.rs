@@ -385,6 +385,7 @@ impl<D: Disk> Opening<D> {
             id,
             topic_id: card.topic_id,
             partition,
+            durability: card.durability,
             log_start: Offset::ZERO,
             anchor: Default::default(),
             epochs: Vec::new(),
@@ -498,7 +499,7 @@ impl<D: Disk> Opening<D> {
         let durability = match card {
             Some(card) => card.durability,
             None => {
-                let durability = Durability::Sync;
+                let durability = redo.stored.durability;
                 let card = Metadata {
                     directory: self.id,
                     log: redo.stored.id,

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!  checkpoint  directory id (16)  next log id (8)  logs (4), each:
-//!              log id (8)  topic id (16)  name length (2) name  partition (4)  log start (8)
+//!              log id (8)  topic id (16)  name length (2) name  partition (4)  durability (1)  log start (8)
 //!              anchor: offset (8) segment (8) position (8) group (8)
 //!              epochs (4) × { epoch (4) start (8) }   damages (4) × { start (8) segment (8) position (8) end (8) end position (8) }
 //!  clean       directory id (16)  next group (8)
 //!  partition.metadata  directory id (16)  log id (8)  topic id (16)  durability (1: 0 sync, 1 page-cache)
 //! ```
+//!
+//! The checkpoint file holds its envelope twice, the second time from the middle of the file on, so that one rotten block
+//! does not make a directory unreadable. A card that is damaged is written again from it.
 //!
 //! The anchor pairs what a log's segments hold safely with the group from which its frames must be redone: both move in
 //! one step, so that replay always begins where the segments stop.
@@ -24,12 +27,16 @@ use crate::journal::Position;
 use crate::layout::{MAGIC_CHECKPOINT, MAGIC_CLEAN, MAGIC_METADATA, Unsealed, seal, unseal};
 use crate::log::{Anchor, Damage, Point};
 
+/// The two copies of a checkpoint share no block of the medium.
+const COPY_ALIGN: usize = 4096;
+
 /// One log in the checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct StoredLog {
     pub id: LogId,
     pub topic_id: TopicId,
     pub partition: TopicPartition,
+    pub durability: Durability,
     pub log_start: Offset,
     pub anchor: Anchor,
     pub epochs: Vec<EpochStart>,
@@ -59,6 +66,21 @@ fn payload(magic: [u8; 4], file: Bytes) -> Result<Bytes, StoredError> {
     }
 }
 
+fn durability_byte(durability: Durability) -> u8 {
+    match durability {
+        Durability::Sync => 0,
+        Durability::PageCache => 1,
+    }
+}
+
+fn durability_of(byte: u8) -> Option<Durability> {
+    match byte {
+        0 => Some(Durability::Sync),
+        1 => Some(Durability::PageCache),
+        _ => None,
+    }
+}
+
 fn uuid(payload: &mut Bytes) -> Option<Uuid> {
     let mut bytes = [0; 16];
     payload.try_copy_to_slice(&mut bytes).ok()?;
@@ -78,6 +100,7 @@ impl Checkpoint {
             out.put_u16(u16::try_from(name.len()).expect("topic names are short"));
             out.put_slice(name);
             out.put_i32(log.partition.partition.0);
+            out.put_u8(durability_byte(log.durability));
             out.put_i64(log.log_start.0);
             out.put_i64(log.anchor.point.offset.0);
             out.put_i64(log.anchor.point.segment.0);
@@ -97,11 +120,23 @@ impl Checkpoint {
                 out.put_u64(damage.end_position);
             }
         }
-        seal(MAGIC_CHECKPOINT, &out)
+        let mut copy = BytesMut::from(&seal(MAGIC_CHECKPOINT, &out)[..]);
+        copy.resize(copy.len().next_multiple_of(COPY_ALIGN), 0);
+        let mut file = BytesMut::with_capacity(copy.len() * 2);
+        file.put_slice(&copy);
+        file.put_slice(&copy);
+        file.freeze()
     }
 
     pub fn decode(file: Bytes) -> Result<Checkpoint, StoredError> {
-        let mut payload = payload(MAGIC_CHECKPOINT, file)?;
+        match Checkpoint::decode_copy(file.clone()) {
+            Err(StoredError::Damaged) => Checkpoint::decode_copy(file.slice(file.len() / 2..)),
+            first => first,
+        }
+    }
+
+    fn decode_copy(copy: Bytes) -> Result<Checkpoint, StoredError> {
+        let mut payload = payload(MAGIC_CHECKPOINT, copy)?;
         Checkpoint::read(&mut payload).filter(|_| payload.is_empty()).ok_or(StoredError::Damaged)
     }
 
@@ -127,6 +162,7 @@ fn read_log(payload: &mut Bytes) -> Option<StoredLog> {
     let name = payload.split_to(name_len);
     let topic = TopicName::from(std::str::from_utf8(&name).ok()?);
     let partition = PartitionIndex(payload.try_get_i32().ok()?);
+    let durability = durability_of(payload.try_get_u8().ok()?)?;
     let log_start = Offset(payload.try_get_i64().ok()?);
     let point = Point {
         offset: Offset(payload.try_get_i64().ok()?),
@@ -155,6 +191,7 @@ fn read_log(payload: &mut Bytes) -> Option<StoredLog> {
         id,
         topic_id,
         partition: TopicPartition { topic, partition },
+        durability,
         log_start,
         anchor: Anchor { point, group },
         epochs,
@@ -193,7 +230,7 @@ impl Metadata {
         out.put_slice(&self.directory.0.0);
         out.put_u64(self.log.0);
         out.put_slice(&self.topic_id.0.0);
-        out.put_u8(u8::from(self.durability == Durability::PageCache));
+        out.put_u8(durability_byte(self.durability));
         seal(MAGIC_METADATA, &out)
     }
 
@@ -203,11 +240,7 @@ impl Metadata {
             let directory = DirectoryId(uuid(&mut payload)?);
             let log = LogId(payload.try_get_u64().ok()?);
             let topic_id = TopicId(uuid(&mut payload)?);
-            let durability = match payload.try_get_u8().ok()? {
-                0 => Durability::Sync,
-                1 => Durability::PageCache,
-                _ => return None,
-            };
+            let durability = durability_of(payload.try_get_u8().ok()?)?;
             Some(Metadata { directory, log, topic_id, durability })
         })();
         metadata.filter(|_| payload.is_empty()).ok_or(StoredError::Damaged)
@@ -227,6 +260,7 @@ mod tests {
                 id: LogId(3),
                 topic_id: TopicId(Uuid([1; 16])),
                 partition: TopicPartition::new("events", 2),
+                durability: Durability::PageCache,
                 log_start: Offset(5),
                 anchor: Anchor { point, group: Position(77) },
                 epochs: vec![EpochStart { epoch: LeaderEpoch(1), start: Offset(0) }],
@@ -251,9 +285,25 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_byte_or_a_short_file_is_damage() {
+    fn one_rotten_copy_of_a_checkpoint_is_forgiven_and_two_are_damage() {
         let file = checkpoint().encode();
-        for len in 0..file.len() {
+        let half = file.len() / 2;
+        for at in 0..file.len() {
+            let mut rotten = BytesMut::from(&file[..]);
+            rotten[at] ^= 0x10;
+            match Checkpoint::decode(rotten.freeze()) {
+                Ok(found) => assert_eq!(found, checkpoint()),
+                // The high byte of the first copy's version.
+                Err(error) => {
+                    assert!(matches!(error, StoredError::Newer(_)) && (4..6).contains(&at))
+                }
+            }
+        }
+        let mut rotten = BytesMut::from(&file[..]);
+        rotten[20] ^= 1;
+        rotten[half + 20] ^= 1;
+        assert_eq!(Checkpoint::decode(rotten.freeze()), Err(StoredError::Damaged));
+        for len in 0..100 {
             assert_eq!(Checkpoint::decode(file.slice(..len)), Err(StoredError::Damaged));
         }
         let mut newer = BytesMut::from(&file[..]);

@@ -439,10 +439,13 @@ impl<F> State<F> {
             .filter(|damage| damage.start.segment == base && damage.end <= offset)
             .map(|damage| Mark { offset: damage.end, position: damage.end_position })
             .max_by_key(|mark| mark.position);
-        let durable = Some(self.durable)
-            .filter(|durable| durable.segment == base && durable.offset <= offset)
-            .map(|durable| Mark { offset: durable.offset, position: durable.position });
-        let marks = [Some(floor), after_damage, durable];
+        let recent = self
+            .recent
+            .iter()
+            .filter(|point| point.segment == base && point.offset <= offset)
+            .map(|point| Mark { offset: point.offset, position: point.position })
+            .max_by_key(|mark| mark.position);
+        let marks = [Some(floor), after_damage, recent];
         marks.into_iter().flatten().max_by_key(|mark| mark.position).unwrap_or(floor)
     }
 
@@ -492,8 +495,10 @@ impl<F> State<F> {
         let (written, position) = self.written_end(at);
         let bound = if end >= written {
             Bound { offset: written, position, exact: true }
-        } else if self.durable.offset == end && self.durable.segment == base {
-            Bound { offset: end, position: self.durable.position, exact: true }
+        } else if let Some(recent) =
+            self.recent.iter().find(|point| point.offset == end && point.segment == base)
+        {
+            Bound { offset: end, position: recent.position, exact: true }
         } else {
             let floor = index.floor(end);
             let exact = floor.offset == end;

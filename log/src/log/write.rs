@@ -92,6 +92,7 @@ impl<D: Disk> Log<D> {
             }
             state.unsynced_records += written.end.offset.since(state.written.offset) as u64;
             state.written = written.end;
+            state.remember(written.end);
             let flush = state.config.flush_messages.is_some_and(|n| state.unsynced_records >= n)
                 || (state.config.flush_ms.is_some() && state.flush_due.is_none());
             state.check();
