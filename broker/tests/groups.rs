@@ -652,9 +652,9 @@ fn the_offsets_topic_makes_itself() {
         let topic = &metadata.topics[0];
         assert_eq!((topic.is_internal, topic.partitions.len()), (true, 50));
         for (key_type, version, code) in [
-            (1, 4, ErrorCode::CoordinatorNotAvailable),
+            (1, 4, ErrorCode::UnsupportedVersion),
             (2, 4, ErrorCode::InvalidRequest),
-            (2, 6, ErrorCode::CoordinatorNotAvailable),
+            (2, 6, ErrorCode::UnsupportedVersion),
             (9, 6, ErrorCode::InvalidRequest),
         ] {
             let request = FindCoordinatorRequest {

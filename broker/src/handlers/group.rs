@@ -491,13 +491,14 @@ async fn coordinator_of<E: Env>(
             authorize(ctx, Operation::Describe, Resource::Group(key))
                 .map_err(|denied| denied.code)?;
         }
-        // Transactions and share groups are not there yet; their clients go on asking.
+        // Transactions and share groups are not there yet. The code is final: a retriable one would keep a client asking
+        // until its own patience ends, with nothing said about the reason.
         TRANSACTION => {
             authorize(ctx, Operation::Describe, Resource::TransactionalId(key))
                 .map_err(|denied| denied.code)?;
-            return Err(ErrorCode::CoordinatorNotAvailable);
+            return Err(ErrorCode::UnsupportedVersion);
         }
-        SHARE if ctx.api_version >= 6 => return Err(ErrorCode::CoordinatorNotAvailable),
+        SHARE if ctx.api_version >= 6 => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),
     }
     if broker.view().topic(OFFSETS_TOPIC).is_none() {
