@@ -231,6 +231,9 @@ enum Report {
     Metadata,
 }
 
+/// Longest name of a topic, in bytes: Kafka's.
+const TOPIC_NAME_MAX: usize = 249;
+
 /// Reports not yet looked at; their tasks wait beyond it.
 const REPORTS_MAX: usize = 64;
 
@@ -327,6 +330,9 @@ impl<E: Env> Consumer<E> {
         };
         if !self.is_subscribed && !self.partitions.is_empty() {
             return Err(ClientError::Usage("a consumer either assigns or subscribes".into()));
+        }
+        if topics.iter().any(|topic| topic.as_str().len() > TOPIC_NAME_MAX) {
+            return Err(ClientError::code(ErrorCode::InvalidTopicException));
         }
         let topics: BTreeSet<TopicName> = topics.into_iter().collect();
         self.is_subscribed = !topics.is_empty();

@@ -1,15 +1,19 @@
 //! What members of a classic group tell each other through the coordinator: subscriptions and assignments.
 //!
 //! The coordinator does not look inside these bytes; members written in other languages do, so the layout is that of
-//! Kafka's "consumer" protocol. A newer version only appends fields: an older reader takes what it knows.
+//! Kafka's "consumer" protocol. A newer version only appends fields: a reader takes what it knows.
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use record::stored::consumer::{
+    ConsumerProtocolAssignment, ConsumerProtocolAssignmentTopicPartition,
+    ConsumerProtocolSubscription, ConsumerProtocolSubscriptionTopicPartition,
+};
 use types::TopicPartition;
-use types::encoding::{DecodeError, Reader};
+use types::encoding::{DecodeError, EncodeError, Reader, Str, Writer};
 
-/// The version written: with the partitions owned.
+/// The version written: with the partitions owned, and known to every client that still runs.
 const VERSION: i16 = 1;
 
 /// What a member wants, and what it has.
@@ -22,34 +26,47 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_i16(VERSION);
-        put_count(&mut out, self.topics.len());
-        for topic in &self.topics {
-            put_string(&mut out, topic);
-        }
-        put_bytes(&mut out, self.user_data.as_ref());
-        put_partitions(&mut out, &self.owned);
-        out.freeze()
+        let topics = by_topic(&self.owned).into_iter();
+        let subscription = ConsumerProtocolSubscription {
+            topics: self.topics.iter().map(Str::from).collect(),
+            user_data: self.user_data.clone(),
+            owned_partitions: topics
+                .map(|(topic, partitions)| ConsumerProtocolSubscriptionTopicPartition {
+                    topic,
+                    partitions,
+                })
+                .collect(),
+            ..ConsumerProtocolSubscription::default()
+        };
+        versioned(|writer| subscription.encode(writer, VERSION))
     }
 
     pub fn decode(bytes: Bytes) -> Result<Subscription, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.i16()?;
-        let topics = reader.array(false, |reader| Ok(reader.str(false)?.to_string()))?;
-        let user_data = reader.nullable_bytes(false)?;
-        let owned = if version >= 1 { read_partitions(&mut reader)? } else { Vec::new() };
-        Ok(Subscription { topics, user_data, owned })
+        let version = known(reader.i16()?, ConsumerProtocolSubscription::VERSIONS);
+        let read = ConsumerProtocolSubscription::decode(&mut reader, version)?;
+        let owned = read.owned_partitions.into_iter().map(|topic| (topic.topic, topic.partitions));
+        Ok(Subscription {
+            topics: read.topics.into_iter().map(String::from).collect(),
+            user_data: read.user_data,
+            owned: flat(owned),
+        })
     }
 }
 
 /// The partitions given to a member.
 pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_i16(VERSION);
-    put_partitions(&mut out, partitions);
-    put_bytes(&mut out, None);
-    out.freeze()
+    let topics = by_topic(partitions).into_iter();
+    let assignment = ConsumerProtocolAssignment {
+        assigned_partitions: topics
+            .map(|(topic, partitions)| ConsumerProtocolAssignmentTopicPartition {
+                topic,
+                partitions,
+            })
+            .collect(),
+        user_data: None,
+    };
+    versioned(|writer| assignment.encode(writer, VERSION))
 }
 
 /// The partitions in an assignment; empty bytes are an empty assignment.
@@ -58,16 +75,26 @@ pub(crate) fn decode_assignment(bytes: Bytes) -> Result<Vec<TopicPartition>, Dec
         return Ok(Vec::new());
     }
     let mut reader = Reader::new(bytes);
-    let _version = reader.i16()?;
-    read_partitions(&mut reader)
+    let version = known(reader.i16()?, ConsumerProtocolAssignment::VERSIONS);
+    let read = ConsumerProtocolAssignment::decode(&mut reader, version)?;
+    Ok(flat(read.assigned_partitions.into_iter().map(|topic| (topic.topic, topic.partitions))))
 }
 
-/// What a sticky member remembers: its partitions and the generation that gave them.
+/// What a sticky member remembers: its partitions and the generation that gave them. Kafka keeps this layout in its
+/// assignor, beside the protocol's schemas.
 pub(crate) fn encode_sticky(partitions: &[TopicPartition], generation: i32) -> Bytes {
-    let mut out = BytesMut::new();
-    put_partitions(&mut out, partitions);
-    out.put_i32(generation);
-    out.freeze()
+    let topics: Vec<(Str, Vec<i32>)> = by_topic(partitions).into_iter().collect();
+    let mut writer = Writer::new();
+    let written = writer.array(&topics, false, |writer, (topic, partitions)| {
+        writer.str(topic, false)?;
+        writer.array(partitions, false, |writer, partition| {
+            writer.i32(*partition);
+            Ok(())
+        })
+    });
+    written.expect(FITS);
+    writer.i32(generation);
+    writer.into_bytes()
 }
 
 /// What a sticky member remembered; without a generation when it was written by an old client.
@@ -75,59 +102,43 @@ pub(crate) fn decode_sticky(
     bytes: Bytes,
 ) -> Result<(Vec<TopicPartition>, Option<i32>), DecodeError> {
     let mut reader = Reader::new(bytes);
-    let partitions = read_partitions(&mut reader)?;
-    let generation = if reader.remaining() >= 4 { Some(reader.i32()?) } else { None };
-    Ok((partitions, generation))
-}
-
-fn read_partitions(reader: &mut Reader) -> Result<Vec<TopicPartition>, DecodeError> {
     let topics = reader.array(false, |reader| {
         let topic = reader.str(false)?;
-        let partitions = reader.array(false, Reader::i32)?;
-        Ok((topic, partitions))
+        Ok((topic, reader.array(false, Reader::i32)?))
     })?;
-    Ok(topics
-        .into_iter()
-        .flat_map(|(topic, partitions)| {
-            partitions
-                .into_iter()
-                .map(move |partition| TopicPartition::new(topic.as_str(), partition))
-        })
-        .collect())
+    let generation = if reader.remaining() >= 4 { Some(reader.i32()?) } else { None };
+    Ok((flat(topics), generation))
 }
 
-fn put_partitions(out: &mut BytesMut, partitions: &[TopicPartition]) {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+const FITS: &str = "names of topics are short, and what is assigned fits in memory";
+
+/// A version, then what `write` writes.
+fn versioned(write: impl FnOnce(&mut Writer) -> Result<(), EncodeError>) -> Bytes {
+    let mut writer = Writer::new();
+    writer.i16(VERSION);
+    write(&mut writer).expect(FITS);
+    writer.into_bytes()
+}
+
+/// The newest version we know that `version` extends.
+fn known(version: i16, (lowest, newest): (i16, i16)) -> i16 {
+    version.clamp(lowest, newest)
+}
+
+fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<Str, Vec<i32>> {
+    let mut topics: BTreeMap<Str, Vec<i32>> = BTreeMap::new();
     for partition in partitions {
-        topics.entry(partition.topic.as_str()).or_default().push(partition.partition.0);
+        let topic = Str::from(partition.topic.as_str());
+        topics.entry(topic).or_default().push(partition.partition.0);
     }
-    put_count(out, topics.len());
-    for (topic, partitions) in topics {
-        put_string(out, topic);
-        put_count(out, partitions.len());
-        for partition in partitions {
-            out.put_i32(partition);
-        }
-    }
+    topics
 }
 
-fn put_count(out: &mut BytesMut, count: usize) {
-    out.put_i32(i32::try_from(count).expect("what is assigned fits in memory"));
-}
-
-fn put_string(out: &mut BytesMut, text: &str) {
-    out.put_i16(i16::try_from(text.len()).expect("a topic name has at most 249 bytes"));
-    out.put_slice(text.as_bytes());
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: Option<&Bytes>) {
-    match bytes {
-        Some(bytes) => {
-            put_count(out, bytes.len());
-            out.put_slice(bytes);
-        }
-        None => out.put_i32(-1),
-    }
+fn flat(topics: impl IntoIterator<Item = (Str, Vec<i32>)>) -> Vec<TopicPartition> {
+    let each = |(topic, partitions): (Str, Vec<i32>)| {
+        partitions.into_iter().map(move |partition| TopicPartition::new(topic.as_str(), partition))
+    };
+    topics.into_iter().flat_map(each).collect()
 }
 
 #[cfg(test)]
