@@ -82,8 +82,8 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
         };
         running.push(spawn(format!("{client} publishes {topic}"), publish, None)?);
         let reader = if client == "kafka-python" { "kafka-python" } else { "librdkafka" };
-        let collect =
-            tools.python("collect.py", &[reader, &boot, topic, &format!("python-{topic}"), &messages]);
+        let collect = tools
+            .python("collect.py", &[reader, &boot, topic, &format!("python-{topic}"), &messages]);
         running.push(spawn(format!("{reader} reads {topic}"), collect, Some(digest.clone()))?);
         // The Java reader's output goes through sha256sum: nobody holds a gigabyte.
         let java = tools.java(
