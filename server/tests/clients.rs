@@ -366,33 +366,41 @@ async fn every_version_of_the_common_requests_is_spoken() {
         versions::<wire::init_producer_id::InitProducerIdRequest>(),
     ];
     for (key, range) in keys {
+        let mut running = tokio::task::JoinSet::new();
         for version in range {
-            let name = ApiKey::from_i16(key).unwrap().name();
-            let topic = format!("{name}-{version}");
-            let config = ClientConfig {
-                bootstrap: vec![server.bootstrap.clone()],
-                request_timeout: Duration::from_secs(5),
-                pinned: BTreeMap::from([(key, version)]),
-                ..ClientConfig::default()
-            };
-            let client = Client::new(RealEnv::new(), config);
+            let topic = format!("{}-{version}", ApiKey::from_i16(key).unwrap().name());
             create(&admin, &topic, 1).await;
-            publish(&client, &topic, 0, &["x"]).await;
-            let config = ConsumerConfig {
-                group: Some(topic.as_str().into()),
-                reset: ResetPolicy::Earliest,
-                ..ConsumerConfig::default()
-            };
-            let mut consumer = Consumer::new(&client, config).unwrap();
-            consumer.subscribe(vec![topic.as_str().into()]).await.unwrap();
-            let (values, _) = poll_until(&mut consumer, |values, _| !values.is_empty()).await;
-            assert_eq!(values, ["x"], "{topic}");
-            consumer.commit().await.unwrap_or_else(|error| panic!("{topic}: {error}"));
-            let partition = TopicPartition::new(topic.as_str(), 0);
-            let stored = consumer.committed(std::slice::from_ref(&partition)).await.unwrap();
-            assert_eq!(stored[&partition].as_ref().unwrap().offset, Offset(1), "{topic}");
-            consumer.close().await.unwrap();
+            running.spawn(speak(server.bootstrap.clone(), key, version, topic));
+        }
+        while let Some(done) = running.join_next().await {
+            done.unwrap();
         }
     }
     server.stop();
+}
+
+/// Publishes, reads as a member of a group, commits and leaves, with one kind of request in one fixed version.
+async fn speak(bootstrap: String, key: i16, version: i16, topic: String) {
+    let config = ClientConfig {
+        bootstrap: vec![bootstrap],
+        request_timeout: Duration::from_secs(5),
+        pinned: BTreeMap::from([(key, version)]),
+        ..ClientConfig::default()
+    };
+    let client = Client::new(RealEnv::new(), config);
+    publish(&client, &topic, 0, &["x"]).await;
+    let config = ConsumerConfig {
+        group: Some(topic.as_str().into()),
+        reset: ResetPolicy::Earliest,
+        ..ConsumerConfig::default()
+    };
+    let mut consumer = Consumer::new(&client, config).unwrap();
+    consumer.subscribe(vec![topic.as_str().into()]).await.unwrap();
+    let (values, _) = poll_until(&mut consumer, |values, _| !values.is_empty()).await;
+    assert_eq!(values, ["x"], "{topic}");
+    consumer.commit().await.unwrap_or_else(|error| panic!("{topic}: {error}"));
+    let partition = TopicPartition::new(topic.as_str(), 0);
+    let stored = consumer.committed(std::slice::from_ref(&partition)).await.unwrap();
+    assert_eq!(stored[&partition].as_ref().unwrap().offset, Offset(1), "{topic}");
+    consumer.close().await.unwrap();
 }
