@@ -44,19 +44,18 @@ impl std::error::Error for PropertiesError {}
 /// The entries of a file, in order.
 pub fn parse(text: &str) -> Result<Vec<Entry>, PropertiesError> {
     let mut entries = Vec::new();
-    let mut lines =
-        text.split_inclusive(['\n', '\r']).map(|line| line.trim_end_matches(['\n', '\r']));
-    let mut number = LineNumbers::new(text);
-    while let Some(first) = lines.next() {
-        let line = number.next();
+    // A carriage return, a line feed and both together end a line alike.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut lines = text.lines().enumerate();
+    while let Some((before, first)) = lines.next() {
+        let line = before + 1;
         let mut logical = first.trim_start_matches(BLANKS).to_owned();
         if logical.is_empty() || logical.starts_with(['#', '!']) {
             continue;
         }
         while ends_in_odd_backslashes(&logical) {
             logical.pop();
-            let Some(next) = lines.next() else { break };
-            number.next();
+            let Some((_, next)) = lines.next() else { break };
             logical.push_str(next.trim_start_matches(BLANKS));
         }
         let (key, value) = split(&logical);
@@ -68,29 +67,6 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, PropertiesError> {
 
 /// What counts as a blank within a line.
 const BLANKS: [char; 3] = [' ', '\t', '\x0c'];
-
-/// Numbers of the pieces that `parse` sees; `\r\n` ends one line, though it is two terminators.
-struct LineNumbers<'a> {
-    pieces: std::str::SplitInclusive<'a, [char; 2]>,
-    line: usize,
-    after_return: bool,
-}
-
-impl<'a> LineNumbers<'a> {
-    fn new(text: &'a str) -> LineNumbers<'a> {
-        LineNumbers { pieces: text.split_inclusive(['\n', '\r']), line: 0, after_return: false }
-    }
-
-    fn next(&mut self) -> usize {
-        let piece = self.pieces.next().unwrap_or_default();
-        // The line feed after a carriage return belongs to the line before.
-        if !(self.after_return && piece == "\n") {
-            self.line += 1;
-        }
-        self.after_return = piece.ends_with('\r');
-        self.line
-    }
-}
 
 fn ends_in_odd_backslashes(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1

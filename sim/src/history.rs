@@ -131,6 +131,9 @@ pub struct TopicLife {
     pub deleted: Option<(Span, Outcome<()>)>,
 }
 
+/// A partition's log as read when all was quiet: whose, its start, its records as (offset, value).
+pub type LastRead = (Partition, i64, Vec<(i64, u64)>);
+
 /// Everything.
 #[derive(Clone, Default, Debug)]
 pub struct History {
@@ -138,8 +141,8 @@ pub struct History {
     pub sends: Vec<Sent>,
     /// Records polled.
     pub polls: Vec<Polled>,
-    /// The log of each partition as read from start to end when all was quiet: (start, records).
-    pub last: Vec<(Partition, i64, Vec<(i64, u64)>)>,
+    /// The log of each partition as read from start to end when all was quiet.
+    pub last: Vec<LastRead>,
     /// Ends told.
     pub ends: Vec<EndTold>,
     /// Group offsets written.
