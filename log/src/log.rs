@@ -683,8 +683,12 @@ impl<D: Disk> Log<D> {
         self.lock().listener = Some(listener);
     }
 
-    /// Tells the listener, outside the lock.
-    pub(crate) fn tell(listener: Option<Listener>, ends: Ends) {
+    /// Tells the listener where the log stands now, outside the lock.
+    pub(crate) fn tell(&self) {
+        let (listener, ends) = {
+            let state = self.lock();
+            (state.listener.clone(), state.ends())
+        };
         if let Some(listener) = listener {
             listener(ends);
         }

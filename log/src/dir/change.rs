@@ -153,7 +153,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         }
         // A checkpoint that noted the log ends first: it must not write into a successor's directory.
         let checkpointing = self.dir.checkpointing.lock().await;
-        let (listener, ends, bytes) = {
+        let bytes = {
             let mut state = log.lock();
             state.deleted = true;
             state.generation += 1;
@@ -161,7 +161,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             let bytes = std::mem::take(&mut state.queued_bytes);
             // The handles of readers stay good.
             state.segments.clear();
-            (state.listener.take(), state.ends(), bytes)
+            bytes
         };
         self.dir.door.unqueued(bytes);
         self.dir.registry().logs.remove(&log.inner.partition);
@@ -180,7 +180,9 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         drop(checkpointing);
         let due = self.clock.now() + log.config().delete_delay;
         self.dir.throw_away(Garbage { due, paths: vec![target], is_dir: true });
-        Log::<D>::tell(listener, ends);
+        log.tell();
+        // It may hold its owner.
+        log.lock().listener = None;
         Ok(Ok(()))
     }
 
@@ -212,14 +214,14 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             kind: FrameKind::LogStart { offset },
         };
         let groups = self.journal(vec![frame]).await?;
-        let (gone, listener, ends, delay) = {
+        let (gone, delay) = {
             let mut state = log.lock();
             state.log_start = offset; // I11, I81: only ever raised
             state.epochs.truncate_start(offset);
             state.marks.journaled(&groups);
             let gone = state.drop_below_start();
             state.check();
-            (gone, state.listener.clone(), state.ends(), state.config.delete_delay)
+            (gone, state.config.delete_delay)
         };
         let mut paths = Vec::new();
         for (base, _) in &gone {
@@ -231,7 +233,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             let due = self.clock.now() + delay;
             self.dir.throw_away(Garbage { due, paths, is_dir: false });
         }
-        Log::<D>::tell(listener, ends);
+        log.tell();
         let bytes = gone.iter().map(|(_, bytes)| bytes).sum();
         Ok(Ok(Retained { segments: gone.len(), bytes, log_start: offset }))
     }
@@ -325,11 +327,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 state.durable = state.written;
                 drop(state);
                 drop(writer);
-                let (listener, ends) = {
-                    let state = log.lock();
-                    (state.listener.clone(), state.ends())
-                };
-                Log::<D>::tell(listener, ends);
+                log.tell();
             }
         }
         Ok(Ok(()))

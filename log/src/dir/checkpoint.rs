@@ -305,7 +305,7 @@ impl<D: Disk> Inner<D> {
 
     /// Everything of the capture is synced: raises the stable end, unless the log was cut meanwhile.
     async fn settle(&self, capture: &Capture<D>) -> io::Result<()> {
-        let (listener, ends, old) = {
+        let old = {
             let mut state = capture.log.lock();
             let syncing = state.marks.syncing.take();
             if self.door.is_offline() || state.generation != capture.generation {
@@ -332,13 +332,13 @@ impl<D: Disk> Inner<D> {
             let bases: Vec<Offset> = state.segments.iter().map(|s| s.base).collect();
             old.retain(|snapshot| bases.binary_search(snapshot).is_err());
             state.check();
-            (state.listener.clone(), state.ends(), old)
+            old
         };
+        capture.log.tell();
         for snapshot in old {
             let path = Kind::Snapshot.path(&capture.log.inner.path, snapshot);
             remove_if_there(&self.door.disk, &path).await?;
         }
-        Log::<D>::tell(listener, ends);
         Ok(())
     }
 

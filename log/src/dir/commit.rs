@@ -270,7 +270,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
 
 /// The group that holds `part` is durable.
 fn announce<D: Disk>(part: &Part<D>, groups: Option<&Range<Position>>) {
-    let (listener, ends) = {
+    {
         let mut state = part.log.lock();
         // Nothing becomes durable once the directory has failed, whatever its journal says (I10).
         let failed = part.log.inner.door.is_offline() && !planted(Mutant::AppendAfterIoError);
@@ -288,9 +288,8 @@ fn announce<D: Disk>(part: &Part<D>, groups: Option<&Range<Position>>) {
             state.marks.journaled(groups);
         }
         state.check();
-        (state.listener.clone(), state.ends())
-    };
-    Log::<D>::tell(listener, ends);
+    }
+    part.log.tell();
 }
 
 fn timed_out() -> JournalError {

@@ -82,7 +82,7 @@ impl<D: Disk> Log<D> {
     pub(crate) async fn publish_paged(&self, written: Written) {
         let door = &self.inner.door;
         let bytes = written.runs.iter().map(|run| run.bytes).sum::<usize>();
-        let (listener, ends, flush) = {
+        let flush = {
             let mut state = self.lock();
             if door.is_offline() {
                 return; // I10
@@ -96,9 +96,9 @@ impl<D: Disk> Log<D> {
             let flush = state.config.flush_messages.is_some_and(|n| state.unsynced_records >= n)
                 || (state.config.flush_ms.is_some() && state.flush_due.is_none());
             state.check();
-            (state.listener.clone(), state.ends(), flush)
+            flush
         };
-        Log::<D>::tell(listener, ends);
+        self.tell();
         let paged = door.paged_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if flush || paged >= door.options.paged_bytes_max {
             door.attention.notify_one();
