@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::checker::{Verdict, require};
-use crate::history::{History, Outcome, Partition};
+use crate::history::{Granted, History, Outcome, Partition};
 
 /// I66 and A15: within one generation a partition has one owner.
 pub fn i66_one_owner(history: &History) -> Verdict {
@@ -23,17 +23,16 @@ pub fn i66_one_owner(history: &History) -> Verdict {
     Ok(())
 }
 
-/// I65: a member never sees its group's generation go back or stand still between two assignments.
+/// I65: a member never sees its group's generation go back; if it joins again within one, it is given the same.
 pub fn i65_generations_rise(history: &History) -> Verdict {
-    let mut newest: BTreeMap<(&Arc<str>, &Arc<str>), i32> = BTreeMap::new();
+    let mut newest: BTreeMap<(&Arc<str>, &Arc<str>), &Granted> = BTreeMap::new();
     for grant in &history.grants {
-        let before = newest.insert((&grant.group, &grant.member), grant.generation);
-        require("I65", before.is_none_or(|before| before < grant.generation), || {
-            format!(
-                "group {}: member {} was in generation {before:?} and then in {}",
-                grant.group, grant.member, grant.generation
-            )
-        })?;
+        let before = newest.insert((&grant.group, &grant.member), grant);
+        let fits = before.is_none_or(|before| {
+            before.generation < grant.generation
+                || (before.generation == grant.generation && before.partitions == grant.partitions)
+        });
+        require("I65", fits, || format!("group {}: after {before:?} came {grant:?}", grant.group))?;
     }
     Ok(())
 }
@@ -110,7 +109,7 @@ pub fn a13_commit_within_polled(history: &History, consumers_of: &BTreeMap<u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Committed, Granted, OffsetRead, Polled, Span};
+    use crate::history::{Committed, OffsetRead, Polled, Span};
 
     fn grant(generation: i32, member: &str, partitions: &[&str]) -> Granted {
         Granted {
@@ -146,6 +145,10 @@ mod tests {
         let double = with(vec![grant(2, "a", &["t-0"]), grant(2, "b", &["t-0"])]);
         assert_eq!(rule(i66_one_owner(&double)), "I66");
         assert_eq!(rule(i68_all_covered(&double, "g", &all)), "I68");
+        let again = with(vec![grant(2, "a", &["t-0"]), grant(2, "a", &["t-0"])]);
+        assert_eq!(rule(i65_generations_rise(&again)), "ok");
+        let other = with(vec![grant(2, "a", &["t-0"]), grant(2, "a", &["t-1"])]);
+        assert_eq!(rule(i65_generations_rise(&other)), "I65");
         let back = with(vec![grant(2, "a", &[]), grant(1, "a", &[])]);
         assert_eq!(rule(i65_generations_rise(&back)), "I65");
     }

@@ -70,8 +70,13 @@ pub fn a3_nothing_lost(history: &History) -> Verdict {
         let gone_with_retention = offset.is_none() && *start > 0;
         require("I32", seen.is_some() || gone_with_retention, || {
             format!(
-                "value {} was acknowledged at {} offset {offset:?} and is not in the log, which starts at {start}",
-                sent.value, sent.partition
+                "value {} was acknowledged at {} offset {offset:?} in {:?} and is not in the log, {start} to {:?}; \
+                 at its place is {:?}",
+                sent.value,
+                sent.partition,
+                sent.span,
+                found.values().max(),
+                found.iter().find(|(_, at)| Some(**at) == offset).map(|(value, _)| value),
             )
         })?;
     }

@@ -113,6 +113,8 @@ pub struct Before {
     pub start_asked: i64,
     /// A truncation that was under way.
     pub truncating: Option<i64>,
+    /// What else may help whoever reads the verdict.
+    pub note: String,
 }
 
 /// I7, I8, I11: what a recovered log must be: a prefix, batch by batch, of the log before, at least up to what was
@@ -120,7 +122,7 @@ pub struct Before {
 pub fn i7_recovered(log: &str, before: &Before, start: i64, end: i64, after: &[Seen]) -> Verdict {
     let must_end = before.truncating.map_or(before.must_end, |to| before.must_end.min(to));
     require("I7", end >= must_end, || {
-        format!("{log}: recovered to {end}, although {must_end} had been announced")
+        format!("{log}: recovered to {end}, although {must_end} had been announced ({})", before.note)
     })?;
     require("I11", start >= before.start, || {
         format!("{log}: log start went back from {} to {start}", before.start)
@@ -340,6 +342,7 @@ mod tests {
             start: 0,
             start_asked: 2,
             truncating: None,
+            note: String::new(),
         };
         let all = before.batches.clone();
         let check =

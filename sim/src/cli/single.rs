@@ -9,12 +9,21 @@ pub fn one(args: &OneArgs) -> u8 {
     if let Err(code) = plant(args.mutant.as_deref()) {
         return code;
     }
-    let report = harness::run(args.seed, args.scenario, args.trace);
+    let report = simulate(args.seed, args.scenario, args.trace);
     match serde_json::to_string(&report) {
         Ok(line) => println!("{line}"),
         Err(error) => eprintln!("the report cannot be written: {error}"),
     }
     u8::from(report.violation.is_some())
+}
+
+/// Lines of a replay bear the time of the run.
+struct SimulatedTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for SimulatedTime {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(w, "{:.6}", crate::exec::log_time().as_secs_f64())
+    }
 }
 
 /// Runs one seed with the product's log on stderr.
@@ -23,16 +32,30 @@ pub fn replay(args: &ReplayArgs) -> u8 {
         return code;
     }
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime);
     log.with_writer(std::io::stderr).init();
     eprintln!("seed {}", args.seed);
-    let report = harness::run(args.seed, args.scenario, false);
+    let report = simulate(args.seed, args.scenario, false);
     if args.json {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     } else {
         print(&report);
     }
     if report.violation.is_some() { VIOLATION } else { 0 }
+}
+
+/// Runs a seed on a thread of its own: what this thread hashed before must not show in the run.
+fn simulate(seed: u64, scenario: Option<crate::scenario::Name>, keep_trace: bool) -> RunReport {
+    let run = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(move || harness::run(seed, scenario, keep_trace));
+    match run.map(std::thread::JoinHandle::join) {
+        Ok(Ok(report)) => report,
+        other => {
+            let text = format!("the simulator itself failed: {:?}", other.map(|joined| joined.is_err()));
+            RunReport { seed, violation: Some(("simulator".into(), text)), ..RunReport::default() }
+        }
+    }
 }
 
 fn print(report: &RunReport) {

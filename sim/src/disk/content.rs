@@ -54,14 +54,24 @@ impl Slot {
 #[derive(Clone)]
 struct Dirty {
     medium: Slot,
-    /// What was written since the medium last had the page; sorted, disjoint.
-    ranges: Vec<(u16, u16)>,
+    /// What was written since the medium last had the page, by the number of syncs that had begun before.
+    ranges: Vec<Written>,
     /// The kernel believes the page clean: no later sync writes it (a failed sync, a lost write).
     forgotten: bool,
 }
 
+/// Bytes of a page that were written.
+#[derive(Clone, Copy)]
+struct Written {
+    from: u16,
+    to: u16,
+    /// Syncs that had begun before: only later ones cover these bytes.
+    after: u64,
+}
+
 /// What a sync that has begun will have made durable when it ends.
 pub struct SyncPlan {
+    number: u64,
     pages: Vec<(u64, Slot)>,
     len: u64,
 }
@@ -93,6 +103,9 @@ pub struct Content {
     medium_len: u64,
     dirty: BTreeMap<u64, Dirty>,
     blocks: u64,
+    syncs_begun: u64,
+    /// The youngest sync that has ended. Older ones that end later know nothing newer.
+    synced: u64,
 }
 
 impl Content {
@@ -214,9 +227,11 @@ impl Content {
     }
 
     /// Begins a sync: what is dirty now will be durable when it ends.
-    pub fn begin_sync(&self) -> SyncPlan {
+    pub fn begin_sync(&mut self) -> SyncPlan {
+        self.syncs_begun += 1;
         let pages = self.dirty.iter().filter(|(_, dirty)| !dirty.forgotten);
         SyncPlan {
+            number: self.syncs_begun,
             pages: pages.map(|(page, _)| (*page, self.slot(*page))).collect(),
             len: self.len,
         }
@@ -224,6 +239,10 @@ impl Content {
 
     /// Ends a sync. Pages `lost` accepts never reach the medium although the sync says so (D10).
     pub fn end_sync(&mut self, plan: SyncPlan, mut lost: impl FnMut(u64) -> bool) {
+        if plan.number < self.synced {
+            return;
+        }
+        self.synced = plan.number;
         self.medium_len = plan.len;
         for (page, synced) in plan.pages {
             let now = self.slot(page);
@@ -235,6 +254,7 @@ impl Content {
             } else {
                 // Written again meanwhile: the medium has what the sync took along.
                 dirty.medium = synced;
+                dirty.ranges.retain(|written| written.after >= plan.number);
             }
         }
     }
@@ -309,8 +329,8 @@ impl Content {
             && (len == 0
                 || self.dirty.range(offset / PAGE..=(end - 1) / PAGE).all(|(page, dirty)| {
                     let base = page * PAGE;
-                    !dirty.ranges.iter().any(|(from, to)| {
-                        base + u64::from(*from) < end && base + u64::from(*to) > offset
+                    !dirty.ranges.iter().any(|written| {
+                        base + u64::from(written.from) < end && base + u64::from(written.to) > offset
                     })
                 }))
     }
@@ -373,7 +393,8 @@ impl Content {
             forgotten: false,
         });
         dirty.forgotten = false;
-        add_range(&mut dirty.ranges, from as u16, to as u16);
+        let written = Written { from: from as u16, to: to as u16, after: self.syncs_begun };
+        add_range(&mut dirty.ranges, written);
     }
 }
 
@@ -383,18 +404,16 @@ fn page_of(bytes: &[u8]) -> Page {
     page
 }
 
-fn add_range(ranges: &mut Vec<(u16, u16)>, from: u16, to: u16) {
-    let (mut from, mut to) = (from, to);
-    ranges.retain(|(low, high)| {
-        let apart = *high < from || *low > to;
+fn add_range(ranges: &mut Vec<Written>, mut new: Written) {
+    ranges.retain(|old| {
+        let apart = old.after != new.after || old.to < new.from || old.from > new.to;
         if !apart {
-            from = from.min(*low);
-            to = to.max(*high);
+            new.from = new.from.min(old.from);
+            new.to = new.to.max(old.to);
         }
         apart
     });
-    let at = ranges.partition_point(|(low, _)| *low < from);
-    ranges.insert(at, (from, to));
+    ranges.push(new);
 }
 
 /// A page of which each sector survives on its own.
@@ -441,14 +460,14 @@ fn scribble(
         }
     }
     // What the sector holds besides the written bytes did not change, whichever version survived.
-    let whole = [(0, PAGE_BYTES as u16)];
+    let whole = [Written { from: 0, to: PAGE_BYTES as u16, after: 0 }];
     let ranges = match garbage {
         Garbage::WrittenBytes => dirty.ranges.as_slice(),
         Garbage::WholeBlock => &whole,
     };
-    for (from, to) in ranges {
-        let from = sector.start.max(usize::from(*from));
-        let to = sector.end.min(usize::from(*to));
+    for written in ranges {
+        let from = sector.start.max(usize::from(written.from));
+        let to = sector.end.min(usize::from(written.to));
         if from < to {
             page[from..to].copy_from_slice(&noise[from - sector.start..to - sector.start]);
         }

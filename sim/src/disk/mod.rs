@@ -792,7 +792,7 @@ impl env::File for SimFile {
 
     async fn sync_data(&self) -> io::Result<()> {
         let Handle { disk, ino, path, .. } = &*self.0;
-        let plan = disk.alive()?.tree.file(*ino)?.begin_sync();
+        let plan = disk.alive()?.tree.file_mut(*ino)?.begin_sync();
         disk.operate(Op::Sync, path, 0, |state, fault| state.end_sync(*ino, plan, fault)).await
     }
 

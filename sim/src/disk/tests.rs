@@ -190,6 +190,52 @@ fn bytes_written_during_a_sync_are_not_covered_by_it() {
 }
 
 #[test]
+fn bytes_that_a_sync_covered_stay_sound_when_their_page_is_written_during_it() {
+    for seed in 0..200 {
+        let clock = crate::plain::ManualClock::new();
+        let disk = SimDisk::new(&Decisions::new(seed));
+        let latency = Latency { io: Duration::ZERO, sync: Duration::from_millis(10) };
+        disk.set_pace(Arc::new(clock.clone()), latency);
+        crate::plain::run(&clock, async {
+            let file = disk.open(Path::new("/f"), OpenMode::Create).await.unwrap();
+            disk.sync_dir(Path::new("/")).await.unwrap();
+            file.write_at(0, bytes(b'a', 100)).await.unwrap();
+            let late = file.clone();
+            let write = async move { late.write_at(100, bytes(b'b', 100)).await.unwrap() };
+            let (synced, ()) = tokio::join!(file.sync_data(), write);
+            synced.unwrap();
+            assert!(disk.is_durable(Path::new("/f"), 0, 100), "seed {seed}");
+            let cut = disk.power_cut();
+            let now = cut.read_all(Path::new("/f")).await.unwrap();
+            assert!(now[..100].iter().all(|b| *b == b'a'), "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn an_older_sync_that_ends_later_takes_nothing_back() {
+    for seed in 0..50 {
+        let clock = crate::plain::ManualClock::new();
+        let disk = SimDisk::new(&Decisions::new(seed));
+        let latency = Latency { io: Duration::ZERO, sync: Duration::from_millis(10) };
+        disk.set_pace(Arc::new(clock.clone()), latency);
+        crate::plain::run(&clock, async {
+            let file = disk.open(Path::new("/f"), OpenMode::Create).await.unwrap();
+            disk.sync_dir(Path::new("/")).await.unwrap();
+            file.write_at(0, bytes(b'a', 100)).await.unwrap();
+            let late = file.clone();
+            let second = async move {
+                late.write_at(50, bytes(b'b', 100)).await.unwrap();
+                late.sync_data().await.unwrap();
+            };
+            let (first, ()) = tokio::join!(file.sync_data(), second);
+            first.unwrap();
+            assert!(disk.is_durable(Path::new("/f"), 0, 150), "seed {seed}");
+        });
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_and_recovers_when_space_returns() {
     block_on(async {
         let (disk, file) = prepared(1, 5).await;

@@ -34,6 +34,14 @@ const POLL_NANOS: u64 = 1_000;
 /// Wall time at the start of every run: 2026-01-01.
 const WALL_START_MS: i64 = 1_767_225_600_000;
 
+/// True time of the run in this process, for the log that a replay shows; nothing else reads it.
+static LOG_TIME: AtomicU64 = AtomicU64::new(0);
+
+/// True time of the run in this process, for logs.
+pub fn log_time() -> Duration {
+    Duration::from_nanos(LOG_TIME.load(Ordering::Relaxed))
+}
+
 /// A node of the simulated world. Node 0 is the harness itself: it never dies.
 pub type Node = u32;
 
@@ -218,7 +226,10 @@ impl World {
             let mut core = self.core();
             core.tasks_started += 1;
             let number = core.tasks_started;
-            let Some(state) = core.nodes.get_mut(&node).filter(|state| state.alive) else { return };
+            let state = core.nodes.get_mut(&node).expect("tasks run on nodes that were added");
+            if !state.alive {
+                return;
+            }
             let task = Arc::new(Task {
                 number,
                 node,
@@ -235,7 +246,7 @@ impl World {
 
     /// Kills a node's process at once: all its tasks are dropped. Not for the node that is running right now.
     pub fn kill(&self, node: Node) {
-        let (tasks, died) = {
+        let tasks = {
             let mut core = self.core();
             let Some(state) = core.nodes.get_mut(&node) else { return };
             state.alive = false;
@@ -243,22 +254,22 @@ impl World {
             state.incarnation += 1;
             let parked = std::mem::take(&mut state.parked);
             drop(parked);
-            (std::mem::take(&mut state.tasks), state.died.clone())
+            std::mem::take(&mut state.tasks)
         };
         self.trace(node, Event::Node, 1);
         for task in tasks.into_values() {
             let future = lock(&task.future).take();
             drop(future);
         }
-        died.notify_one();
     }
 
-    /// Kills a node as soon as the task that asks has returned; for a crash in the middle of an operation.
+    /// Kills a node as soon as the task that asks has returned; for a process that ends by itself, or crashes in the
+    /// middle of an operation.
     pub fn kill_soon(&self, node: Node) {
         self.core().dying.push(node);
     }
 
-    /// Completes when the node has been killed (once per kill).
+    /// Completes when the node has ended by itself ([`World::kill_soon`]) and has not been revived since.
     pub async fn death(&self, node: Node) {
         let died = self.core().nodes.get(&node).map(|state| state.died.clone());
         match died {
@@ -271,6 +282,7 @@ impl World {
     pub fn revive(&self, node: Node) {
         if let Some(state) = self.core().nodes.get_mut(&node) {
             state.alive = true;
+            state.died = Arc::default();
         }
         self.trace(node, Event::Node, 2);
     }
@@ -299,6 +311,15 @@ impl World {
         };
         self.trace(node, Event::Node, 4);
         lock(&self.0.ready).extend(parked);
+    }
+
+    /// Puts a node's wall clock right.
+    pub fn reset_wall(&self, node: Node) {
+        let now = self.now_nanos();
+        if let Some(state) = self.core().nodes.get_mut(&node) {
+            let drifted = (state.rates.local(now) / 1_000_000) as i64;
+            state.rates.wall_offset_ms = (now / 1_000_000) as i64 - drifted;
+        }
     }
 
     /// Moves a node's wall clock (C1, C3).
@@ -413,6 +434,9 @@ impl World {
         loop {
             let Some(node) = self.core().dying.pop() else { return };
             self.kill(node);
+            if let Some(state) = self.core().nodes.get(&node) {
+                state.died.notify_one();
+            }
         }
     }
 
@@ -438,6 +462,7 @@ impl World {
         let now = self.now_nanos();
         if at > now {
             self.0.now.store(at, Ordering::Relaxed);
+            LOG_TIME.store(at, Ordering::Relaxed);
             advance(Duration::from_nanos(at - now));
         }
         true

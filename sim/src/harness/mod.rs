@@ -1,7 +1,7 @@
 //! Runs one seed: draws the scenario, builds the world, lets it happen, gathers what the report says.
 
 mod directory;
-//NODE mod node;
+mod node;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,7 +109,7 @@ pub fn run(seed: u64, name: Option<Name>, keep_trace: bool) -> RunReport {
     let started = cpu_seconds();
     match scenario.name {
         Name::Directory => exec::run(&world, limits, directory::play(stage.clone())),
-        Name::Node => exec::run(&world, limits, directory::play(stage.clone())),
+        Name::Node => exec::run(&world, limits, node::play(stage.clone())),
     }
     report(&stage, seed, cpu_seconds() - started, keep_trace)
 }

@@ -14,6 +14,7 @@ mod group;
 mod machine;
 mod produce;
 mod read;
+mod rude;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -88,6 +89,7 @@ enum Phase {
 pub async fn play(stage: Stage) {
     let play = Play::new(stage.clone());
     stage.world.add_node(BROKER, "broker");
+    stage.world.add_node(CLIENTS - 1, "judge");
     let disk = SimDisk::of_node(stage.world.decisions(), BROKER);
     disk.set_pace(Arc::new(stage.world.clock(BROKER)), stage.scenario.disk_latency);
     let mut machine = machine::Machine::new(&play, disk);
@@ -256,8 +258,15 @@ impl Play {
 
     /// Puts the clients to work, each on a machine of its own that may die and come back.
     fn employ(&self) {
-        let roles: [(&'static str, u32); 5] =
-            [("producer", 3), ("reader", 2), ("member", 4), ("admin", 1), ("churner", 1)];
+        let roles: [(&'static str, u32); 7] = [
+            ("producer", 3),
+            ("reader", 2),
+            ("member", 4),
+            ("admin", 1),
+            ("churner", 1),
+            ("rude producer", 1),
+            ("rude member", 1),
+        ];
         let mut node = CLIENTS;
         for (role, count) in roles {
             for number in 0..count {
@@ -282,6 +291,8 @@ impl Play {
                     "reader" => play.read(node, &life).await,
                     "member" => play.join(node, number, &life).await,
                     "admin" => play.administer(node, &life).await,
+                    "rude producer" => play.produce_rudely(node, &life).await,
+                    "rude member" => play.join_rudely(node, &life).await,
                     _ => play.churn(node, &life).await,
                 }
                 _ = done.send(());

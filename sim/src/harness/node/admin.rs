@@ -141,7 +141,7 @@ impl Play {
         self.history(|history| {
             let life = &mut history.topics[position];
             life.created = (span, outcome);
-            life.id = id.map(|id| u128::from_be_bytes(*id.0.as_bytes()));
+            life.id = id.map(|id| u128::from_be_bytes(id.0.0));
             if outcome == Outcome::Failed {
                 // It never was.
                 life.deleted = Some((span, Outcome::Ok(())));

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::{
-    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
+    Admin, Client, ClientError, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
     ResetPolicy,
 };
-use types::{GroupId, TopicPartition};
+use types::{GroupId, Offset, TopicPartition};
 
 use super::{CLIENTS, Phase, Play, name_of, value_of};
 use crate::checker::groups::{a13_commit_within_polled, i65_generations_rise, i66_one_owner, i70_register};
@@ -22,6 +22,13 @@ use crate::checker::{Verdict, require};
 use crate::exec::lock;
 use crate::history::{Outcome, Sent};
 use crate::world::SimEnv;
+
+/// What reading a partition from start to end gave.
+enum Whole {
+    Records(Vec<(i64, u64)>),
+    StartMoved,
+    Broken,
+}
 
 /// A healthy node answers within this (L4).
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +47,7 @@ impl Play {
         if !beyond && !self.groups_are_stable(&client).await {
             return;
         }
-        _ = self.shared.phase.send(Phase::Stop);
+        self.shared.phase.send_replace(Phase::Stop);
         self.stage.world.sleep(Duration::from_secs(2)).await;
         if !beyond && !self.read_everything(&client).await {
             return;
@@ -56,7 +63,7 @@ impl Play {
         let there: BTreeMap<String, u128> = topics
             .iter()
             .filter_map(|(name, topic)| Some((name.to_string(), topic.id?)))
-            .map(|(name, id)| (name, u128::from_be_bytes(*id.0.as_bytes())))
+            .map(|(name, id)| (name, u128::from_be_bytes(id.0.0)))
             .collect();
         if !beyond {
             self.judge_all(&there);
@@ -113,7 +120,9 @@ impl Play {
     async fn groups_are_stable(&self, client: &Client<SimEnv>) -> bool {
         let admin = Admin::new(client);
         let mut last = String::new();
-        for _ in 0..40 {
+        // Rebalance time-out and session, whichever the members have, and then 5 s (L7).
+        let patience = if self.stage.scenario.production { 400 } else { 40 };
+        for _ in 0..patience {
             let mut stable = true;
             for group in ["readers", "lonely"] {
                 match admin.describe_group(&GroupId::from(group)).await {
@@ -135,7 +144,7 @@ impl Play {
             }
             self.stage.world.sleep(Duration::from_secs(1)).await;
         }
-        self.stage.world.violation("L7", format!("after 40 quiet seconds {last}"));
+        self.stage.world.violation("L7", format!("after {patience} quiet seconds {last}"));
         false
     }
 
@@ -148,12 +157,31 @@ impl Play {
         }
         for partition in all {
             let name = name_of(&partition);
-            let told = self.history(|history| {
-                history.ends.iter().rev().find(|told| told.partition == name).map(|told| (told.start, told.end))
-            });
-            let Some((start, end)) = told else { continue };
-            let Some(records) = self.read_whole(client, &partition, start, end).await else { return false };
-            self.history(|history| history.last.push((name, start, records)));
+            // Retention may cut the head between the question and the read: then the question is asked again.
+            let mut read = None;
+            for _ in 0..10 {
+                let told = self.history(|history| {
+                    let last = history.ends.iter().rev().find(|told| told.partition == name);
+                    last.map(|told| (told.start, told.end))
+                });
+                let Some((start, end)) = told else { break };
+                read = match self.read_whole(client, &partition, start, end).await {
+                    Whole::Records(records) => Some((start, records)),
+                    Whole::StartMoved => None,
+                    Whole::Broken => return false,
+                };
+                if read.is_some() {
+                    break;
+                }
+                _ = self.look_at_ends(client, std::slice::from_ref(&partition)).await;
+            }
+            let verdict = require("L10", read.is_some(), || format!("{partition} cannot be read from its start"));
+            if !self.stage.judge(verdict) {
+                return false;
+            }
+            if let Some((start, records)) = read {
+                self.history(|history| history.last.push((name, start, records)));
+            }
         }
         true
     }
@@ -164,22 +192,25 @@ impl Play {
         partition: &TopicPartition,
         start: i64,
         end: i64,
-    ) -> Option<Vec<(i64, u64)>> {
+    ) -> Whole {
         let config = ConsumerConfig {
             reset: ResetPolicy::None,
             partition_bytes_max: 3_333,
             fetch_wait_max: Duration::from_millis(50),
             ..ConsumerConfig::default()
         };
-        let mut consumer = Consumer::new(client, config).ok()?;
-        consumer.assign(vec![partition.clone()]).ok()?;
-        consumer.seek(partition, types::Offset(start)).ok()?;
+        let Ok(mut consumer) = Consumer::new(client, config) else { return Whole::Broken };
+        let placed = consumer.assign(vec![partition.clone()]).and_then(|()| consumer.seek(partition, Offset(start)));
+        if placed.is_err() {
+            return Whole::Broken;
+        }
         let mut records: Vec<(i64, u64)> = Vec::new();
         let mut patience = 100;
         while records.last().map_or(start, |(offset, _)| offset + 1) < end {
             match consumer.poll(Duration::from_millis(500)).await {
                 Ok(polled) if !polled.records.is_empty() => records
                     .extend(polled.records.iter().map(|r| (r.offset.0, value_of(r.value.as_deref())))),
+                Err(ClientError::NoOffset(_)) => return Whole::StartMoved,
                 other => {
                     patience -= 1;
                     if patience == 0 {
@@ -188,14 +219,14 @@ impl Play {
                             "{partition} reads from {start} to {reached} and not to its end {end}: {other:?}"
                         );
                         self.stage.world.violation("L10", text);
-                        return None;
+                        return Whole::Broken;
                     }
                 }
             }
         }
         let contiguous = records.iter().enumerate().all(|(at, (offset, _))| *offset == start + at as i64);
         let verdict = require("I2", contiguous, || format!("{partition} has gaps between {start} and {end}"));
-        self.stage.judge(verdict).then_some(records)
+        if self.stage.judge(verdict) { Whole::Records(records) } else { Whole::Broken }
     }
 
     fn judge_all(&self, there: &BTreeMap<String, u128>) {

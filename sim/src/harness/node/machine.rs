@@ -18,7 +18,7 @@ use crate::net::ip_of;
 use crate::world::SimEnv;
 
 /// Client machines in a run.
-const CLIENTS_COUNT: u32 = 11;
+const CLIENTS_COUNT: u32 = 13;
 
 /// The broker's machine.
 pub struct Machine {
@@ -233,14 +233,17 @@ impl Machine {
         self.disk.set_space(1 << 40, 0);
         stage.network.heal();
         stage.network.set_rates(stage.scenario.quiet_net());
-        stage.world.set_drift(BROKER, 0);
-        stage.world.resume(BROKER);
+        for node in std::iter::once(BROKER).chain(CLIENTS - 1..CLIENTS + CLIENTS_COUNT) {
+            stage.world.set_drift(node, 0);
+            stage.world.reset_wall(node);
+            stage.world.resume(node);
+        }
         // Whatever was broken is put right by a last restart, or was never broken.
         if self.has_disk_errors() || !stage.world.is_alive(BROKER) {
             self.restart(false).await;
             self.disk.set_rates(FaultRates::default());
         }
-        _ = self.play.shared.phase.send(Phase::Settle);
+        self.play.shared.phase.send_replace(Phase::Settle);
     }
 
     /// Ends the run of this machine.

@@ -124,7 +124,7 @@ impl Play {
         self.settle(position, outcome);
     }
 
-    fn settle(&self, position: usize, outcome: Outcome<Option<i64>>) {
+    pub(super) fn settle(&self, position: usize, outcome: Outcome<Option<i64>>) {
         let now = self.now();
         self.history(|history| {
             if let Some(sent) = history.sends.get_mut(position) {
