@@ -10,7 +10,7 @@ use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, LogId, Offset};
 
 use super::checkpoint::Scope;
-use super::commit::{Committer, Offline};
+use super::commit::{Committer, Offline, RETRY};
 use super::stored::Metadata;
 use super::{Garbage, Inner};
 use crate::door::{Command, Reply};
@@ -290,6 +290,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 return Ok(Ok(()));
             }
         }
+        tracing::debug!(partition = %log.inner.partition, ?durability, ends = ?log.ends(), "durability changes");
         match durability {
             // What is queued gets its sync; the anchor moves behind every frame of this log, so that no cut is redone
             // over bytes that the journal does not know; then the card is changed, so that recovery looks for more than
@@ -301,7 +302,10 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                     return Ok(Err(ChangeError::NoSpace));
                 }
                 let _writer = log.inner.writer.lock().await;
-                self.checkpoint(Scope::All).await?;
+                if !self.checkpoint(Scope::All).await? {
+                    log.lock().blocked = false;
+                    return Ok(Err(ChangeError::NoSpace));
+                }
                 self.store_metadata(log, durability).await?;
                 let mut state = log.lock();
                 state.config = config.into();
@@ -317,7 +321,10 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                     return Ok(Err(ChangeError::NoSpace));
                 }
                 let writer = log.inner.writer.lock().await;
-                self.checkpoint(Scope::All).await?;
+                if !self.checkpoint(Scope::All).await? {
+                    log.lock().blocked = false;
+                    return Ok(Err(ChangeError::NoSpace));
+                }
                 self.store_metadata(log, durability).await?;
                 let mut state = log.lock();
                 assert!(state.stable == state.written, "everything was written and synced");
@@ -372,11 +379,14 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             Err(ChangeError::Offline) => return Err(Offline),
             Err(error) => return Ok(Err(error)),
         }
-        self.checkpoint(Scope::Log(log.inner.id)).await?;
-        Ok(Ok(()))
+        match self.checkpoint(Scope::Log(log.inner.id)).await? {
+            true => Ok(Ok(())),
+            false => Ok(Err(ChangeError::NoSpace)),
+        }
     }
 
-    async fn checkpoint(&self, scope: Scope) -> Result<(), Offline> {
+    /// A checkpoint; `false` when there was no space to record it.
+    async fn checkpoint(&self, scope: Scope) -> Result<bool, Offline> {
         self.dir.checkpoint(self.clock, scope).await.map_err(|()| Offline)
     }
 
@@ -422,6 +432,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             }
         };
         let gone = log.lock().cut(cut);
+        tracing::debug!(partition = %log.inner.partition, %offset, ?cut, "log is truncated");
         let frame = Frame {
             log: log.inner.id,
             segment_base: cut.segment,
@@ -439,16 +450,15 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         if let Err(error) = done {
             return Err(self.fail_io(format!("truncating {}", log.inner.partition), &error));
         }
-        let paged = {
-            let mut state = log.lock();
-            state.blocked = false;
-            state.check();
-            !state.sync
-        };
-        if paged {
-            // Replay would cut the log again, below what is appended from now on without the journal.
-            self.checkpoint(Scope::All).await?;
+        let paged = !log.lock().sync;
+        // Replay would cut the log again, below what is appended from now on without the journal: nothing is appended
+        // before that is ruled out.
+        while paged && !self.checkpoint(Scope::All).await? && !self.dir.door.is_closing() {
+            self.clock.sleep(RETRY).await;
         }
+        let mut state = log.lock();
+        state.blocked = false;
+        state.check();
         Ok(Ok(()))
     }
 

@@ -4,7 +4,7 @@
 //! 1. note the journal's next group and, per log, what is durable and what its frames up to here are;
 //! 2. append to the index files, write producer snapshots;
 //! 3. sync the segments and these files (one `syncfs` for a mass), then the directories whose entries changed (M24);
-//! 4. raise the stable ends and anchors, replace the checkpoint file;
+//! 4. move the anchors, replace the checkpoint file, raise the stable ends;
 //! 5. tell the journal which group is the oldest that replay still needs.
 //!
 //! A crash between any two leaves the old anchors with their frames still in the journal.
@@ -190,8 +190,9 @@ impl<D: Disk> Inner<D> {
         }
     }
 
-    /// Makes logs stable and lets the journal recycle. An error is final: the directory is offline (I10).
-    pub(super) async fn checkpoint<C: Clock>(&self, clock: &C, scope: Scope) -> Result<(), ()> {
+    /// Makes logs stable and lets the journal recycle; `false` when there was no space to record it. An error is final:
+    /// the directory is offline (I10).
+    pub(super) async fn checkpoint<C: Clock>(&self, clock: &C, scope: Scope) -> Result<bool, ()> {
         let _one = self.checkpointing.lock().await;
         let deadline = self.door.options.sync_timeout;
         let result = tokio::select! {
@@ -203,7 +204,7 @@ impl<D: Disk> Inner<D> {
         result.map_err(|error| self.door.fail("checkpointing", &error))
     }
 
-    async fn checkpoint_inner(&self, scope: Scope) -> io::Result<()> {
+    async fn checkpoint_inner(&self, scope: Scope) -> io::Result<bool> {
         let next = self.journal.lock().await.next_position();
         let logs: Vec<Log<D>> = self.registry().logs.values().cloned().collect();
         let mut captures: Vec<Capture<D>> =
@@ -212,25 +213,23 @@ impl<D: Disk> Inner<D> {
             self.write_derived(capture).await?;
         }
         self.sync(&captures).await?;
-        for capture in &captures {
-            self.settle(capture).await?;
-        }
-        if matches!(scope, Scope::Log(_)) {
-            return Ok(());
-        }
+        captures.retain(|capture| self.anchor(capture));
         match self.store_checkpoint().await {
             // The old one stays good, with the journal that it needs (E11).
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 self.door.set_space_low(true);
-                return Ok(());
+                return Ok(false);
             }
             other => other?,
+        }
+        for capture in &captures {
+            self.raise(capture).await?;
         }
         let logs: Vec<Log<D>> = self.registry().logs.values().cloned().collect();
         let needed = logs.iter().filter_map(|log| log.lock().marks.needed()).min();
         let oldest = needed.map_or(next, |needed| needed.min(next));
         match self.journal.lock().await.checkpoint(oldest).await {
-            Ok(()) | Err(JournalError::NoSpace) => Ok(()),
+            Ok(()) | Err(JournalError::NoSpace) => Ok(true),
             Err(JournalError::Io { doing, error }) => {
                 Err(io::Error::new(error.kind(), format!("{doing} the journal: {error}")))
             }
@@ -304,18 +303,30 @@ impl<D: Disk> Inner<D> {
     }
 
     /// Everything of the capture is synced: raises the stable end, unless the log was cut meanwhile.
-    async fn settle(&self, capture: &Capture<D>) -> io::Result<()> {
+    /// Everything of the capture is synced: moves the anchor that the checkpoint file will tell, unless the log was cut
+    /// meanwhile; whether it did.
+    fn anchor(&self, capture: &Capture<D>) -> bool {
+        let mut state = capture.log.lock();
+        let syncing = state.marks.syncing.take();
+        if self.door.is_offline() || state.generation != capture.generation {
+            state.marks.oldest = match (syncing, state.marks.oldest) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            return false;
+        }
+        state.anchor = Anchor { point: capture.target, group: capture.group };
+        true
+    }
+
+    /// The anchor is stored: raises the stable end, and the durable end of a page-cache log. Not before, since recovery
+    /// writes what lies beyond the stored anchor of such a log again, and a power cut may then tear it.
+    async fn raise(&self, capture: &Capture<D>) -> io::Result<()> {
         let old = {
             let mut state = capture.log.lock();
-            let syncing = state.marks.syncing.take();
             if self.door.is_offline() || state.generation != capture.generation {
-                state.marks.oldest = match (syncing, state.marks.oldest) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
                 return Ok(());
             }
-            state.anchor = Anchor { point: capture.target, group: capture.group };
             if state.stable.offset < capture.target.offset {
                 state.stable = capture.target; // I11
             }

@@ -22,7 +22,7 @@ use crate::log::{Log, WriteError, Written};
 use crate::{ChangeError, Ends};
 
 /// How long to wait before trying again to write to a full disk (E11).
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// The directory has failed; the cause is in the door.
 pub(super) struct Offline;

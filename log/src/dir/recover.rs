@@ -192,10 +192,10 @@ pub(super) async fn open<D: Disk, C: Clock>(
         journal: tokio::sync::Mutex::new(journal),
         checkpointing: tokio::sync::Mutex::new(()),
     });
-    if checkpoint && inner.checkpoint(clock, Scope::All).await.is_err() {
+    if checkpoint && !matches!(inner.checkpoint(clock, Scope::All).await, Ok(true)) {
         let failure = inner.door.failure.borrow().clone();
-        let (kind, message) =
-            failure.map_or((io::ErrorKind::Other, "".into()), |f| (f.kind, f.message));
+        let (kind, message) = failure
+            .map_or((io::ErrorKind::StorageFull, "no space".into()), |f| (f.kind, f.message));
         let error = io::Error::new(kind, message.to_string());
         return Err(OpenError::Io { doing: "checkpointing after recovery".to_owned(), error });
     }
@@ -600,6 +600,10 @@ impl<D: Disk> Opening<D> {
             Log::new(redo.stored.id, partition.clone(), redo.stored.topic_id, door.clone(), state);
         self.rebuild(&log, redo.trusted, now).await.map_err(loading())?;
         log.lock().check();
+        tracing::debug!(
+            %partition, log = %redo.stored.id, ?durability, anchor = ?redo.stored.anchor, end = ?redo.end,
+            trusted = %redo.trusted.offset, frames = redo.oldest.is_some(), "log recovered"
+        );
         Ok(log)
     }
 
