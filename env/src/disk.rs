@@ -114,7 +114,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
 }
 
 /// An open file with positional I/O. Buffers are owned, so that an implementation may hand them to the kernel.
-#[allow(clippy::len_without_is_empty, reason = "a length that costs a system call has no cheap is_empty")]
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a length that costs a system call has no cheap is_empty"
+)]
 pub trait File: Clone + Send + Sync + 'static {
     /// Writes the buffers one after the other from `offset`, all of them or an error; extends the file as needed.
     /// After an error any part may have been written. The bytes are visible to readers when this returns; they are

@@ -108,10 +108,12 @@ pub struct OffsetRead {
 pub struct Granted {
     /// The group.
     pub group: Arc<str>,
-    /// Which life of the group (it may be deleted and begin again at generation 1).
+    /// The group's generation.
     pub generation: i32,
     /// The member.
     pub member: Arc<str>,
+    /// The name of a static member: its successor takes over within one generation.
+    pub instance: Option<Arc<str>>,
     /// The partitions.
     pub partitions: Vec<Partition>,
     /// When the member learned of it.

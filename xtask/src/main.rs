@@ -7,6 +7,7 @@ mod ci;
 mod clients;
 mod generate;
 mod shell;
+mod simulation;
 mod tidy;
 
 const USAGE: &str = "\

@@ -11,11 +11,13 @@ pub fn i66_one_owner(history: &History) -> Verdict {
     let mut owners: BTreeMap<(&Arc<str>, i32, &Partition), &Arc<str>> = BTreeMap::new();
     for grant in &history.grants {
         for partition in &grant.partitions {
-            let owner = owners.entry((&grant.group, grant.generation, partition)).or_insert(&grant.member);
-            require("I66", **owner == grant.member, || {
+            // A static member that comes back takes its own place, and its predecessor is fenced (I72).
+            let taker = grant.instance.as_ref().unwrap_or(&grant.member);
+            let owner = owners.entry((&grant.group, grant.generation, partition)).or_insert(taker);
+            require("I66", *owner == taker, || {
                 format!(
-                    "group {} generation {}: {partition} belongs to {owner} and to {}",
-                    grant.group, grant.generation, grant.member
+                    "group {} generation {}: {partition} belongs to {owner} and to {taker}",
+                    grant.group, grant.generation
                 )
             })?;
         }
@@ -38,8 +40,17 @@ pub fn i65_generations_rise(history: &History) -> Verdict {
 }
 
 /// I68: the last generation of a group covers each of `partitions` once.
-pub fn i68_all_covered(history: &History, group: &str, partitions: &BTreeSet<Partition>) -> Verdict {
-    let last = history.grants.iter().filter(|grant| &*grant.group == group).map(|grant| grant.generation).max();
+pub fn i68_all_covered(
+    history: &History,
+    group: &str,
+    partitions: &BTreeSet<Partition>,
+) -> Verdict {
+    let last = history
+        .grants
+        .iter()
+        .filter(|grant| &*grant.group == group)
+        .map(|grant| grant.generation)
+        .max();
     let mut covered: Vec<&Partition> = history
         .grants
         .iter()
@@ -60,15 +71,22 @@ pub fn i70_register(history: &History) -> Verdict {
         let writes: Vec<_> = history
             .commits
             .iter()
-            .filter(|w| w.group == read.group && w.partition == read.partition && w.outcome != Outcome::Failed)
+            .filter(|w| {
+                w.group == read.group
+                    && w.partition == read.partition
+                    && w.outcome != Outcome::Failed
+            })
             .collect();
         // A certain write that ended before the read began and that nothing certain has followed in time.
-        let certain = |w: &&&crate::history::Committed| w.outcome == Outcome::Ok(()) && w.span.to < read.span.from;
+        let certain = |w: &&&crate::history::Committed| {
+            w.outcome == Outcome::Ok(()) && w.span.to < read.span.from
+        };
         let newest_begin = writes.iter().filter(certain).map(|w| w.span.from).max();
         let allowed = |w: &&&crate::history::Committed| {
             let begun = w.span.from < read.span.to;
             // An unknown write may take effect at any time after it began.
-            let ended = if w.lingers || w.outcome == Outcome::Unknown { u64::MAX } else { w.span.to };
+            let ended =
+                if w.lingers || w.outcome == Outcome::Unknown { u64::MAX } else { w.span.to };
             begun && newest_begin.is_none_or(|newest| ended >= newest)
         };
         let fits = match read.offset {
@@ -76,7 +94,8 @@ pub fn i70_register(history: &History) -> Verdict {
             None => newest_begin.is_none(),
         };
         require("I70", fits, || {
-            let last: Vec<_> = writes.iter().rev().take(4).map(|w| (w.offset, w.span, w.outcome)).collect();
+            let last: Vec<_> =
+                writes.iter().rev().take(4).map(|w| (w.offset, w.span, w.outcome)).collect();
             format!(
                 "group {} reads offset {:?} of {} at {:?}; its last writes were {last:?}",
                 read.group, read.offset, read.partition, read.span
@@ -87,7 +106,10 @@ pub fn i70_register(history: &History) -> Verdict {
 }
 
 /// A13: no commit goes beyond what the group's consumers have polled.
-pub fn a13_commit_within_polled(history: &History, consumers_of: &BTreeMap<u32, Arc<str>>) -> Verdict {
+pub fn a13_commit_within_polled(
+    history: &History,
+    consumers_of: &BTreeMap<u32, Arc<str>>,
+) -> Verdict {
     let mut polled: BTreeMap<(&str, &Partition), i64> = BTreeMap::new();
     for poll in &history.polls {
         let Some(group) = consumers_of.get(&poll.consumer) else { continue };
@@ -98,9 +120,15 @@ pub fn a13_commit_within_polled(history: &History, consumers_of: &BTreeMap<u32, 
     for commit in history.commits.iter().filter(|commit| commit.outcome == Outcome::Ok(())) {
         let end = polled.get(&(&*commit.group, &commit.partition)).copied().unwrap_or(0);
         // A consumer that found nothing to read may commit the position it began at.
-        let began = history.reads.iter().any(|r| r.group == commit.group && r.offset == Some(commit.offset));
+        let began = history
+            .reads
+            .iter()
+            .any(|r| r.group == commit.group && r.offset == Some(commit.offset));
         require("A13", commit.offset <= end || began, || {
-            format!("group {} committed {} of {}, polled up to {end}", commit.group, commit.offset, commit.partition)
+            format!(
+                "group {} committed {} of {}, polled up to {end}",
+                commit.group, commit.offset, commit.partition
+            )
         })?;
     }
     Ok(())
@@ -116,6 +144,7 @@ mod tests {
             group: "g".into(),
             generation,
             member: member.into(),
+            instance: None,
             partitions: partitions.iter().map(|p| (*p).into()).collect(),
             at: 0,
         }
@@ -123,7 +152,14 @@ mod tests {
 
     fn write(offset: i64, from: u64, to: u64, outcome: Outcome<()>) -> Committed {
         let span = Span { from, to };
-        Committed { group: "g".into(), partition: "t-0".into(), offset, span, outcome, lingers: false }
+        Committed {
+            group: "g".into(),
+            partition: "t-0".into(),
+            offset,
+            span,
+            outcome,
+            lingers: false,
+        }
     }
 
     fn read(offset: Option<i64>, from: u64, to: u64) -> OffsetRead {
@@ -137,11 +173,17 @@ mod tests {
     #[test]
     fn i65_i66_i68_watch_assignments() {
         let with = |grants: Vec<Granted>| History { grants, ..History::default() };
-        let good = with(vec![grant(1, "a", &["t-0", "t-1"]), grant(2, "a", &["t-0"]), grant(2, "b", &["t-1"])]);
+        let good = with(vec![
+            grant(1, "a", &["t-0", "t-1"]),
+            grant(2, "a", &["t-0"]),
+            grant(2, "b", &["t-1"]),
+        ]);
         assert_eq!(rule(i66_one_owner(&good)), "ok");
         assert_eq!(rule(i65_generations_rise(&good)), "ok");
         let all = BTreeSet::from(["t-0".into(), "t-1".into()]);
         assert_eq!(rule(i68_all_covered(&good, "g", &all)), "ok");
+        let named = |member| Granted { instance: Some("x".into()), ..grant(2, member, &["t-0"]) };
+        assert_eq!(rule(i66_one_owner(&with(vec![named("x-1"), named("x-2")]))), "ok");
         let double = with(vec![grant(2, "a", &["t-0"]), grant(2, "b", &["t-0"])]);
         assert_eq!(rule(i66_one_owner(&double)), "I66");
         assert_eq!(rule(i68_all_covered(&double, "g", &all)), "I68");
@@ -161,9 +203,18 @@ mod tests {
         let ok = Outcome::Ok(());
         assert_eq!(check(vec![write(5, 0, 1, ok)], vec![read(Some(5), 2, 3)]), "ok");
         assert_eq!(check(vec![write(5, 0, 1, ok)], vec![read(None, 2, 3)]), "I70");
-        assert_eq!(check(vec![write(5, 0, 1, ok), write(6, 2, 3, ok)], vec![read(Some(5), 4, 5)]), "I70");
-        assert_eq!(check(vec![write(5, 0, 1, ok), write(6, 2, 9, ok)], vec![read(Some(5), 4, 5)]), "ok");
-        assert_eq!(check(vec![write(5, 0, 1, ok), write(6, 2, 9, ok)], vec![read(Some(6), 4, 5)]), "ok");
+        assert_eq!(
+            check(vec![write(5, 0, 1, ok), write(6, 2, 3, ok)], vec![read(Some(5), 4, 5)]),
+            "I70"
+        );
+        assert_eq!(
+            check(vec![write(5, 0, 1, ok), write(6, 2, 9, ok)], vec![read(Some(5), 4, 5)]),
+            "ok"
+        );
+        assert_eq!(
+            check(vec![write(5, 0, 1, ok), write(6, 2, 9, ok)], vec![read(Some(6), 4, 5)]),
+            "ok"
+        );
         assert_eq!(check(vec![write(5, 0, 1, Outcome::Unknown)], vec![read(None, 4, 5)]), "ok");
         let late = vec![write(5, 0, 1, Outcome::Unknown), write(6, 2, 3, ok)];
         assert_eq!(check(late, vec![read(Some(5), 4, 5)]), "ok", "it may arrive late");

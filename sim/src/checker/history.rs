@@ -29,7 +29,10 @@ pub fn a2_no_duplicates(history: &History) -> Verdict {
         }
         let place = known.entry(value).or_insert((partition.clone(), offset));
         require("A2", *place == (partition.clone(), offset), || {
-            format!("value {value} is at {} offset {} and, {how}, at {partition} offset {offset}", place.0, place.1)
+            format!(
+                "value {value} is at {} offset {} and, {how}, at {partition} offset {offset}",
+                place.0, place.1
+            )
         })?;
     }
     Ok(())
@@ -60,7 +63,8 @@ pub fn a3_nothing_lost(history: &History) -> Verdict {
         })
         .collect();
     for sent in history.sends.iter().filter(|sent| sent.promised) {
-        let (Outcome::Ok(offset), Some((start, found))) = (sent.outcome, last.get(&sent.partition)) else {
+        let (Outcome::Ok(offset), Some((start, found))) = (sent.outcome, last.get(&sent.partition))
+        else {
             continue;
         };
         if offset.is_some_and(|offset| offset < *start) {
@@ -114,7 +118,9 @@ pub fn a4_nothing_invented(history: &History) -> Verdict {
             format!("{partition} offset {offset} holds value {value}, {how}, sent to {known:?}")
         })?;
         require("A4", known.is_some_and(|(_, failed)| !failed), || {
-            format!("{partition} offset {offset} holds value {value}, {how}, whose send failed for certain")
+            format!(
+                "{partition} offset {offset} holds value {value}, {how}, whose send failed for certain"
+            )
         })?;
     }
     Ok(())
@@ -176,7 +182,8 @@ pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool) -> Verdi
     for (partition, mut list) in told {
         list.sort();
         let (mut end_max, mut start_max) = ((0, 0), (0, 0));
-        let mut ended: Vec<(u64, i64, i64)> = list.iter().map(|(span, end, start)| (span.to, *end, *start)).collect();
+        let mut ended: Vec<(u64, i64, i64)> =
+            list.iter().map(|(span, end, start)| (span.to, *end, *start)).collect();
         ended.sort_unstable();
         let mut done = ended.into_iter().peekable();
         for (span, end, start) in list {
@@ -222,7 +229,9 @@ pub fn i31_acknowledged_is_committed(history: &History, excused: impl Fn(&str) -
 pub fn i45_producer_ids(history: &History) -> Verdict {
     let mut known = BTreeSet::new();
     for producer in &history.producers {
-        require("I45", known.insert(producer), || format!("producer id and epoch {producer:?} were issued twice"))?;
+        require("I45", known.insert(producer), || {
+            format!("producer id and epoch {producer:?} were issued twice")
+        })?;
     }
     Ok(())
 }
@@ -235,7 +244,9 @@ pub fn i39_topics(history: &History, there: &BTreeMap<String, u128>) -> Verdict 
     for (number, topic) in history.topics.iter().enumerate() {
         if let Some(id) = topic.id {
             let other = *ids.entry(id).or_insert(number);
-            require("I44", other == number, || format!("topic id {id:x} of {} was used before", topic.name))?;
+            require("I44", other == number, || {
+                format!("topic id {id:x} of {} was used before", topic.name)
+            })?;
         }
         lives.entry(&topic.name).or_default().push(number);
     }
@@ -246,7 +257,9 @@ pub fn i39_topics(history: &History, there: &BTreeMap<String, u128>) -> Verdict 
         let created = topic.created.1 == Outcome::Ok(());
         match topic.deleted {
             None if created => {
-                require("I39", found.is_some(), || format!("topic {name} was created and is not there"))?;
+                require("I39", found.is_some(), || {
+                    format!("topic {name} was created and is not there")
+                })?;
                 require("I44", topic.id.is_none() || topic.id == found.copied(), || {
                     format!("topic {name} was {:x?} and is {found:x?}", topic.id)
                 })?;
@@ -279,7 +292,13 @@ mod tests {
     }
 
     fn polled(turn: u32, records: &[(i64, u64)]) -> Polled {
-        Polled { consumer: 1, turn, partition: "t-0".into(), records: records.to_vec(), span: Span::default() }
+        Polled {
+            consumer: 1,
+            turn,
+            partition: "t-0".into(),
+            records: records.to_vec(),
+            span: Span::default(),
+        }
     }
 
     fn history(sends: Vec<Sent>, polls: Vec<Polled>, last: &[(i64, u64)]) -> History {
@@ -292,7 +311,11 @@ mod tests {
 
     #[test]
     fn a1_sees_two_values_at_one_offset() {
-        let good = history(vec![sent(1, 0), sent(2, 1)], vec![polled(1, &[(0, 1), (1, 2)])], &[(0, 1), (1, 2)]);
+        let good = history(
+            vec![sent(1, 0), sent(2, 1)],
+            vec![polled(1, &[(0, 1), (1, 2)])],
+            &[(0, 1), (1, 2)],
+        );
         assert_eq!(rule(a1_one_value_per_offset(&good)), "ok");
         let bad = history(vec![sent(1, 0)], vec![polled(1, &[(0, 2)])], &[]);
         assert_eq!(rule(a1_one_value_per_offset(&bad)), "A1");
@@ -321,10 +344,19 @@ mod tests {
 
     #[test]
     fn a4_sees_values_from_nowhere_and_from_failed_sends() {
-        assert_eq!(rule(a4_nothing_invented(&history(vec![], vec![polled(1, &[(0, 7)])], &[]))), "A4");
+        assert_eq!(
+            rule(a4_nothing_invented(&history(vec![], vec![polled(1, &[(0, 7)])], &[]))),
+            "A4"
+        );
         let failed = Sent { outcome: Outcome::Failed, ..sent(7, 0) };
-        assert_eq!(rule(a4_nothing_invented(&history(vec![failed], vec![polled(1, &[(0, 7)])], &[]))), "A4");
-        assert_eq!(rule(a4_nothing_invented(&history(vec![sent(7, 0)], vec![polled(1, &[(0, 7)])], &[]))), "ok");
+        assert_eq!(
+            rule(a4_nothing_invented(&history(vec![failed], vec![polled(1, &[(0, 7)])], &[]))),
+            "A4"
+        );
+        assert_eq!(
+            rule(a4_nothing_invented(&history(vec![sent(7, 0)], vec![polled(1, &[(0, 7)])], &[]))),
+            "ok"
+        );
     }
 
     #[test]
@@ -339,8 +371,14 @@ mod tests {
 
     #[test]
     fn a11_sees_sends_out_of_order() {
-        assert_eq!(rule(a11_monotonic_sends(&history(vec![sent(1, 0), sent(2, 1)], vec![], &[]))), "ok");
-        assert_eq!(rule(a11_monotonic_sends(&history(vec![sent(1, 4), sent(2, 1)], vec![], &[]))), "A11");
+        assert_eq!(
+            rule(a11_monotonic_sends(&history(vec![sent(1, 0), sent(2, 1)], vec![], &[]))),
+            "ok"
+        );
+        assert_eq!(
+            rule(a11_monotonic_sends(&history(vec![sent(1, 4), sent(2, 1)], vec![], &[]))),
+            "A11"
+        );
     }
 
     #[test]
@@ -354,13 +392,19 @@ mod tests {
 
     #[test]
     fn i23_and_i31_watch_the_ends_told() {
-        let told = |end, from, to| EndTold { partition: "t-0".into(), end, start: 0, span: Span { from, to } };
+        let told = |end, from, to| EndTold {
+            partition: "t-0".into(),
+            end,
+            start: 0,
+            span: Span { from, to },
+        };
         let ends = |ends: Vec<EndTold>| History { ends, ..history(vec![sent(1, 3)], vec![], &[]) };
         let check = |list: Vec<EndTold>| rule(i23_ends_told(&ends(list), |_| false));
         assert_eq!(check(vec![told(5, 0, 1), told(6, 2, 3)]), "ok");
         assert_eq!(check(vec![told(5, 0, 1), told(4, 2, 3)]), "I23");
         assert_eq!(check(vec![told(5, 0, 4), told(4, 2, 3)]), "ok", "they overlap");
-        let check = |list: Vec<EndTold>| rule(i31_acknowledged_is_committed(&ends(list), |_| false));
+        let check =
+            |list: Vec<EndTold>| rule(i31_acknowledged_is_committed(&ends(list), |_| false));
         assert_eq!(check(vec![told(4, 9, 10)]), "ok");
         assert_eq!(check(vec![told(3, 9, 10)]), "I31");
         assert_eq!(check(vec![told(3, 1, 10)]), "ok", "asked before the answer");

@@ -122,7 +122,10 @@ pub struct Before {
 pub fn i7_recovered(log: &str, before: &Before, start: i64, end: i64, after: &[Seen]) -> Verdict {
     let must_end = before.truncating.map_or(before.must_end, |to| before.must_end.min(to));
     require("I7", end >= must_end, || {
-        format!("{log}: recovered to {end}, although {must_end} had been announced ({})", before.note)
+        format!(
+            "{log}: recovered to {end}, although {must_end} had been announced ({})",
+            before.note
+        )
     })?;
     require("I11", start >= before.start, || {
         format!("{log}: log start went back from {} to {start}", before.start)

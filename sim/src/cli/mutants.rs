@@ -22,7 +22,9 @@ struct Hunt {
 
 /// Builds with planted bugs and hunts each; exit code.
 pub fn mutants(args: &MutantArgs) -> u8 {
-    let plan = match build().and_then(|binary| Plan::new(args.scenario).map(|plan| Plan { binary, ..plan })) {
+    let plan = match build()
+        .and_then(|binary| Plan::new(args.scenario).map(|plan| Plan { binary, ..plan }))
+    {
         Ok(plan) => plan,
         Err(error) => {
             eprintln!("{error}");
@@ -98,7 +100,12 @@ fn build() -> Result<std::path::PathBuf, String> {
     }
     let output = Command::new("cargo")
         .args(["build", "--profile", "sim", "--package", "foretold-sim", "--features", "mutants"])
-        .args(["--config", "build.rustflags=['--cfg','madsim']", "--message-format", "json-render-diagnostics"])
+        .args([
+            "--config",
+            "build.rustflags=['--cfg','madsim']",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
@@ -106,7 +113,8 @@ fn build() -> Result<std::path::PathBuf, String> {
         return Err("the build with planted bugs failed".into());
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let built = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let built =
+        text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let binary = built
         .filter(|message| message["target"]["name"] == "foretold-sim")
         .filter_map(|message| message["executable"].as_str().map(std::path::PathBuf::from))
@@ -114,6 +122,7 @@ fn build() -> Result<std::path::PathBuf, String> {
         .ok_or("cargo does not say where the binary is")?;
     // The next ordinary build overwrites that path: keep a copy.
     let copy = binary.with_file_name("foretold-sim-mutants");
-    std::fs::copy(&binary, &copy).map_err(|error| format!("cannot copy {}: {error}", binary.display()))?;
+    std::fs::copy(&binary, &copy)
+        .map_err(|error| format!("cannot copy {}: {error}", binary.display()))?;
     Ok(copy)
 }

@@ -15,7 +15,11 @@ impl Progress {
     /// A bar over `seeds` seeds, or without an end.
     pub fn new(seeds: Option<u64>) -> Progress {
         let bar = seeds.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-        let shape = if seeds.is_some() { "{wide_bar} {pos}/{len} {msg}" } else { "{spinner} {pos} seeds {msg}" };
+        let shape = if seeds.is_some() {
+            "{wide_bar} {pos}/{len} {msg}"
+        } else {
+            "{spinner} {pos} seeds {msg}"
+        };
         if let Ok(style) = ProgressStyle::with_template(shape) {
             bar.set_style(style);
         }

@@ -130,14 +130,18 @@ fn difference(first: &RunReport, second: &RunReport) -> String {
 }
 
 fn replay(seed: u64, plan: &Plan) -> String {
-    let scenario = plan.scenario.map_or(String::new(), |name| format!(" --scenario {}", name.text()));
+    let scenario =
+        plan.scenario.map_or(String::new(), |name| format!(" --scenario {}", name.text()));
     let commit = commit().map_or(String::new(), |commit| format!("  # at {commit}"));
     format!("cargo sim replay {seed}{scenario}{commit}")
 }
 
 /// The commit that is checked out, if this is a repository.
 pub fn commit() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }
@@ -156,7 +160,11 @@ fn timed(time: Duration) -> impl Iterator<Item = u64> + Send {
     let started = Instant::now();
     let commit = commit().and_then(|commit| u64::from_str_radix(&commit, 16).ok()).unwrap_or(1);
     (0..)
-        .map(move |n: u64| if n.is_multiple_of(2) { n / 2 } else { (commit << 16).wrapping_add(n / 2) })
+        .map(
+            move |n: u64| {
+                if n.is_multiple_of(2) { n / 2 } else { (commit << 16).wrapping_add(n / 2) }
+            },
+        )
         .take_while(move |_| started.elapsed() < time)
 }
 

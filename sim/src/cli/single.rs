@@ -52,7 +52,8 @@ fn simulate(seed: u64, scenario: Option<crate::scenario::Name>, keep_trace: bool
     match run.map(std::thread::JoinHandle::join) {
         Ok(Ok(report)) => report,
         other => {
-            let text = format!("the simulator itself failed: {:?}", other.map(|joined| joined.is_err()));
+            let text =
+                format!("the simulator itself failed: {:?}", other.map(|joined| joined.is_err()));
             RunReport { seed, violation: Some(("simulator".into(), text)), ..RunReport::default() }
         }
     }

@@ -70,7 +70,9 @@ impl Gathering {
         summary.seeds += 1;
         summary.simulated_seconds += report.simulated_seconds;
         *summary.scenarios.entry(report.scenario.clone()).or_default() += 1;
-        for (from, to) in [(&report.faults, &mut summary.faults), (&report.marks, &mut summary.marks)] {
+        for (from, to) in
+            [(&report.faults, &mut summary.faults), (&report.marks, &mut summary.marks)]
+        {
             for (name, times) in from {
                 *to.entry(name.clone()).or_default() += times;
             }

@@ -330,7 +330,8 @@ impl Content {
                 || self.dirty.range(offset / PAGE..=(end - 1) / PAGE).all(|(page, dirty)| {
                     let base = page * PAGE;
                     !dirty.ranges.iter().any(|written| {
-                        base + u64::from(written.from) < end && base + u64::from(written.to) > offset
+                        base + u64::from(written.from) < end
+                            && base + u64::from(written.to) > offset
                     })
                 }))
     }

@@ -312,9 +312,8 @@ fn random_operations_never_lose_a_synced_byte() {
                     1 => {
                         let len = choices.choose(Kind::Operation, 20_000) as usize;
                         file.set_len(len as u64).await.unwrap();
-                        for at in len..now.len() {
-                            touched[at] = true;
-                        }
+                        let end = now.len().min(touched.len());
+                        touched[len.min(end)..end].fill(true);
                         now.resize(len, 0);
                         touched.resize(touched.len().max(len), true);
                     }

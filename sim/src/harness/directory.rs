@@ -10,17 +10,20 @@ use std::time::Duration;
 
 use env::{Clock, Env};
 use log::{
-    Append, AppendError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read, ReadError,
+    Append, AppendError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read,
+    ReadError,
 };
 use record::{Batch, BatchBuilder, BatchOptions, Codec, Compression, ProducerStamp};
 use tokio::sync::{RwLock, watch};
 use types::{
-    DirectoryId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId, Uuid,
+    DirectoryId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
+    Uuid,
 };
 
 use crate::checker::storage::{
-    Before, EndsSeen, Expected, Seen, Stamp, i1_checksums, i2_contiguous, i3_epochs, i4_epoch_cache,
-    i7_recovered, i10_no_progress, i11_ends, i13_unchanged, i47_sequences, i49_expected, i81_start,
+    Before, EndsSeen, Expected, Seen, Stamp, i1_checksums, i2_contiguous, i3_epochs,
+    i4_epoch_cache, i7_recovered, i10_no_progress, i11_ends, i13_unchanged, i47_sequences,
+    i49_expected, i81_start,
 };
 use crate::checker::{Verdict, require};
 use crate::decisions::{Decisions, Kind};
@@ -169,7 +172,12 @@ impl Play {
         let stage = &self.stage;
         stage.world.kill(NODE);
         stage.struck(FaultKind::Crash);
-        let dropped = [DiskFault::FailedSync, DiskFault::ErrorOnce, DiskFault::ErrorSticky, DiskFault::NoSpace];
+        let dropped = [
+            DiskFault::FailedSync,
+            DiskFault::ErrorOnce,
+            DiskFault::ErrorSticky,
+            DiskFault::NoSpace,
+        ];
         let had_errors = dropped.iter().any(|fault| disk.counts().of(*fault) > 0);
         let next = if cut { disk.power_cut() } else { disk.kill() };
         stage.world.mark(if cut { "power cut" } else { "kill" });
@@ -214,7 +222,11 @@ impl Play {
             index_interval_bytes: if small { 200 } else { 4096 },
             index_bytes: if small { 1 << 10 } else { 10 << 20 },
             retention_bytes: small.then_some(40 * u64::from(scenario.segment_bytes)),
-            segment_ms: if small { Duration::from_secs(20) } else { Duration::from_secs(7 * 24 * 3600) },
+            segment_ms: if small {
+                Duration::from_secs(20)
+            } else {
+                Duration::from_secs(7 * 24 * 3600)
+            },
             delete_delay: Duration::from_secs(1),
             ..LogConfig::default()
         }
@@ -224,7 +236,8 @@ impl Play {
         let stage = &self.stage;
         let path = Path::new(PATH);
         let opened =
-            LogDir::open(env.disk().clone(), env.clock(), path, directory_id(), self.options()).await;
+            LogDir::open(env.disk().clone(), env.clock(), path, directory_id(), self.options())
+                .await;
         let dir = match opened {
             Ok(dir) => dir,
             Err(error) => {
@@ -232,7 +245,9 @@ impl Play {
                 let excused = stage.scenario.faults.iter().any(|kind| {
                     matches!(kind.code(), "D2" | "D3" | "D4" | "D5" | "D6" | "D9" | "D10")
                 });
-                stage.judge(require("L", excused, || format!("the directory does not open: {error}")));
+                stage.judge(require("L", excused, || {
+                    format!("the directory does not open: {error}")
+                }));
                 return;
             }
         };
@@ -270,12 +285,14 @@ impl Play {
     async fn adopt(&self, dir: &LogDir<SimDisk>) -> bool {
         let found = view::logs_by_name(dir);
         let mut names: Vec<String> = lock(&self.ghosts).logs.keys().cloned().collect();
-        names.extend(found.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+        names
+            .extend(found.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
         for name in names {
             let Some(batches) = self.read_back(&name, found.get(&name)).await else { return false };
             let mut ghosts = lock(&self.ghosts);
             let dropped = ghosts.dropped;
-            let verdict = judge_recovered(&name, ghosts.logs.get(&name), found.get(&name), &batches, dropped);
+            let verdict =
+                judge_recovered(&name, ghosts.logs.get(&name), found.get(&name), &batches, dropped);
             if !self.excuse(dir, verdict) {
                 return false;
             }
@@ -298,7 +315,11 @@ impl Play {
         let reported = !dir.recovery().intact;
         match verdict {
             Err(broken) if self.stage.scenario.is_beyond_promise() && broken.rule != "I1" => {
-                self.stage.world.mark(if reported { "loss reported" } else { "loss in the last group" });
+                self.stage.world.mark(if reported {
+                    "loss reported"
+                } else {
+                    "loss in the last group"
+                });
                 // What follows would only repeat the loss.
                 false
             }
@@ -320,7 +341,9 @@ impl Play {
                     return None;
                 }
                 Err(error) => {
-                    self.stage.judge(require("I1", false, || format!("{name}: cannot be read back: {error}")));
+                    self.stage.judge(require("I1", false, || {
+                        format!("{name}: cannot be read back: {error}")
+                    }));
                     return None;
                 }
             }
@@ -341,10 +364,14 @@ impl Play {
         let failed = ghosts.failed;
         let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
         let earlier = ghost.ends.filter(|_| ghost.truncating.is_none());
-        let verdict = i11_ends(name, earlier, ends).map_err(|mut broken| {
-            broken.text += &format!(" (page-cache {}, truncating {:?})", ghost.page_cache, ghost.truncating);
-            broken
-        })
+        let verdict = i11_ends(name, earlier, ends)
+            .map_err(|mut broken| {
+                broken.text += &format!(
+                    " (page-cache {}, truncating {:?})",
+                    ghost.page_cache, ghost.truncating
+                );
+                broken
+            })
             .and_then(|()| i10_no_progress(name, failed, ghost.durable.max(0), ends.durable));
         ghost.ends = Some(ends);
         if ghost.truncating.is_none() {
@@ -394,7 +421,9 @@ impl Play {
         let found = match outcome {
             Ok(found) => found,
             Err(text) => {
-                self.stage.judge(require("I9", false, || format!("a copy cut from power does not open: {text}")));
+                self.stage.judge(require("I9", false, || {
+                    format!("a copy cut from power does not open: {text}")
+                }));
                 return;
             }
         };
@@ -443,7 +472,9 @@ impl Play {
             let dir = match opened {
                 Ok(dir) => dir,
                 Err(error) => {
-                    stage.judge(require("L4", false, || format!("the directory does not open: {error}")));
+                    stage.judge(require("L4", false, || {
+                        format!("the directory does not open: {error}")
+                    }));
                     return;
                 }
             };
@@ -465,7 +496,9 @@ impl Play {
                 }
             }
             let closed = dir.close().await;
-            stage.judge(require("L4", closed.is_ok(), || format!("a clean stop failed: {closed:?}")));
+            stage.judge(require("L4", closed.is_ok(), || {
+                format!("a clean stop failed: {closed:?}")
+            }));
             lock(&self.ghosts).dropped = false;
         }
         stage.world.mark("clean stop");
@@ -481,7 +514,9 @@ fn judge_recovered(
     power_cut: bool,
 ) -> Verdict {
     let Some((presence, ghost)) = known else {
-        return require("I12", log.is_none(), || format!("{name} was never created, or had been deleted"));
+        return require("I12", log.is_none(), || {
+            format!("{name} was never created, or had been deleted")
+        });
     };
     let Some(log) = log else {
         return require("I7", *presence != Presence::There, || format!("{name} is gone"));
@@ -493,7 +528,11 @@ fn judge_recovered(
     let before = Before {
         batches: ghost.batches.clone(),
         // What a kill must not take from a page-cache log is more than what a sync log promises.
-        must_end: if power_cut || !ghost.page_cache { ghost.durable } else { ghost.written.max(ghost.durable) },
+        must_end: if power_cut || !ghost.page_cache {
+            ghost.durable
+        } else {
+            ghost.written.max(ghost.durable)
+        },
         start: ghost.start,
         start_asked: ghost.start_asked,
         truncating: ghost.truncating,
@@ -569,7 +608,8 @@ impl Ghost {
 
     /// What an append of `stamp` may meet. With old batches below the log start both pictures are right.
     fn expected(&self, stamp: Stamp) -> Vec<Option<Expected>> {
-        let kept: Vec<Seen> = self.batches.iter().filter(|batch| batch.last >= self.start).copied().collect();
+        let kept: Vec<Seen> =
+            self.batches.iter().filter(|batch| batch.last >= self.start).copied().collect();
         vec![i49_expected(&self.batches, stamp), i49_expected(&kept, stamp)]
     }
 }

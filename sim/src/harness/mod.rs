@@ -93,7 +93,12 @@ impl Stage {
     }
 
     /// Sleeps on a node's own terms.
-    pub fn spawn(&self, node: Node, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(
+        &self,
+        node: Node,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.world.spawn(node, name, future);
     }
 }
@@ -104,8 +109,10 @@ pub fn run(seed: u64, name: Option<Name>, keep_trace: bool) -> RunReport {
     let scenario = Arc::new(Scenario::draw(&decisions, name));
     let world = World::new(&decisions);
     let network = Network::new(&world);
-    let stage = Stage { world: world.clone(), network, scenario: scenario.clone(), tally: Arc::default() };
-    let limits = Limits { time: scenario.fault_time + Duration::from_secs(600), ..Limits::default() };
+    let stage =
+        Stage { world: world.clone(), network, scenario: scenario.clone(), tally: Arc::default() };
+    let limits =
+        Limits { time: scenario.fault_time + Duration::from_secs(600), ..Limits::default() };
     let started = cpu_seconds();
     match scenario.name {
         Name::Directory => exec::run(&world, limits, directory::play(stage.clone())),

@@ -195,7 +195,8 @@ impl Play {
     fn client(&self, node: Node, dice: &Decisions, pin: bool) -> Client<SimEnv> {
         let disk = SimDisk::of_node(self.stage.world.decisions(), node);
         let env = SimEnv::new(&self.stage.world, &self.stage.network, &disk, node);
-        let seconds = |low, high| Duration::from_millis(1000 * dice.between(Kind::Operation, low, high));
+        let seconds =
+            |low, high| Duration::from_millis(1000 * dice.between(Kind::Operation, low, high));
         let address = SocketAddr::new(ip_of(BROKER), PORT);
         let scaled = !self.stage.scenario.production;
         let config = ClientConfig {
@@ -237,7 +238,9 @@ impl Play {
                 let created = match &result {
                     Ok(results) => results.values().all(|result| match result {
                         Ok(_) => true,
-                        Err(error) => error.error_code() == Some(types::ErrorCode::TopicAlreadyExists),
+                        Err(error) => {
+                            error.error_code() == Some(types::ErrorCode::TopicAlreadyExists)
+                        }
                     }),
                     Err(_) => false,
                 };
@@ -272,7 +275,9 @@ impl Play {
             for number in 0..count {
                 self.stage.world.add_node(node, role);
                 let play = self.clone();
-                self.stage.spawn(0, "employer", async move { play.keep_employed(node, role, number).await });
+                self.stage.spawn(0, "employer", async move {
+                    play.keep_employed(node, role, number).await
+                });
                 node += 1;
             }
         }
@@ -299,7 +304,10 @@ impl Play {
             });
             if ended.await.is_err() {
                 self.stage.world.mark("client died");
-                self.stage.world.sleep(Duration::from_millis(dice.choose(Kind::Delay, 3_000))).await;
+                self.stage
+                    .world
+                    .sleep(Duration::from_millis(dice.choose(Kind::Delay, 3_000)))
+                    .await;
                 self.stage.world.revive(node);
             }
         }

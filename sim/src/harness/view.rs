@@ -41,7 +41,10 @@ pub fn ends_seen(ends: &Ends) -> EndsSeen {
 }
 
 /// One read as a consumer would do it, parsed. `None` if the bytes are not whole batches.
-pub async fn read_slice(log: &Log<SimDisk>, read: Read) -> Result<Option<(Vec<Seen>, i64)>, ReadError> {
+pub async fn read_slice(
+    log: &Log<SimDisk>,
+    read: Read,
+) -> Result<Option<(Vec<Seen>, i64)>, ReadError> {
     let slice = log.read(read).await?;
     let mut all = BytesMut::new();
     for part in slice.parts {

@@ -89,7 +89,9 @@ impl Play {
     fn excused_change(&self, what: &str, name: &str, error: &log::ChangeError) -> bool {
         let errors = ["D2", "D3", "D4", "D5", "D6", "D9", "D10"];
         let excused = self.stage.scenario.faults.iter().any(|kind| errors.contains(&kind.code()));
-        self.stage.judge(require("L4", excused, || format!("{what} {name} failed without a fault: {error}")));
+        self.stage.judge(require("L4", excused, || {
+            format!("{what} {name} failed without a fault: {error}")
+        }));
         false
     }
 
@@ -98,32 +100,38 @@ impl Play {
         for worker in 0..3 {
             let (play, env, name, log) = (self.clone(), env.clone(), name.to_owned(), log.clone());
             let dice = self.stage.dice(client + worker);
-            self.stage.spawn(NODE, ["appender", "appender", "reader"][worker as usize], async move {
-                loop {
-                    play.stage.think(&dice, play.stage.scenario.think).await;
-                    let there = lock(&play.ghosts).logs.get(&name).is_some_and(|(presence, ghost)| {
-                        *presence == Presence::There && ghost.topic_id == log.topic_id()
-                    });
-                    if !there || log.is_deleted() {
-                        return;
+            self.stage.spawn(
+                NODE,
+                ["appender", "appender", "reader"][worker as usize],
+                async move {
+                    loop {
+                        play.stage.think(&dice, play.stage.scenario.think).await;
+                        let there =
+                            lock(&play.ghosts).logs.get(&name).is_some_and(|(presence, ghost)| {
+                                *presence == Presence::There && ghost.topic_id == log.topic_id()
+                            });
+                        if !there || log.is_deleted() {
+                            return;
+                        }
+                        let goes_on = match worker {
+                            2 => play.read(&name, &log, &dice).await,
+                            _ => play.append(&env, &name, &log, &dice).await,
+                        };
+                        if !goes_on {
+                            return;
+                        }
+                        if worker == 1 && dice.choose(Kind::Operation, 20) == 0 {
+                            play.administer(&env, &name, &log, &dice).await;
+                        }
                     }
-                    let goes_on = match worker {
-                        2 => play.read(&name, &log, &dice).await,
-                        _ => play.append(&env, &name, &log, &dice).await,
-                    };
-                    if !goes_on {
-                        return;
-                    }
-                    if worker == 1 && dice.choose(Kind::Operation, 20) == 0 {
-                        play.administer(&env, &name, &log, &dice).await;
-                    }
-                }
-            });
+                },
+            );
         }
     }
 
     async fn append(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>, dice: &Decisions) -> bool {
-        let Some(gate) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.gate.clone()) else {
+        let Some(gate) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.gate.clone())
+        else {
             return false;
         };
         let guard = gate.read().await;
@@ -149,7 +157,8 @@ impl Play {
                 }
             }
         };
-        let done = env.timeout(Duration::from_secs(3), acknowledged).await == Some(true) && written.is_ok();
+        let done = env.timeout(Duration::from_secs(3), acknowledged).await == Some(true)
+            && written.is_ok();
         self.stage.done(done, appended.last_offset.0 as u64);
         true
     }
@@ -193,7 +202,9 @@ impl Play {
                 self.stage.world.mark("duplicate answered");
                 let base = appended.base_offset.0;
                 require("I49", expected.contains(&Some(Expected::Duplicate(base))), || {
-                    format!("{name}: {stamp:?} was called a duplicate of {base}, expected {expected:?}")
+                    format!(
+                        "{name}: {stamp:?} was called a duplicate of {base}, expected {expected:?}"
+                    )
                 })
             }
             Ok(appended) => {
@@ -206,12 +217,16 @@ impl Play {
                 if ghost.sent.len() > 20 {
                     ghost.sent.remove(0);
                 }
-                require("I48", fresh, || format!("{name}: {stamp:?} was appended, expected {expected:?}"))
-                    .and_then(|()| {
-                        require("I2", placed.base == at && appended.last_offset.0 == placed.last, || {
-                            format!("{name}: appended at {appended:?}, the log ended at {at}")
-                        })
-                    })
+                require("I48", fresh, || {
+                    format!("{name}: {stamp:?} was appended, expected {expected:?}")
+                })
+                .and_then(|()| {
+                    require(
+                        "I2",
+                        placed.base == at && appended.last_offset.0 == placed.last,
+                        || format!("{name}: appended at {appended:?}, the log ended at {at}"),
+                    )
+                })
             }
             Err(error) => {
                 let after = (log.ends().log_end.0, log.producers().len());
@@ -255,16 +270,28 @@ impl Play {
     }
 
     /// A batch: new, again, ahead of its time, or of an old epoch.
-    fn invent(&self, env: &SimEnv, ghost: &mut Ghost, next_producer: &mut i64, dice: &Decisions) -> Batch {
+    fn invent(
+        &self,
+        env: &SimEnv,
+        ghost: &mut Ghost,
+        next_producer: &mut i64,
+        dice: &Decisions,
+    ) -> Batch {
         let choice = dice.choose(Kind::Operation, 20);
         if choice == 0 && !ghost.sent.is_empty() {
             let back = dice.choose(Kind::Operation, ghost.sent.len() as u64) as usize;
             return ghost.sent[back].clone();
         }
         let count = dice.between(Kind::Operation, 1, 5) as i32;
-        let producer = if choice < 8 { None } else { Some(self.stamp(ghost, next_producer, choice, dice)) };
-        let codec = Codec::from(if dice.choose(Kind::Operation, 10) == 0 { Compression::Lz4 } else { Compression::None });
-        let mut builder = BatchBuilder::new(BatchOptions { producer, codec, ..BatchOptions::default() });
+        let producer =
+            if choice < 8 { None } else { Some(self.stamp(ghost, next_producer, choice, dice)) };
+        let codec = Codec::from(if dice.choose(Kind::Operation, 10) == 0 {
+            Compression::Lz4
+        } else {
+            Compression::None
+        });
+        let mut builder =
+            BatchBuilder::new(BatchOptions { producer, codec, ..BatchOptions::default() });
         for _ in 0..count {
             let len = dice.choose(Kind::Operation, self.stage.scenario.value_bytes_max) as usize;
             let mut value = vec![b'v'; len.max(8)];
@@ -275,13 +302,20 @@ impl Play {
         builder.build()
     }
 
-    fn stamp(&self, ghost: &mut Ghost, next: &mut i64, choice: u64, dice: &Decisions) -> ProducerStamp {
+    fn stamp(
+        &self,
+        ghost: &mut Ghost,
+        next: &mut i64,
+        choice: u64,
+        dice: &Decisions,
+    ) -> ProducerStamp {
         if ghost.producers.len() < 3 {
             *next += 1;
             ghost.producers.insert(*next, 0);
         }
         let at = dice.choose(Kind::Operation, ghost.producers.len() as u64) as usize;
-        let (id, epoch) = ghost.producers.iter().nth(at).map_or((0, 0), |(id, epoch)| (*id, *epoch));
+        let (id, epoch) =
+            ghost.producers.iter().nth(at).map_or((0, 0), |(id, epoch)| (*id, *epoch));
         let newest = ghost.batches.iter().rev().find_map(|b| b.stamp.filter(|s| s.id == id));
         let next = newest.filter(|s| s.epoch == epoch).map_or(0, |s| s.last.wrapping_add(1).max(0));
         let (epoch, sequence) = match choice {
@@ -316,7 +350,9 @@ impl Play {
                 return true;
             }
             let verdict = match slice {
-                Ok(None) => require("I1", false, || format!("{name}: a read from {from} is not whole batches")),
+                Ok(None) => require("I1", false, || {
+                    format!("{name}: a read from {from} is not whole batches")
+                }),
                 Ok(Some((batches, next))) => {
                     let verdict = judge_read(name, ghost, from, end.0, &batches, next);
                     from = next;
@@ -324,7 +360,9 @@ impl Play {
                 }
                 Err(ReadError::OffsetOutOfRange { log_start, .. }) => {
                     require("I2", from < log_start.0 || from >= end.0, || {
-                        format!("{name}: offset {from} is called out of range of {log_start}..{end}")
+                        format!(
+                            "{name}: offset {from} is called out of range of {log_start}..{end}"
+                        )
                     })
                 }
                 Err(ReadError::Quarantined(_)) if self.stage.scenario.is_beyond_promise() => Ok(()),
@@ -349,7 +387,10 @@ impl Play {
 
     /// Rare changes: truncation, log start, retention, a new epoch, a new setting.
     async fn administer(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>, dice: &Decisions) {
-        let Some(gate) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.gate.clone()) else { return };
+        let Some(gate) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.gate.clone())
+        else {
+            return;
+        };
         match dice.choose(Kind::Operation, 5) {
             0 => {
                 let _alone = gate.write().await;
@@ -358,7 +399,8 @@ impl Play {
             1 => {
                 let durable = log.ends().durable;
                 let start = log.ends().log_start.0;
-                let to = start + dice.choose(Kind::Operation, (durable.0 - start).max(0) as u64 + 1) as i64;
+                let to = start
+                    + dice.choose(Kind::Operation, (durable.0 - start).max(0) as u64 + 1) as i64;
                 self.ask_start(name, to);
                 if let Ok(now) = log.set_log_start(Offset(to), durable).await {
                     self.stage.world.mark("log start raised");
@@ -393,9 +435,18 @@ impl Play {
         }
     }
 
-    fn judge_start(&self, name: &str, old: i64, new: i64, high_watermark: i64, wanted: Option<i64>) {
+    fn judge_start(
+        &self,
+        name: &str,
+        old: i64,
+        new: i64,
+        high_watermark: i64,
+        wanted: Option<i64>,
+    ) {
         let verdict = i81_start(name, old, new, high_watermark.max(old)).and_then(|()| {
-            require("I81", wanted.is_none_or(|to| new >= to), || format!("{name}: start {new}, not {wanted:?}"))
+            require("I81", wanted.is_none_or(|to| new >= to), || {
+                format!("{name}: start {new}, not {wanted:?}")
+            })
         });
         if let Some((_, ghost)) = lock(&self.ghosts).logs.get_mut(name) {
             ghost.start = ghost.start.max(new);
@@ -409,7 +460,9 @@ impl Play {
             let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
             let kept = ghost.batches.iter().filter(|batch| batch.base >= ghost.start).rev().take(4);
             let choices: Vec<i64> = kept.map(|batch| batch.base).collect();
-            let Some(to) = choices.get(dice.choose(Kind::Operation, choices.len().max(1) as u64) as usize) else {
+            let Some(to) =
+                choices.get(dice.choose(Kind::Operation, choices.len().max(1) as u64) as usize)
+            else {
                 return;
             };
             ghost.truncating = Some(*to);
@@ -430,16 +483,27 @@ impl Play {
         ghost.written = ghost.written.min(to);
         let end = log.ends().log_end.0;
         drop(ghosts);
-        self.stage.judge(require("I8", end == to, || format!("{name}: truncated to {to}, ends at {end}")));
+        self.stage.judge(require("I8", end == to, || {
+            format!("{name}: truncated to {to}, ends at {end}")
+        }));
     }
 }
 
 /// A read must be exactly what was appended, whole batches, nothing at or above `end`.
-fn judge_read(name: &str, ghost: &Ghost, from: i64, end: i64, batches: &[Seen], next: i64) -> Verdict {
+fn judge_read(
+    name: &str,
+    ghost: &Ghost,
+    from: i64,
+    end: i64,
+    batches: &[Seen],
+    next: i64,
+) -> Verdict {
     i1_checksums(name, batches)?;
     i2_contiguous(name, from, batches)?;
     let reached = batches.last().map_or(from, |batch| batch.last + 1);
-    require("I2", next == reached, || format!("{name}: read {from}..{reached}, told to go on at {next}"))?;
+    require("I2", next == reached, || {
+        format!("{name}: read {from}..{reached}, told to go on at {next}")
+    })?;
     require("I24", reached <= end, || format!("{name}: read to {reached}, beyond {end}"))?;
     require("I2", !batches.is_empty() || from >= end, || {
         format!("{name}: a read from {from} below {end} gives nothing")

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use client::admin::NewTopic;
 use client::{
-    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
-    ResetPolicy,
+    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
+    ProducerRecord, ResetPolicy,
 };
 use types::{ErrorCode, GroupId, Offset, TopicName};
 
@@ -58,10 +58,17 @@ impl Play {
                 4 if some.topic.as_str() == "gamma" => {
                     let known = self.history(|history| {
                         let name = name_of(&some);
-                        history.ends.iter().rev().find(|told| told.partition == name).map(|told| told.end)
+                        history
+                            .ends
+                            .iter()
+                            .rev()
+                            .find(|told| told.partition == name)
+                            .map(|told| told.end)
                     });
-                    let to = dice.choose(Kind::Operation, known.unwrap_or(0).max(0) as u64 + 1) as i64;
-                    let result = admin.delete_records(&BTreeMap::from([(some, Some(Offset(to)))])).await;
+                    let to =
+                        dice.choose(Kind::Operation, known.unwrap_or(0).max(0) as u64 + 1) as i64;
+                    let result =
+                        admin.delete_records(&BTreeMap::from([(some, Some(Offset(to)))])).await;
                     self.stage.done(result.is_ok_and(|all| all.values().all(Result::is_ok)), 10);
                 }
                 _ => {
@@ -103,7 +110,9 @@ impl Play {
             // The last life of this name must have ended before the next begins.
             let open = self.history(|history| {
                 let life = history.topics.iter().rposition(|life| &*life.name == name.as_str());
-                life.filter(|life| history.topics[*life].deleted.is_none_or(|(_, o)| o != Outcome::Ok(())))
+                life.filter(|life| {
+                    history.topics[*life].deleted.is_none_or(|(_, o)| o != Outcome::Ok(()))
+                })
             });
             match open {
                 Some(life) => self.delete_topic(&admin, &name, life).await,
@@ -159,7 +168,9 @@ impl Play {
         let outcome = match &result {
             Ok(()) => Outcome::Ok(()),
             // An earlier attempt may have deleted it.
-            Err(error) if error.error_code() == Some(ErrorCode::UnknownTopicOrPartition) => Outcome::Ok(()),
+            Err(error) if error.error_code() == Some(ErrorCode::UnknownTopicOrPartition) => {
+                Outcome::Ok(())
+            }
             Err(error) => outcome_of(error),
         };
         let span = self.span(from);
@@ -169,7 +180,13 @@ impl Play {
     }
 
     /// Writes into a new topic and reads all of it: exactly what was written in this life.
-    async fn use_topic(&self, client: &Client<SimEnv>, name: &str, partitions: i32, dice: &Decisions) {
+    async fn use_topic(
+        &self,
+        client: &Client<SimEnv>,
+        name: &str,
+        partitions: i32,
+        dice: &Decisions,
+    ) {
         let Ok(producer) = Producer::new(client, ProducerConfig::default()) else { return };
         let mut written: Vec<(u64, Option<i32>)> = Vec::new();
         let mut deliveries = Vec::new();
@@ -177,7 +194,8 @@ impl Play {
             let value = self.next_value();
             let index = dice.choose(Kind::Operation, partitions as u64) as i32;
             let bytes = Bytes::copy_from_slice(&value.to_le_bytes());
-            let record = ProducerRecord { partition: Some(index), ..ProducerRecord::new(name, bytes) };
+            let record =
+                ProducerRecord { partition: Some(index), ..ProducerRecord::new(name, bytes) };
             written.push((value, None));
             if let Ok(delivery) = producer.send(record).await {
                 deliveries.push((written.len() - 1, index, delivery));
@@ -203,9 +221,16 @@ impl Play {
         for _ in 0..20 {
             let polled = consumer.poll(std::time::Duration::from_millis(300)).await;
             if let Ok(polled) = polled {
-                seen.extend(polled.records.iter().map(|r| (value_of(r.value.as_deref()), r.partition.partition.0)));
+                seen.extend(
+                    polled
+                        .records
+                        .iter()
+                        .map(|r| (value_of(r.value.as_deref()), r.partition.partition.0)),
+                );
             }
-            let missing = written.iter().any(|(value, to)| to.is_some_and(|to| !seen.contains(&(*value, to))));
+            let missing = written
+                .iter()
+                .any(|(value, to)| to.is_some_and(|to| !seen.contains(&(*value, to))));
             if !missing {
                 break;
             }

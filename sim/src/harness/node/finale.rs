@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::{
-    Admin, Client, ClientError, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
-    ResetPolicy,
+    Admin, Client, ClientError, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
+    ProducerRecord, ResetPolicy,
 };
 use types::{GroupId, Offset, TopicPartition};
 
 use super::{CLIENTS, Phase, Play, name_of, value_of};
-use crate::checker::groups::{a13_commit_within_polled, i65_generations_rise, i66_one_owner, i70_register};
+use crate::checker::groups::{
+    a13_commit_within_polled, i65_generations_rise, i66_one_owner, i70_register,
+};
 use crate::checker::history::{
-    a1_one_value_per_offset, a2_no_duplicates, a3_nothing_lost, a4_nothing_invented, a9_contiguous_polls,
-    a11_monotonic_sends, i18_read_stays, i23_ends_told, i31_acknowledged_is_committed, i39_topics,
-    i45_producer_ids,
+    a1_one_value_per_offset, a2_no_duplicates, a3_nothing_lost, a4_nothing_invented,
+    a9_contiguous_polls, a11_monotonic_sends, i18_read_stays, i23_ends_told,
+    i31_acknowledged_is_committed, i39_topics, i45_producer_ids,
 };
 use crate::checker::{Verdict, require};
 use crate::exec::lock;
@@ -79,7 +81,10 @@ impl Play {
             let value = self.next_value();
             let record = ProducerRecord {
                 partition: Some(partition.partition.0),
-                ..ProducerRecord::new(partition.topic.clone(), Bytes::copy_from_slice(&value.to_le_bytes()))
+                ..ProducerRecord::new(
+                    partition.topic.clone(),
+                    Bytes::copy_from_slice(&value.to_le_bytes()),
+                )
             };
             let from = self.now();
             let deliver = async {
@@ -95,7 +100,8 @@ impl Play {
             };
             let Some(DeliveryReport::Ok { offset, .. }) = report else {
                 if !self.stage.scenario.is_beyond_promise() {
-                    let text = format!("{partition}: a produce after the last fault ends with {report:?}");
+                    let text =
+                        format!("{partition}: a produce after the last fault ends with {report:?}");
                     self.stage.world.violation("L4", text);
                 }
                 return false;
@@ -127,7 +133,11 @@ impl Play {
             for group in ["readers", "lonely"] {
                 match admin.describe_group(&GroupId::from(group)).await {
                     Ok(found) => {
-                        last = format!("{group} is {} with {} members", found.state, found.members.len());
+                        last = format!(
+                            "{group} is {} with {} members",
+                            found.state,
+                            found.members.len()
+                        );
                         stable &= matches!(found.state.as_str(), "Stable" | "Empty" | "Dead");
                     }
                     Err(error) => {
@@ -152,7 +162,9 @@ impl Play {
     async fn read_everything(&self, client: &Client<SimEnv>) -> bool {
         let all = self.partitions();
         if !self.look_at_ends(client, &all).await {
-            self.stage.world.violation("L4", "ends cannot be asked for after the last fault".into());
+            self.stage
+                .world
+                .violation("L4", "ends cannot be asked for after the last fault".into());
             return false;
         }
         for partition in all {
@@ -175,7 +187,9 @@ impl Play {
                 }
                 _ = self.look_at_ends(client, std::slice::from_ref(&partition)).await;
             }
-            let verdict = require("L10", read.is_some(), || format!("{partition} cannot be read from its start"));
+            let verdict = require("L10", read.is_some(), || {
+                format!("{partition} cannot be read from its start")
+            });
             if !self.stage.judge(verdict) {
                 return false;
             }
@@ -200,7 +214,9 @@ impl Play {
             ..ConsumerConfig::default()
         };
         let Ok(mut consumer) = Consumer::new(client, config) else { return Whole::Broken };
-        let placed = consumer.assign(vec![partition.clone()]).and_then(|()| consumer.seek(partition, Offset(start)));
+        let placed = consumer
+            .assign(vec![partition.clone()])
+            .and_then(|()| consumer.seek(partition, Offset(start)));
         if placed.is_err() {
             return Whole::Broken;
         }
@@ -208,8 +224,9 @@ impl Play {
         let mut patience = 100;
         while records.last().map_or(start, |(offset, _)| offset + 1) < end {
             match consumer.poll(Duration::from_millis(500)).await {
-                Ok(polled) if !polled.records.is_empty() => records
-                    .extend(polled.records.iter().map(|r| (r.offset.0, value_of(r.value.as_deref())))),
+                Ok(polled) if !polled.records.is_empty() => records.extend(
+                    polled.records.iter().map(|r| (r.offset.0, value_of(r.value.as_deref()))),
+                ),
                 Err(ClientError::NoOffset(_)) => return Whole::StartMoved,
                 other => {
                     patience -= 1;
@@ -224,8 +241,10 @@ impl Play {
                 }
             }
         }
-        let contiguous = records.iter().enumerate().all(|(at, (offset, _))| *offset == start + at as i64);
-        let verdict = require("I2", contiguous, || format!("{partition} has gaps between {start} and {end}"));
+        let contiguous =
+            records.iter().enumerate().all(|(at, (offset, _))| *offset == start + at as i64);
+        let verdict =
+            require("I2", contiguous, || format!("{partition} has gaps between {start} and {end}"));
         if self.stage.judge(verdict) { Whole::Records(records) } else { Whole::Broken }
     }
 
@@ -233,7 +252,8 @@ impl Play {
         let history = lock(&self.shared.history);
         let groups = lock(&self.shared.groups).clone();
         let excused = |partition: &str| self.is_excused(partition);
-        let fragile: BTreeSet<_> = history.last.iter().map(|(p, ..)| p.clone()).filter(|p| excused(p)).collect();
+        let fragile: BTreeSet<_> =
+            history.last.iter().map(|(p, ..)| p.clone()).filter(|p| excused(p)).collect();
         // What a fragile topic lost and gave out again is no anomaly of the protocol.
         let mut sound = history.clone();
         sound.sends.retain(|sent| !fragile.contains(&sent.partition));

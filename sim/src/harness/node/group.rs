@@ -16,6 +16,7 @@ use crate::world::SimEnv;
 /// What a member holds at present.
 struct Holding {
     consumer: u32,
+    instance: Option<Arc<str>>,
     turn: u32,
     /// Where polls have got to, by partition, since the assignment.
     positions: BTreeMap<TopicPartition, i64>,
@@ -38,7 +39,11 @@ impl Play {
             group: Some(GroupId::from(&*group)),
             instance_id: is_static.then(|| format!("static-{number}")),
             // One in common, so that members always agree.
-            assignors: if dice.choose(Kind::Operation, 2) == 0 { assignors.to_vec() } else { assignors[..1].to_vec() },
+            assignors: if dice.choose(Kind::Operation, 2) == 0 {
+                assignors.to_vec()
+            } else {
+                assignors[..1].to_vec()
+            },
             session_timeout: Duration::from_millis(session),
             heartbeat_interval: Duration::from_millis(session / 4),
             rebalance_timeout: Duration::from_millis(if scaled { 2 * session } else { 300_000 }),
@@ -52,11 +57,15 @@ impl Play {
             return;
         }
         let turn = self.next_turn();
-        let mut holding = Holding { consumer, turn, positions: BTreeMap::new(), since: self.now() };
+        let instance = is_static.then(|| format!("static-{number}").into());
+        let mut holding =
+            Holding { consumer, instance, turn, positions: BTreeMap::new(), since: self.now() };
         for _ in 0..dice.between(Kind::Operation, 10, 150) {
             match self.phase() {
                 Phase::Stop => return,
-                Phase::Work | Phase::Settle => self.take_part(&mut reader, &group, &mut holding, dice).await,
+                Phase::Work | Phase::Settle => {
+                    self.take_part(&mut reader, &group, &mut holding, dice).await
+                }
             }
         }
         // Until the end there are always some who stay.
@@ -114,6 +123,7 @@ impl Play {
                     group: group.clone(),
                     generation: *generation,
                     member,
+                    instance: holding.instance.clone(),
                     partitions: partitions.iter().map(name_of).collect(),
                     at: self.now(),
                 };
@@ -169,7 +179,11 @@ impl Play {
         let from = self.now();
         let mut offsets = BTreeMap::new();
         for (partition, offset) in &holding.positions {
-            let place = GroupOffset { offset: Offset(*offset), leader_epoch: None, metadata: String::new() };
+            let place = GroupOffset {
+                offset: Offset(*offset),
+                leader_epoch: None,
+                metadata: String::new(),
+            };
             offsets.insert(partition.clone(), place);
         }
         let positions = self.history(|history| {

@@ -60,7 +60,8 @@ impl Machine {
         self.unsettle_clocks();
         while stage.world.elapsed() < end && stage.world.violated().is_none() {
             let mean = stage.scenario.blow_mean;
-            let pause = Duration::from_nanos(self.dice.choose(Kind::Fault, 2 * mean.as_nanos() as u64 + 1));
+            let pause =
+                Duration::from_nanos(self.dice.choose(Kind::Fault, 2 * mean.as_nanos() as u64 + 1));
             let pause = pause.min(end.saturating_sub(stage.world.elapsed()));
             let died = tokio::select! {
                 biased;
@@ -90,7 +91,8 @@ impl Machine {
 
     fn cuts_power(&self) -> bool {
         let scenario = &self.play.stage.scenario;
-        scenario.has(FaultKind::PowerCut) && self.dice.choose(Kind::Fault, 1000) < scenario.power_cuts
+        scenario.has(FaultKind::PowerCut)
+            && self.dice.choose(Kind::Fault, 1000) < scenario.power_cuts
     }
 
     /// One blow of a kind that is on.
@@ -109,14 +111,18 @@ impl Machine {
             FaultKind::Drift,
             FaultKind::NoSpace,
         ];
-        let on: Vec<FaultKind> = kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).collect();
-        let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else { return };
+        let on: Vec<FaultKind> =
+            kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).collect();
+        let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else {
+            return;
+        };
         let while_short = Duration::from_millis(self.dice.choose(Kind::Fault, 6_000));
         let all: Vec<Node> = (CLIENTS - 1..CLIENTS + CLIENTS_COUNT).collect();
         match kind {
             FaultKind::Crash => self.crash().await,
             FaultKind::Pause => {
-                let node = if self.dice.choose(Kind::Fault, 3) == 0 { self.some_client() } else { BROKER };
+                let node =
+                    if self.dice.choose(Kind::Fault, 3) == 0 { self.some_client() } else { BROKER };
                 stage.world.pause(node);
                 stage.struck(FaultKind::Pause);
                 stage.world.sleep(while_short * 2).await;
@@ -160,7 +166,8 @@ impl Machine {
                 stage.struck(FaultKind::Drift);
             }
             _ => {
-                let used: u64 = self.disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
+                let used: u64 =
+                    self.disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
                 let left = self.dice.choose(Kind::Fault, 400_000);
                 self.disk.set_space(1 << 40, (1 << 40) - used - left);
                 stage.world.sleep(while_short).await;

@@ -27,7 +27,11 @@ impl Play {
         let config = ProducerConfig {
             acks,
             idempotent,
-            compression: if dice.choose(Kind::Operation, 2) == 0 { Compression::None } else { compression },
+            compression: if dice.choose(Kind::Operation, 2) == 0 {
+                Compression::None
+            } else {
+                compression
+            },
             batch_bytes: [200, 2_000, 16_384][dice.choose(Kind::Operation, 3) as usize],
             linger: Duration::from_millis(dice.choose(Kind::Operation, 20)),
             in_flight_max: dice.between(Kind::Operation, 1, 5) as usize,
@@ -48,7 +52,9 @@ impl Play {
             self.send(node, &producer, instance, (acks, idempotent), dice, permit).await;
             if producer.id() != known {
                 known = producer.id();
-                self.history(|history| history.producers.extend(known.map(|(id, epoch)| (id.0, epoch.0))));
+                self.history(|history| {
+                    history.producers.extend(known.map(|(id, epoch)| (id.0, epoch.0)))
+                });
             }
             if dice.choose(Kind::Operation, 3) == 0 {
                 self.stage.think(dice, self.stage.scenario.think).await;
@@ -76,7 +82,10 @@ impl Play {
         let len = dice.choose(Kind::Operation, self.stage.scenario.value_bytes_max) as usize;
         let mut bytes = value.to_le_bytes().to_vec();
         bytes.resize(8 + len, b'v');
-        let record = ProducerRecord { partition: Some(index), ..ProducerRecord::new(topic.name, Bytes::from(bytes)) };
+        let record = ProducerRecord {
+            partition: Some(index),
+            ..ProducerRecord::new(topic.name, Bytes::from(bytes))
+        };
         let from = self.now();
         let sent = Sent {
             producer: instance,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use client::{
-    Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, Event, FoundOffset, Isolation, OffsetSpec,
-    ResetPolicy,
+    Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, Event, FoundOffset, Isolation,
+    OffsetSpec, ResetPolicy,
 };
 use types::{Offset, TopicPartition};
 
@@ -52,7 +52,8 @@ impl Play {
 
     /// Settings of a consumer: odd byte budgets, small waits.
     pub(super) fn consumer_config(&self, dice: &Decisions) -> ConsumerConfig {
-        let budget = |dice: &Decisions| [1, 100, 3_000, 1 << 20][dice.choose(Kind::Operation, 4) as usize];
+        let budget =
+            |dice: &Decisions| [1, 100, 3_000, 1 << 20][dice.choose(Kind::Operation, 4) as usize];
         ConsumerConfig {
             fetch_bytes_max: budget(dice).max(100),
             partition_bytes_max: budget(dice),
@@ -79,7 +80,12 @@ impl Play {
     }
 
     /// One poll, written down. Whether it brought records.
-    pub(super) async fn poll(&self, consumer: &mut Consumer<SimEnv>, instance: u32, turn: &mut u32) -> bool {
+    pub(super) async fn poll(
+        &self,
+        consumer: &mut Consumer<SimEnv>,
+        instance: u32,
+        turn: &mut u32,
+    ) -> bool {
         let from = self.now();
         let polled = consumer.poll(Duration::from_millis(800)).await;
         match polled {
@@ -107,7 +113,13 @@ impl Play {
         }
     }
 
-    pub(super) fn write_down(&self, instance: u32, turn: u32, from: u64, records: &[ConsumerRecord]) {
+    pub(super) fn write_down(
+        &self,
+        instance: u32,
+        turn: u32,
+        from: u64,
+        records: &[ConsumerRecord],
+    ) {
         let mut by_partition: BTreeMap<Partition, Vec<(i64, u64)>> = BTreeMap::new();
         for record in records {
             let entry = by_partition.entry(name_of(&record.partition)).or_default();
@@ -122,16 +134,24 @@ impl Play {
     }
 
     /// Asks where logs begin and end.
-    pub(super) async fn look_at_ends(&self, client: &Client<SimEnv>, partitions: &[TopicPartition]) -> bool {
+    pub(super) async fn look_at_ends(
+        &self,
+        client: &Client<SimEnv>,
+        partitions: &[TopicPartition],
+    ) -> bool {
         let admin = Admin::new(client);
         let from = self.now();
-        let ask = |spec: OffsetSpec| partitions.iter().map(|p| (p.clone(), spec)).collect::<BTreeMap<_, _>>();
+        let ask = |spec: OffsetSpec| {
+            partitions.iter().map(|p| (p.clone(), spec)).collect::<BTreeMap<_, _>>()
+        };
         // The start is asked for first: it may rise in between, the end never falls below it.
-        let starts = admin.list_offsets(&ask(OffsetSpec::Earliest), Isolation::ReadUncommitted).await;
+        let starts =
+            admin.list_offsets(&ask(OffsetSpec::Earliest), Isolation::ReadUncommitted).await;
         let ends = admin.list_offsets(&ask(OffsetSpec::Latest), Isolation::ReadUncommitted).await;
         let (Ok(starts), Ok(ends)) = (starts, ends) else { return false };
         let span = self.span(from);
-        let offset = |found: Option<&Result<Option<FoundOffset>, client::ClientError>>| match found {
+        let offset = |found: Option<&Result<Option<FoundOffset>, client::ClientError>>| match found
+        {
             Some(Ok(Some(found))) => Some(found.offset.0),
             _ => None,
         };
@@ -140,7 +160,9 @@ impl Play {
             match (offset(starts.get(partition)), offset(ends.get(partition))) {
                 (Some(start), Some(end)) => {
                     let partition = name_of(partition);
-                    self.history(|history| history.ends.push(EndTold { partition, end, start, span }));
+                    self.history(|history| {
+                        history.ends.push(EndTold { partition, end, start, span })
+                    });
                 }
                 _ => all = false,
             }

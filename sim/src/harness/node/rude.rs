@@ -9,7 +9,9 @@ use wire::ApiKey;
 use wire::heartbeat::HeartbeatRequest;
 use wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use wire::leave_group::{LeaveGroupRequest, MemberIdentity};
-use wire::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use wire::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
@@ -46,7 +48,8 @@ impl Rude<'_> {
             epoch: ProducerEpoch(epoch),
             base_sequence: Sequence(sequence),
         };
-        let options = BatchOptions { producer: Some(producer), is_control, ..BatchOptions::default() };
+        let options =
+            BatchOptions { producer: Some(producer), is_control, ..BatchOptions::default() };
         let mut builder = BatchBuilder::new(options);
         let now = env::Clock::timestamp(env::Env::clock(self.client.env()));
         let key: Option<&[u8]> = if is_control { Some(&[0, 0, 0, 1]) } else { None };
@@ -72,11 +75,13 @@ impl Rude<'_> {
         };
         let target = Target::Leader(partition_of(TOPIC, self.index));
         let answer = self.client.raw(target, request, Some(version)).await?;
-        let partition = answer.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
+        let partition =
+            answer.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
         let Some(partition) = partition else {
             return Err(ClientError::code(ErrorCode::UnknownServerError));
         };
-        let code = ErrorCode::from_i16(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
+        let code =
+            ErrorCode::from_i16(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
         Ok((code, partition.base_offset))
     }
 
@@ -111,12 +116,19 @@ impl Rude<'_> {
                 (Ok((ErrorCode::None, offset)), Some(known)) if offset == known => {
                     play.stage.world.mark("sent twice, answered twice");
                 }
-                (Ok((ErrorCode::None, offset)), Some(known)) if !play.stage.scenario.is_beyond_promise() => {
-                    let text = format!("{name}: a duplicate is answered with offset {offset}, the original with {known}");
+                (Ok((ErrorCode::None, offset)), Some(known))
+                    if !play.stage.scenario.is_beyond_promise() =>
+                {
+                    let text = format!(
+                        "{name}: a duplicate is answered with offset {offset}, the original with {known}"
+                    );
                     play.stage.world.violation("I49", text);
                 }
-                (Ok((code, _)), Some(known)) if is_refusal_of_order(code) && !play.stage.scenario.is_beyond_promise() => {
-                    let text = format!("{name}: a duplicate of offset {known} is refused with {code:?}");
+                (Ok((code, _)), Some(known))
+                    if is_refusal_of_order(code) && !play.stage.scenario.is_beyond_promise() =>
+                {
+                    let text =
+                        format!("{name}: a duplicate of offset {known} is refused with {code:?}");
                     play.stage.world.violation("I49", text);
                 }
                 (Ok((code, _)), None) if is_refusal_of_order(code) => return false,
@@ -141,7 +153,10 @@ impl Rude<'_> {
         if let Ok((ErrorCode::None, offset)) = self.send(&batch, dice).await
             && !self.play.stage.scenario.is_beyond_promise()
         {
-            let text = format!("a batch of epoch {} is stored at {offset} after epoch {}", old.0, self.epoch);
+            let text = format!(
+                "a batch of epoch {} is stored at {offset} after epoch {}",
+                old.0, self.epoch
+            );
             self.play.stage.world.violation("I50", text);
         }
         self.play.stage.world.mark("zombie refused");
@@ -215,7 +230,8 @@ impl Play {
                 return;
             }
             let group = format!("rude-{node}-{}", round % 2);
-            let member = Member { play: self, client: &client, group: GroupId::from(group.as_str()) };
+            let member =
+                Member { play: self, client: &client, group: GroupId::from(group.as_str()) };
             if dice.choose(Kind::Operation, 2) == 0 {
                 member.leave_and_commit(dice).await;
             } else {
@@ -244,7 +260,11 @@ impl Member<'_> {
         for _ in 0..5 {
             let request = JoinGroupRequest {
                 group_id: self.group.as_str().into(),
-                session_timeout_ms: if self.play.stage.scenario.production { 10_000 } else { 3_000 },
+                session_timeout_ms: if self.play.stage.scenario.production {
+                    10_000
+                } else {
+                    3_000
+                },
                 rebalance_timeout_ms: 5_000,
                 member_id: member.as_str().into(),
                 group_instance_id: instance.map(Into::into),
@@ -290,7 +310,10 @@ impl Member<'_> {
         dice: &Decisions,
     ) -> Option<()> {
         let version = any_version(ApiKey::SyncGroup, if instance.is_some() { 3 } else { 0 }, dice);
-        let own = SyncGroupRequestAssignment { member_id: member.into(), assignment: Bytes::from_static(b"all") };
+        let own = SyncGroupRequestAssignment {
+            member_id: member.into(),
+            assignment: Bytes::from_static(b"all"),
+        };
         let request = SyncGroupRequest {
             group_id: self.group.as_str().into(),
             generation_id: generation,
@@ -312,7 +335,8 @@ impl Member<'_> {
         generation: i32,
         dice: &Decisions,
     ) -> Result<ErrorCode, ClientError> {
-        let version = any_version(ApiKey::OffsetCommit, if instance.is_some() { 7 } else { 2 }, dice).min(9);
+        let version =
+            any_version(ApiKey::OffsetCommit, if instance.is_some() { 7 } else { 2 }, dice).min(9);
         let request = OffsetCommitRequest {
             group_id: self.group.as_str().into(),
             generation_id_or_member_epoch: generation,
@@ -331,7 +355,12 @@ impl Member<'_> {
         };
         let answer = self.client.raw(self.target(), request, Some(version)).await;
         self.play.stage.done(answer.is_ok(), 33);
-        let code = answer?.topics.into_iter().flat_map(|topic| topic.partitions).map(|p| p.error_code).next();
+        let code = answer?
+            .topics
+            .into_iter()
+            .flat_map(|topic| topic.partitions)
+            .map(|p| p.error_code)
+            .next();
         Ok(code.and_then(ErrorCode::from_i16).unwrap_or(ErrorCode::UnknownServerError))
     }
 
@@ -342,14 +371,22 @@ impl Member<'_> {
         let request = LeaveGroupRequest {
             group_id: self.group.as_str().into(),
             member_id: member.as_str().into(),
-            members: vec![MemberIdentity { member_id: member.as_str().into(), ..MemberIdentity::default() }],
+            members: vec![MemberIdentity {
+                member_id: member.as_str().into(),
+                ..MemberIdentity::default()
+            }],
         };
-        let Ok(answer) = self.client.raw(self.target(), request, Some(version)).await else { return };
+        let Ok(answer) = self.client.raw(self.target(), request, Some(version)).await else {
+            return;
+        };
         if answer.error_code != 0 || answer.members.iter().any(|member| member.error_code != 0) {
             return;
         }
         if let Ok(ErrorCode::None) = self.commit(&member, None, generation, dice).await {
-            let text = format!("member {member} of {} left generation {generation} and committed", self.group);
+            let text = format!(
+                "member {member} of {} left generation {generation} and committed",
+                self.group
+            );
             self.play.stage.world.violation("I69", text);
         }
         self.play.stage.world.mark("commit after leaving refused");
@@ -377,7 +414,8 @@ impl Member<'_> {
         if let Ok(answer) = self.client.raw(self.target(), request, Some(version)).await
             && answer.error_code == 0
         {
-            let text = format!("{new} replaced {old} in {}, whose heartbeat is accepted", self.group);
+            let text =
+                format!("{new} replaced {old} in {}, whose heartbeat is accepted", self.group);
             self.play.stage.world.violation("I72", text);
         }
         self.play.stage.world.mark("replaced member refused");
