@@ -6,15 +6,19 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use env::File;
 use record::{BatchHeader, HEADER_LEN};
+use types::Offset;
 
 /// First byte of a batch that its checksum covers.
 const CRC_START: u64 = 21;
 
-/// A walk through bytes `position..end` of a segment file.
+/// A walk through bytes `position..end` of a segment file. Each batch must begin where the one before it ended (I2): base
+/// offsets lie outside the checksums.
 pub(crate) struct Walk<F> {
     file: F,
     position: u64,
     end: u64,
+    /// The offset that must come next, once it is known.
+    expected: Option<Offset>,
     chunk: Bytes,
     chunk_at: u64,
     chunk_bytes: usize,
@@ -36,7 +40,14 @@ impl<F: File> Walk<F> {
     /// A walk by headers that reads at most `chunk_bytes` at a time.
     pub fn new(file: F, position: u64, end: u64, chunk_bytes: usize) -> Walk<F> {
         let chunk_bytes = chunk_bytes.max(HEADER_LEN);
-        Walk { file, position, end, chunk: Bytes::new(), chunk_at: 0, chunk_bytes, verify: false }
+        let (expected, chunk) = (None, Bytes::new());
+        Walk { file, position, end, expected, chunk, chunk_at: 0, chunk_bytes, verify: false }
+    }
+
+    /// The same walk, whose first batch must begin at `offset`.
+    pub fn from(mut self, offset: Offset) -> Walk<F> {
+        self.expected = Some(offset);
+        self
     }
 
     /// The same walk, checking every batch's CRC.
@@ -71,11 +82,15 @@ impl<F: File> Walk<F> {
         let Ok(header) = BatchHeader::parse(&self.bytes(at, HEADER_LEN).await?) else {
             return Ok(Step::Bad);
         };
+        if self.expected.is_some_and(|expected| expected != header.base_offset()) {
+            return Ok(Step::Bad);
+        }
         let total = header.bytes_total() as u64;
         if total > self.end - at || (self.verify && !self.crc_ok(at, &header).await?) {
             return Ok(Step::Bad);
         }
         self.position = at + total;
+        self.expected = Some(header.end_offset());
         Ok(Step::Batch(at, header))
     }
 

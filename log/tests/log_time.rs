@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use log::{Log, LogConfig};
+use log::{Durability, Log, LogConfig};
 use sim::disk::SimDisk;
 use support::*;
 use types::{Offset, Timestamp};
@@ -57,6 +57,14 @@ fn e38_the_first_record_late_enough_is_found_in_any_order_of_timestamps() {
         log.set_log_start(Offset(60), Offset(150)).await.expect("raised");
         let above = times[60..].iter().position(|time| *time >= 50).map(|at| at as i64 + 60);
         assert_eq!(find(&log, at(50)).await, above);
+        for end in [150, 149, 101, 61] {
+            let readable = &times[60..end];
+            let max = readable.iter().max().copied().expect("some");
+            let first = readable.iter().position(|time| *time == max).expect("there");
+            let found = log.max_timestamp_offset(Offset(end as i64)).await.expect("searchable");
+            let found = found.map(|found| (found.offset.0, found.timestamp));
+            assert_eq!(found, Some((first as i64 + 60, at(max))), "below {end}");
+        }
         dir.close().await.expect("closes");
     });
     world.kill();
@@ -147,6 +155,58 @@ fn retention_by_time_rolls_and_empties_an_expired_log() {
         assert_eq!((log.ends().log_start, log.ends().log_end), (Offset(30), Offset(31)));
         assert_eq!(read_all(&log).await.len(), 1);
     });
+}
+
+/// Retention that empties a log takes its last segment, in which the checkpoint says that the log ends: a crash then must
+/// not be told as damage.
+#[test]
+fn a_log_that_retention_emptied_is_whole_after_a_crash() {
+    let cases = [Durability::Sync, Durability::PageCache].map(|d| [(d, false), (d, true)]);
+    for (durability, power) in cases.into_iter().flatten() {
+        let mut world = World::new(8);
+        let mut spec = spec("t", 1);
+        spec.config = LogConfig { durability, ..keep(Some(HOUR), None) };
+        world.with(async |dir| {
+            let log = dir.create(spec.clone()).await.expect("created");
+            (0..5).for_each(|_| put(&log, at(0), at(0)));
+            log.flush().await.expect("flushed");
+            dir.close().await.expect("closes");
+        });
+        world.kill();
+        world.with(async |dir| {
+            let log = dir.create(spec.clone()).await.expect("there");
+            let gone = log.retain(at(100), Offset(5)).await.expect("runs");
+            assert_eq!(gone.log_start, Offset(5));
+            if !power {
+                put(&log, at(101), at(101));
+                log.write_out().await.expect("written");
+                if durability == Durability::Sync {
+                    log.flush().await.expect("flushed");
+                }
+            }
+        });
+        let kept = i64::from(!power);
+        if power {
+            world.power_cut();
+        } else {
+            world.kill();
+        }
+        for life in 0..2 {
+            world.with(async |dir| {
+                assert!(dir.recovery().intact, "{:?}", dir.recovery());
+                let log = dir.log(&partition("t")).expect("recovered");
+                assert_eq!(log.ends().log_start, Offset(5));
+                assert_eq!(log.ends().log_end, Offset(5 + kept + life), "{durability:?}");
+                put(&log, at(101), at(101));
+                log.write_out().await.expect("written");
+                if durability == Durability::Sync {
+                    log.flush().await.expect("flushed");
+                }
+                assert_eq!(read_all(&log).await.len() as i64, kept + life + 1);
+            });
+            world.kill();
+        }
+    }
 }
 
 #[test]

@@ -134,6 +134,51 @@ fn e3_a_flipped_bit_in_an_index_misleads_nobody() {
     assert!(places > 20);
 }
 
+/// Base offsets lie outside the batches' checksums. One that has rotted where an index must be rebuilt neither stops the
+/// broker nor moves a record to another offset.
+#[test]
+fn e3_a_rotten_offset_is_quarantined_and_misplaces_nothing() {
+    let world = closed(12);
+    for suffix in [".index", ".timeindex"] {
+        files(&world.disk, suffix).iter().for_each(|path| remove(&world.disk, path));
+    }
+    let segment = &files(&world.disk, ".log")[2];
+    let batches = record::Batches::split(world.disk.peek(segment).expect("there"));
+    let batches: Vec<_> = batches.map(|batch| batch.expect("whole")).collect();
+    let first = batches[0].base_offset();
+    let places = batches.iter().scan(0, |at, batch| {
+        let place = *at;
+        *at += batch.bytes_total() as u64;
+        Some(place)
+    });
+    let rotten = batches.len() / 2;
+    let place = places.collect::<Vec<_>>()[rotten];
+    let lost = batches[rotten].base_offset();
+    for at in 0..8 {
+        for mask in [0x80, 0x02, 0x01] {
+            let disk = world.disk.fork(at);
+            let fork = World { disk, clock: world.clock.clone(), options: world.options.clone() };
+            fork.disk.rot(segment, place + at, mask).expect("rots");
+            fork.with(async |dir| {
+                let log = dir.log(&partition("events")).expect("recovered");
+                let before = read_from(&log, Offset(0), lost, 1 << 20).await.expect("readable");
+                assert_eq!(before, values(0..lost.0), "byte {at}");
+                let damaged = read_from(&log, lost, lost.next(), 1 << 20).await;
+                assert!(
+                    matches!(damaged, Err(ReadError::Quarantined(_))),
+                    "byte {at}: {damaged:?}"
+                );
+                let after = first.plus(batches.len() as i64);
+                let rest = read_from(&log, after, Offset(400), 1 << 20).await.expect("readable");
+                assert_eq!(rest, values(after.0..400), "byte {at}");
+                // Looking for a time walks headers too.
+                let late = types::Timestamp(NOW.0 + 1);
+                assert!(log.offset_for_timestamp(late, Offset(400)).await.expect("runs").is_none());
+            });
+        }
+    }
+}
+
 #[test]
 fn e4_a_producer_snapshot_that_cannot_be_right_is_discarded() {
     for way in 0..5 {
@@ -352,6 +397,49 @@ fn e7_a_crash_in_truncation() {
         assert!(all.len() == 33 || (!done && all.len() == 200), "{} records", all.len());
         assert_eq!(all[..], values(0..all.len() as i64)[..]);
     });
+}
+
+/// Appends of a page-cache log are not in the journal, so a cut must not be done again after them. Recovery repeats the
+/// journal's last group under a new number: a cut in it is as old as it ever was.
+#[test]
+fn e7_a_cut_of_a_page_cache_log_is_done_once() {
+    for at in 1.. {
+        let mut world = World::new(at);
+        let mut paged = spec("events", 1);
+        paged.config.durability = log::Durability::PageCache;
+        world.with(async |dir| {
+            let log = dir.create(paged.clone()).await.expect("created");
+            fill(&log, 0..20);
+            log.flush().await.expect("flushed");
+        });
+        world.kill();
+        plain::run(&world.clock, async {
+            let dir = world.open().await.expect("opens");
+            world.disk.crash_at(at);
+            let log = dir.log(&partition("events")).expect("there");
+            let body = async { drop(log.truncate(Offset(10)).await) };
+            plain::beside(body, dir.run(world.clock.clone())).await;
+        });
+        let has_crashed = world.disk.has_crashed();
+        for _ in 0..3 {
+            world.kill();
+            let mut end = 0;
+            world.with(async |dir| {
+                let log = dir.log(&partition("events")).expect("recovered");
+                end = log.ends().log_end.0;
+                fill(&log, end..end + 1);
+                log.write_out().await.expect("written: acknowledged");
+            });
+            world.kill();
+            world.with(async |dir| {
+                let log = dir.log(&partition("events")).expect("recovered");
+                assert_eq!(read_all(&log).await, values(0..end + 1), "crash {at}");
+            });
+        }
+        if !has_crashed {
+            break;
+        }
+    }
 }
 
 #[test]

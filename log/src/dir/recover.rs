@@ -316,6 +316,8 @@ impl<D: Disk> Opening<D> {
         let Some(log) = self.logs.get_mut(&frame.log) else { return Ok(()) };
         // What the anchor vouches for is not done again.
         if position < log.stored.anchor.group || log.deleted {
+            // But the journal repeats its last group under a new number, which the anchor does not vouch for.
+            log.cut |= matches!(frame.kind, FrameKind::Truncate { .. });
             return Ok(());
         }
         let partition = log.stored.partition.clone();
@@ -524,9 +526,11 @@ impl<D: Disk> Opening<D> {
         {
             self.quarantine_lost(&mut redo, position).await.map_err(loading())?;
         }
-        if redo.stored.log_start > redo.end.offset {
+        let start = redo.stored.log_start;
+        // Retention took all, with the segment in which the log ended.
+        let is_emptied = start == redo.end.offset && !segments.contains_key(&redo.end.segment);
+        if start > redo.end.offset || is_emptied {
             // The start outlived the data it stood in (E8): nothing is left, and offsets below it are not used again.
-            let start = redo.stored.log_start;
             redo.end = Point { offset: start, segment: start, position: 0 };
             for base in std::mem::take(&mut segments).into_keys() {
                 self.remove_segment(&redo.path, base).await.map_err(loading())?;
@@ -653,7 +657,7 @@ impl<D: Disk> Opening<D> {
         loop {
             // What lies below the log start may be gone already; the log goes on in the segment that holds the start.
             let start = redo.stored.log_start;
-            if redo.end.offset < start
+            if redo.end.offset <= start
                 && let Some((&base, _)) = segments.range(..=start).next_back()
                 && base > redo.end.segment
             {
@@ -754,7 +758,7 @@ impl<D: Disk> Opening<D> {
                 ages: Ages::default(),
                 snapshot: None,
                 unsynced: redo.touched.contains(&base) || len > size,
-                is_new: false,
+                is_new: !segments.contains_key(&base),
                 index_checked: base < redo.trusted.segment,
             });
         }
@@ -821,15 +825,17 @@ impl<D: Disk> Opening<D> {
     /// the good bytes go and quarantines the rest.
     async fn quarantine_tail(&mut self, log: &Log<D>, base: Offset) -> io::Result<()> {
         let (mut at, end, size) = {
-            let mut state = log.lock();
-            let Some(segment) = state.segment(base) else { return Ok(()) };
-            let (end, size) = (segment.end, segment.size);
+            let state = log.lock();
+            let Some(segment) = state.segments.iter().find(|segment| segment.base == base) else {
+                return Ok(());
+            };
             let Some(index) = &segment.index else { return Ok(()) };
-            let mark = index.floor_position(index.covered());
-            (Point { offset: mark.offset, segment: base, position: mark.position }, end, size)
+            let mark = state.boundary(base, index, index.covered());
+            let at = Point { offset: mark.offset, segment: base, position: mark.position };
+            (at, segment.end, segment.size)
         };
         let file = log.segment_file(base).await?;
-        let mut walk = Walk::new(file, at.position, size, SCAN_BYTES);
+        let mut walk = Walk::new(file, at.position, size, SCAN_BYTES).from(at.offset);
         while let Step::Batch(position, header) = walk.next().await? {
             at.offset = header.end_offset();
             at.position = position + header.bytes_total() as u64;

@@ -194,7 +194,8 @@ impl<D: Disk> Log<D> {
         let mut start = look.start;
         let mut walk = None;
         if start.offset < from {
-            let mut headers = Walk::new(file.clone(), start.position, bound.position, WALK_BYTES);
+            let mut headers = Walk::new(file.clone(), start.position, bound.position, WALK_BYTES)
+                .from(start.offset);
             loop {
                 match headers.next().await.map_err(ReadError::Io)? {
                     Step::Batch(at, header) if header.end_offset() <= from => {
@@ -239,7 +240,10 @@ impl<D: Disk> Log<D> {
         }
         let (mut headers, mut pending) = match walk {
             Some((headers, header)) => (headers, Some((start.position, header))),
-            None => (Walk::new(file.clone(), cut.position, bound.position, WALK_BYTES), None),
+            None => {
+                let headers = Walk::new(file.clone(), cut.position, bound.position, WALK_BYTES);
+                (headers.from(cut.offset), None)
+            }
         };
         loop {
             let (at, header) = match pending.take() {
@@ -324,9 +328,9 @@ impl<D: Disk> Log<D> {
         base: Offset,
         size: u64,
     ) -> io::Result<Mark> {
-        let mut end = index.floor_position(size);
+        let mut end = self.lock().boundary(base, index, size);
         let file = self.segment_file(base).await?;
-        let mut walk = Walk::new(file, end.position, size, WALK_BYTES);
+        let mut walk = Walk::new(file, end.position, size, WALK_BYTES).from(end.offset);
         while let Step::Batch(position, header) = walk.next().await? {
             end.offset = header.end_offset();
             end.position = position + header.bytes_total() as u64;
@@ -350,9 +354,12 @@ impl<D: Disk> Log<D> {
         let (mut index, ages) = Index::from_files(base, interval, trusted, &offsets, &times);
         if index.covered() < size {
             let file = self.segment_file(base).await?;
-            let mut walk = Walk::new(file, index.covered(), size, SCAN_BYTES);
-            while let Step::Batch(_, header) = walk.next().await? {
-                index.add(&header);
+            let start = self.lock().boundary(base, &index, index.covered());
+            let mut walk = Walk::new(file, start.position, size, SCAN_BYTES).from(start.offset);
+            while let Step::Batch(at, header) = walk.next().await? {
+                if at >= index.covered() {
+                    index.add(&header);
+                }
             }
         }
         Ok((index, ages))
@@ -373,7 +380,8 @@ impl<D: Disk> Log<D> {
                 Plan::Look(look) => look,
             };
             let file = self.segment_file(look.segment).await.map_err(ReadError::Io)?;
-            let mut walk = Walk::new(file, look.start.position, look.bound.position, WALK_BYTES);
+            let mut walk = Walk::new(file, look.start.position, look.bound.position, WALK_BYTES)
+                .from(look.start.offset);
             loop {
                 match walk.next().await.map_err(ReadError::Io)? {
                     Step::Batch(position, header) if header.end_offset() > offset => {
@@ -447,6 +455,17 @@ impl<F> State<F> {
             .max_by_key(|mark| mark.position);
         let marks = [Some(floor), after_damage, recent];
         marks.into_iter().flatten().max_by_key(|mark| mark.position).unwrap_or(floor)
+    }
+
+    /// The last boundary known at or below byte `position` of the segment at `base`: a mark, or the end of damage.
+    pub(crate) fn boundary(&self, base: Offset, index: &Index, position: u64) -> Mark {
+        let damages = self.damages.iter().filter(|damage| damage.start.segment == base);
+        damages
+            .map(|damage| Mark { offset: damage.end, position: damage.end_position })
+            .filter(|mark| mark.position <= position)
+            .chain([index.floor_position(position)])
+            .max_by_key(|mark| mark.position)
+            .unwrap_or(Mark { offset: base, position: 0 })
     }
 
     /// An older segment must end where the next one begins. What is missing (a lost segment, a short file) was durable

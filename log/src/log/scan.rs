@@ -8,6 +8,7 @@ use types::{Offset, Timestamp};
 
 use super::Log;
 use super::read::{SCAN_BYTES, read_derived};
+use crate::index::Mark;
 use crate::layout::Kind;
 use crate::producers::Producers;
 use crate::walk::{Step, Walk};
@@ -28,22 +29,24 @@ impl<D: Disk> Log<D> {
         };
         while let Some(segment) = base {
             // An index saves walking the part before `from`; without one the whole segment is walked.
-            let (mut position, next, size, mut damages) = {
+            let (mark, next, size, mut damages) = {
                 let state = self.lock();
                 let Some(at) = state.segment_of(segment) else { break };
                 let size = state.written_end(at).1;
                 let index = state.segments[at].index.as_ref();
-                let position = index.map_or(0, |index| index.floor(from).position);
+                let first = Mark { offset: segment, position: 0 };
+                let mark = index.map_or(first, |index| index.floor(from));
                 let next = state.segments.get(at + 1).map(|next| next.base);
                 let damages: Vec<_> =
                     state.damages.iter().filter(|d| d.start.segment == segment).copied().collect();
-                (position, next, size, damages.into_iter().peekable())
+                (mark, next, size, damages.into_iter().peekable())
             };
+            let Mark { mut offset, mut position } = mark;
             while position < size {
                 while damages.next_if(|damage| damage.end_position <= position).is_some() {}
                 let end = damages.peek().map_or(size, |damage| damage.start.position.max(position));
                 let file = self.segment_file(segment).await?;
-                let mut walk = Walk::new(file, position, end, SCAN_BYTES);
+                let mut walk = Walk::new(file, position, end, SCAN_BYTES).from(offset);
                 while let Step::Batch(at, header) = walk.next().await? {
                     walked += header.bytes_total() as u64;
                     position = at + header.bytes_total() as u64;
@@ -52,7 +55,10 @@ impl<D: Disk> Log<D> {
                     }
                 }
                 match damages.next() {
-                    Some(damage) => position = damage.end_position.max(position + 1),
+                    Some(damage) => {
+                        position = damage.end_position.max(position + 1);
+                        offset = damage.end;
+                    }
                     None => break,
                 }
             }

@@ -13,6 +13,7 @@ use types::{Offset, Timestamp};
 use super::read::SCAN_BYTES;
 use super::{Found, Log, Point, State};
 use crate::ReadError;
+use crate::index::Latest;
 use crate::walk::{Step, Walk};
 
 /// A batch is expanded to at most this much to look at its records' timestamps.
@@ -55,44 +56,53 @@ impl<D: Disk> Log<D> {
 
     /// The first record below `end` that bears the largest timestamp.
     pub async fn max_timestamp_offset(&self, end: Offset) -> Result<Option<Found>, ReadError> {
-        let mut largest: Option<(Timestamp, Point, BatchHeader)> = None;
+        let mut largest: Option<(Timestamp, Offset)> = None;
         let mut base = self.first_readable()?;
         while let Some(segment) = base {
             self.load_index(segment).await?;
-            let (stretch, latest) = {
+            let (stretch, known) = {
                 let mut state = self.lock();
-                let stretch = state.stretch(segment, None);
-                let index = state.segment(segment).and_then(|segment| segment.index.as_ref());
-                (stretch, index.map(|index| (index.latest(), index.covered())))
+                let Some(stretch) = state.stretch(segment, None) else { break };
+                (stretch, state.latest_of(segment, end))
             };
-            let Some(stretch) = stretch else { break };
-            // Skip a segment whose largest timestamp is known and does not count.
-            let known =
-                latest.filter(|(_, covered)| *covered >= stretch.end).map(|(latest, _)| latest);
-            let skip = known.is_some_and(|latest| {
-                latest.is_none_or(|latest| largest.is_some_and(|(max, ..)| latest.timestamp <= max))
-            });
-            if !skip {
-                let file = self.segment_file(segment).await.map_err(ReadError::Io)?;
-                let mut walk = Walk::new(file, stretch.position, stretch.end, SCAN_BYTES);
-                while let Step::Batch(position, header) =
-                    walk.next().await.map_err(ReadError::Io)?
-                {
-                    if header.end_offset() > end {
-                        break;
-                    }
-                    let point = Point { offset: header.base_offset(), segment, position };
-                    if let Some(max) = header.max_timestamp()
-                        && largest.is_none_or(|(largest, ..)| largest < max)
-                    {
-                        largest = Some((max, point, header));
-                    }
-                }
+            let own = match known {
+                Some(latest) => latest.map(|latest| (latest.timestamp, latest.batch)),
+                None => self.latest_in(&stretch, end).await?,
+            };
+            if let Some((max, _)) = own
+                && largest.is_none_or(|(largest, _)| largest < max)
+            {
+                largest = own;
             }
             base = stretch.next.filter(|next| *next < end);
         }
-        let Some((max, point, header)) = largest else { return Ok(None) };
+        let Some((max, batch)) = largest else { return Ok(None) };
+        let Some((point, header)) = self.batch_at(batch).await? else { return Ok(None) };
         self.record_in(point, header, end, |timestamp| timestamp >= max).await
+    }
+
+    /// The largest timestamp of batches in the stretch that are readable and below `end`, by their headers.
+    async fn latest_in(
+        &self,
+        stretch: &Stretch,
+        end: Offset,
+    ) -> Result<Option<(Timestamp, Offset)>, ReadError> {
+        let log_start = self.lock().log_start;
+        let mut latest: Option<(Timestamp, Offset)> = None;
+        let file = self.segment_file(stretch.segment).await.map_err(ReadError::Io)?;
+        let mut walk = Walk::new(file, stretch.position, stretch.end, SCAN_BYTES);
+        while let Step::Batch(_, header) = walk.next().await.map_err(ReadError::Io)? {
+            if header.end_offset() > end {
+                break;
+            }
+            if header.end_offset() > log_start
+                && let Some(max) = header.max_timestamp()
+                && latest.is_none_or(|(latest, _)| latest < max)
+            {
+                latest = Some((max, header.base_offset()));
+            }
+        }
+        Ok(latest)
     }
 
     fn first_readable(&self) -> Result<Option<Offset>, ReadError> {
@@ -164,6 +174,15 @@ impl<D: Disk> Log<D> {
 }
 
 impl<F> State<F> {
+    /// The largest timestamp of the segment at `base`, if its index tells: all of the segment is readable, and below `end`.
+    fn latest_of(&self, base: Offset, end: Offset) -> Option<Option<Latest>> {
+        let at = self.segment_of(base)?;
+        let (written, position) = self.written_end(at);
+        let index = self.segments[at].index.as_ref()?;
+        let all = self.log_start <= base && written <= end && index.covered() >= position;
+        all.then(|| index.latest())
+    }
+
     /// What of the segment at `base` may hold a timestamp of at least `target`; its index is loaded.
     fn stretch(&mut self, base: Offset, target: Option<Timestamp>) -> Option<Stretch> {
         let at = self.segments.binary_search_by_key(&base, |segment| segment.base).ok()?;
