@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::future::Future;
 use std::time::Duration;
 
 use env::Clock;
 use log::{AppendError, ChangeError, Durability, ReadError};
-use sim::disk::{DiskFault, Injection, Op};
+use sim::disk::{DiskFault, Injection, Latency, Op};
 use support::*;
 use types::Offset;
 
@@ -277,5 +278,55 @@ fn flush_settings_strengthen_a_page_cache_log() {
             let log = dir.log(&partition(name)).expect("recovered");
             assert_eq!(log.ends().log_end, Offset(3), "{name}");
         }
+    });
+}
+
+/// A checkpoint that found no space has synced the segments and recorded nothing: who asks later gets another one.
+#[test]
+fn a_page_cache_log_becomes_a_sync_log_after_a_checkpoint_without_space() {
+    let mut world = World::new(11);
+    world.disk.set_space(64 << 20, 0);
+    let mut paged = spec("t", 1);
+    paged.config.durability = Durability::PageCache;
+    world.with(async |dir| {
+        let log = dir.create(paged.clone()).await.expect("created");
+        append(&log, batch(&["0"]));
+        log.write_out().await.expect("written");
+        world.disk.set_space(64 << 20, 64 << 20);
+        assert_eq!(log.flush().await, Err(ChangeError::NoSpace));
+        world.disk.set_space(64 << 20, 0);
+        world.clock.sleep(Duration::from_secs(1)).await;
+        log.set_config(config()).await.expect("changed");
+        assert_eq!(log.ends().durable, Offset(1));
+    });
+    world.power_cut();
+    world.with(async |dir| {
+        let log = dir.log(&partition("t")).expect("recovered");
+        assert_eq!(read_all(&log).await.len(), 1);
+    });
+}
+
+/// Whoever appends to a page-cache log writes what is queued. If it leaves halfway (its client has gone), somebody else
+/// does, and readers need not wait for the next append.
+#[test]
+fn an_append_whose_writer_has_left_is_written() {
+    let world = World::new(12);
+    let latency = Latency { io: Duration::from_millis(1), sync: Duration::from_millis(1) };
+    world.disk.set_pace(std::sync::Arc::new(world.clock.clone()), latency);
+    let mut paged = spec("t", 1);
+    paged.config.durability = Durability::PageCache;
+    world.with(async |dir| {
+        let log = dir.create(paged.clone()).await.expect("created");
+        append(&log, batch(&["0"]));
+        {
+            let mut write = Box::pin(log.write_out());
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(write.as_mut().poll(context).is_pending())
+            });
+            assert!(polled.await, "it waits for the disk");
+        }
+        world.clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(log.ends().written, Offset(1));
+        assert_eq!(read_all(&log).await.len(), 1);
     });
 }

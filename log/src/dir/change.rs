@@ -126,7 +126,11 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 let partition = spec.topic_partition();
                 let log =
                     Log::new(id, partition.clone(), spec.topic_id, self.dir.door.clone(), state);
-                self.dir.registry().logs.insert(partition, log.clone());
+                let mut registry = self.dir.registry();
+                registry.logs.insert(partition, log.clone());
+                // Again: a checkpoint may have looked between the number and the directory.
+                registry.entries_changed = true;
+                drop(registry);
                 answer(reply, Ok(log));
             }
         }
@@ -480,7 +484,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         file.set_len(cut.position).await?;
         let interval = log.config().index_interval_bytes;
         let mut index = Index::new(cut.segment, interval);
-        let mut walk = Walk::new(file, 0, cut.position, crate::log::SCAN_BYTES);
+        let mut walk = Walk::new(file, 0, cut.position, crate::log::SCAN_BYTES).from(cut.segment);
         while let Step::Batch(_, header) = walk.next().await? {
             index.add(&header);
         }

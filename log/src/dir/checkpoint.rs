@@ -32,7 +32,7 @@ use crate::log::{Anchor, Log, Point};
 const SAVE_BYTES: u64 = 1 << 20;
 /// Producer snapshots kept per log besides those at segment bases.
 const SNAPSHOTS_KEPT: usize = 2;
-/// From so many files on, the whole file system is synced at once.
+/// From so many syncs on, the whole file system is synced at once.
 const MASS: usize = 48;
 /// How often a full disk is looked at.
 const SPACE_POLL: Duration = Duration::from_millis(200);
@@ -66,6 +66,14 @@ struct Capture<D: Disk> {
     snapshots: Vec<Offset>,
     sync_dir: bool,
     sync_metadata: bool,
+}
+
+impl<D: Disk> Capture<D> {
+    /// Syncs that it asks for.
+    fn syncs(&self) -> usize {
+        let files = self.segments.len() + self.derived.len();
+        files + usize::from(self.sync_metadata) + usize::from(self.sync_dir)
+    }
 }
 
 /// A piece of a derived file.
@@ -268,41 +276,38 @@ impl<D: Disk> Inner<D> {
 
     async fn sync(&self, captures: &[Capture<D>]) -> io::Result<()> {
         let disk = &self.door.disk;
-        let files = captures.iter().map(|c| c.segments.len() + c.derived.len()).sum::<usize>();
-        if files >= MASS {
-            disk.sync_all(&self.door.path).await?;
+        let root = std::mem::take(&mut self.registry().entries_changed);
+        // After a start every log wants its card and its directory synced.
+        if captures.iter().map(Capture::syncs).sum::<usize>() >= MASS {
+            return disk.sync_all(&self.door.path).await;
         }
         for capture in captures {
             let path = &capture.log.inner.path;
             let gone = || capture.log.is_deleted();
-            if files < MASS {
-                for (base, file) in &capture.segments {
-                    match file {
-                        Some(file) => file.sync_data().await?,
-                        None => sync_path(disk, &Kind::Log.path(path, *base), gone).await?,
-                    }
+            for (base, file) in &capture.segments {
+                match file {
+                    Some(file) => file.sync_data().await?,
+                    None => sync_path(disk, &Kind::Log.path(path, *base), gone).await?,
                 }
-                for (file, is_snapshot) in &capture.derived {
-                    if !(*is_snapshot && planted(Mutant::SnapshotNotForced)) {
-                        file.sync_data().await?;
-                    }
+            }
+            for (file, is_snapshot) in &capture.derived {
+                if !(*is_snapshot && planted(Mutant::SnapshotNotForced)) {
+                    file.sync_data().await?;
                 }
-                if capture.sync_metadata {
-                    sync_path(disk, &path.join(METADATA_FILE), gone).await?;
-                }
+            }
+            if capture.sync_metadata {
+                sync_path(disk, &path.join(METADATA_FILE), gone).await?;
             }
             if capture.sync_dir && !planted(Mutant::DirectoryNotSynced) {
                 tolerate(disk.sync_dir(path).await, gone)?;
             }
         }
-        let root = std::mem::take(&mut self.registry().entries_changed);
         if root && !planted(Mutant::DirectoryNotSynced) {
             disk.sync_dir(&self.door.path).await?;
         }
         Ok(())
     }
 
-    /// Everything of the capture is synced: raises the stable end, unless the log was cut meanwhile.
     /// Everything of the capture is synced: moves the anchor that the checkpoint file will tell, unless the log was cut
     /// meanwhile; whether it did.
     fn anchor(&self, capture: &Capture<D>) -> bool {
@@ -414,16 +419,17 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
     let mut guard = log.lock();
     let state = &mut *guard;
     let unsynced = state.segments.iter().any(|segment| segment.unsynced);
+    // Also what was synced by a checkpoint that had no space to record it.
+    let paged = !state.sync && (unsynced || state.stable.offset < state.written.offset);
     let changed = state.entries_changed || state.metadata_unsynced;
     let wanted = !state.deleted
         && match scope {
             Scope::Stop => true,
-            Scope::All => unsynced || changed || state.marks.needed().is_some(),
+            Scope::All => unsynced || paged || changed || state.marks.needed().is_some(),
             Scope::Before(group) => {
-                state.marks.needed().is_some_and(|needed| needed < group)
-                    || (!state.sync && unsynced)
+                state.marks.needed().is_some_and(|needed| needed < group) || paged
             }
-            Scope::Paged => !state.sync && unsynced,
+            Scope::Paged => paged,
             Scope::Log(id) => log.inner.id == id,
         };
     // A truncation that is being journaled has memory ahead of the files.

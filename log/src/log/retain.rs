@@ -41,37 +41,35 @@ impl<D: Disk> Log<D> {
     async fn expired_end(&self, now: Timestamp, high_watermark: Offset) -> Option<(Offset, bool)> {
         let bases: Vec<Offset> = self.lock().segments.iter().map(|segment| segment.base).collect();
         let mut start = None;
-        let mut removed = 0;
         for base in bases {
             // The time index is needed only if the cheaper reasons do not decide.
             let mut loaded = false;
             let gone = loop {
-                let (load, gone, size, end, active) = {
+                let (load, gone, end, active) = {
                     let mut state = self.lock();
-                    let total = state.segments.iter().map(|segment| segment.size).sum::<u64>();
+                    let newer = state.segments.iter().filter(|segment| segment.base > base);
+                    let newer = newer.map(|segment| segment.size).sum::<u64>();
                     let log_start = state.log_start;
                     let active = state.segments.back().map(|segment| segment.base) == Some(base);
                     let config = state.config.clone();
                     let segment = state.segment(base)?;
                     let (size, end) = (segment.size, segment.end);
                     if size == 0 || end > high_watermark {
-                        (false, false, size, end, active) // I81
+                        (false, false, end, active) // I81
                     } else if !active
                         && (end <= log_start
-                            || config
-                                .retention_bytes
-                                .is_some_and(|keep| total - removed - size >= keep))
+                            || config.retention_bytes.is_some_and(|keep| newer >= keep))
                     {
-                        (false, true, size, end, active)
+                        (false, true, end, active)
                     } else if let Some(keep) = config.retention_ms {
                         if segment.index.is_none() && !loaded {
-                            (true, false, size, end, active)
+                            (true, false, end, active)
                         } else {
                             let age = segment.dated(now);
-                            (false, age.saturating_add(keep) < now, size, end, active)
+                            (false, age.saturating_add(keep) < now, end, active)
                         }
                     } else {
-                        (false, false, size, end, active)
+                        (false, false, end, active)
                     }
                 };
                 if load {
@@ -79,10 +77,9 @@ impl<D: Disk> Log<D> {
                     self.load_index(base).await.ok()?;
                     continue;
                 }
-                break gone.then_some((size, end, active));
+                break gone.then_some((end, active));
             };
-            let Some((size, end, active)) = gone else { break };
-            removed += size;
+            let Some((end, active)) = gone else { break };
             start = Some((end, active));
         }
         start

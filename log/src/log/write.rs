@@ -50,6 +50,14 @@ impl<D: Disk> Log<D> {
             }
             state.log_end
         };
+        // Whoever waits here may leave (its client is gone): the committer writes then, or nobody would until the next append.
+        let mut halfway = Halfway { log: self, is_left: true };
+        let written = self.write_up_to(target).await;
+        halfway.is_left = false;
+        written
+    }
+
+    async fn write_up_to(&self, target: Offset) -> Result<(), ChangeError> {
         let _writer = self.inner.writer.lock().await;
         loop {
             {
@@ -155,11 +163,17 @@ impl<D: Disk> Log<D> {
     /// The open file of a segment; a new one is created.
     pub(crate) async fn segment_file(&self, base: Offset) -> io::Result<D::File> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the segment is gone");
-        if let Some(file) = &self.lock().segment(base).ok_or_else(gone)?.file {
-            return Ok(file.clone());
-        }
+        let mode = {
+            let mut state = self.lock();
+            let segment = state.segment(base).ok_or_else(gone)?;
+            if let Some(file) = &segment.file {
+                return Ok(file.clone());
+            }
+            // A segment that has gone meanwhile must not come back, least of all in a successor's directory.
+            if segment.is_new { OpenMode::Create } else { OpenMode::Write }
+        };
         let path = Kind::Log.path(&self.inner.path, base);
-        let file = self.inner.door.disk.open(&path, OpenMode::Create).await?;
+        let file = self.inner.door.disk.open(&path, mode).await?;
         // Two readers may have opened it; the handle that is kept is the one that will be synced.
         let mut state = self.lock();
         let segment = state.segment(base).ok_or_else(gone)?;
@@ -167,6 +181,20 @@ impl<D: Disk> Log<D> {
         let file = segment.file.get_or_insert(file).clone();
         state.entries_changed |= created;
         Ok(file)
+    }
+}
+
+/// A writer that may leave before its end.
+struct Halfway<'a, D: Disk> {
+    log: &'a Log<D>,
+    is_left: bool,
+}
+
+impl<D: Disk> Drop for Halfway<'_, D> {
+    fn drop(&mut self) {
+        if self.is_left {
+            self.log.relist();
+        }
     }
 }
 
