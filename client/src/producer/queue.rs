@@ -310,10 +310,11 @@ impl Queue {
     fn give_up(&mut self, batch: Batch, error: ClientError) {
         let unknown = batch.unknown.is_some();
         if let (Some(stamp), false) = (batch.stamp, unknown) {
-            let is_newest = !self
-                .unsettled()
-                .any(|other| other.stamp.is_some() && other.serial >= batch.serial);
-            if is_newest && self.identity == Some(stamp.identity) {
+            // Answers may be looked at out of order: a later batch can have been stored and forgotten by now. Its
+            // sequence given out again would make the broker take another batch for a repetition of it (I49).
+            let is_newest = self.identity == Some(stamp.identity)
+                && stamp.base_sequence.plus(count(&batch)) == self.sequence_next;
+            if is_newest {
                 self.sequence_next = stamp.base_sequence; // nobody has seen it: use it again
             } else {
                 self.gap = true;

@@ -199,6 +199,21 @@ fn a_refused_batch_before_others_makes_a_gap() {
     assert_eq!(story.send(SECOND), "1:b@1/0");
 }
 
+/// A broker that knows nothing of a producer stores `b` although `a` before it was refused; the news of `b` came first.
+/// Were `a`'s sequence used again, `d` would go by `b`'s and be answered with `b`'s offset.
+#[test]
+fn a_refused_batch_gives_nothing_back_once_a_later_one_is_stored() {
+    let mut story = Story::new();
+    story.push(&["a", "b"]);
+    assert_eq!(story.send(FIRST), "0:a@0/0 1:b@0/1");
+    story.stored(1, 433);
+    story.refused(0, ErrorCode::RecordListTooLarge);
+    assert_eq!(story.reports(), "a=failed b=433");
+    story.push(&["c", "d"]);
+    assert_eq!(story.send(FIRST), "", "the epoch is spoilt");
+    assert_eq!(story.send(SECOND), "2:c@1/0 3:d@1/1");
+}
+
 #[test]
 fn time_decides_between_failed_and_unknown() {
     let mut story = Story::new();
