@@ -213,11 +213,14 @@ impl Step<'_> {
         groups: &mut BTreeMap<GroupId, Group>,
         topics: &[(TopicName, TopicId)],
     ) {
+        let mut gone: BTreeMap<&TopicName, Vec<TopicId>> = BTreeMap::new();
+        for (name, topic_id) in topics {
+            gone.entry(name).or_default().push(*topic_id);
+        }
         for (id, group) in groups {
             let tombstones = group.forget_offsets(id, |_, topic, offset| {
-                topics.iter().any(|(name, topic_id)| {
-                    name == topic && offset.topic_id.is_none_or(|of| of == *topic_id)
-                })
+                gone.get(topic)
+                    .is_some_and(|ids| offset.topic_id.is_none_or(|of| ids.contains(&of)))
             });
             if !tombstones.is_empty() {
                 self.append(group, tombstones);

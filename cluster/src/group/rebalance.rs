@@ -24,6 +24,9 @@ use super::classic::{Group, Member, Phase};
 use super::timers::Timer;
 use super::{AppendNumber, PENDING_MEMBERS_MAX, Step, records};
 
+/// How long a group of absent static members is left alone at least, even if they give a rebalance no time.
+const ABSENCE_MIN: Duration = Duration::from_secs(1);
+
 impl Step<'_> {
     pub(super) fn on_join(
         &mut self,
@@ -505,7 +508,7 @@ impl Step<'_> {
             if let Phase::Preparing { extensible, .. } = &mut group.phase {
                 *extensible = None;
             }
-            return self.join_deadline(id, group.rebalance_timeout());
+            return self.join_deadline(id, group.rebalance_timeout().max(ABSENCE_MIN));
         }
         // Whoever was in the last one owns nothing in this one: the number says so (I66).
         if group.generation == Generation(0) || !planted(Mutant::TwoOwners) {

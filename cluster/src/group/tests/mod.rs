@@ -500,3 +500,52 @@ fn the_first_rebalance_waits_for_newcomers_within_reason() {
         assert_eq!(passed, Duration::from_millis(answered), "members come at {arrivals:?}");
     }
 }
+
+/// A static member that gives a rebalance no time, absent and alone: the group waits for it or for the end of its session,
+/// but not by looking again and again at one moment.
+#[test]
+fn an_absent_static_member_without_patience_does_not_stop_the_clock() {
+    let mut world = World::new(GroupSettings::default());
+    let (hasty, fresh) = (world.token(), world.fresh());
+    let hasty_join = JoinRequest {
+        instance: Some("i".into()),
+        rebalance_timeout: Duration::ZERO,
+        ..join("g", fresh)
+    };
+    world.step(Event::Join(hasty, hasty_join));
+    let (other, fresh) = (world.token(), world.fresh());
+    world
+        .step(Event::Join(other, JoinRequest { requires_known_member: false, ..join("g", fresh) }));
+    let effects = world.pass(Duration::from_secs(3));
+    let joined: BTreeMap<Token, JoinResponse> = effects
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Reply { token, response: Response::Join(response), .. } => {
+                Some((token, response))
+            }
+            _ => None,
+        })
+        .collect();
+    for (token, response) in &joined {
+        assert_eq!(response.error, ErrorCode::None);
+        let sync = SyncRequest {
+            group: "g".into(),
+            member: response.member.clone().expect("a member"),
+            instance: (*token == hasty).then(|| "i".into()),
+            generation: response.generation,
+            protocol_type: None,
+            protocol: None,
+            assignments: Vec::new(),
+        };
+        let token = world.token();
+        world.step(Event::Sync(token, sync));
+    }
+    assert_eq!(world.groups.groups["g"].state(), GroupState::Stable);
+    let token = world.token();
+    let leaves = LeavingMember { member: joined[&other].member.clone(), instance: None };
+    world.step(Event::Leave(token, LeaveRequest { group: "g".into(), members: vec![leaves] }));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.groups.groups["g"].members.len(), 1, "its session lasts");
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.groups.groups["g"].state(), GroupState::Empty);
+}
