@@ -28,6 +28,9 @@ const DELETE_BY_ID_VERSION_MIN: i16 = 6;
 /// From here on the answer to CreateTopics tells the configuration.
 const CONFIGS_VERSION_MIN: i16 = 5;
 
+/// The least `segment.bytes` of a topic.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
 /// Whether a topic may have this name.
 pub(super) fn check_name(name: &str) -> Result<(), Refused> {
     Ok(cluster::controller::check_name(name)?)
@@ -155,6 +158,11 @@ fn template<E: Env>(broker: &Shared<E>, name: &TopicName) -> CreateTopic {
     // Kafka refuses groups while there are fewer brokers than replicas; one node is meant to work alone.
     let most = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
     let config = |name: &str, value: &str| (name.into(), Some(value.into()));
+    // The least that users may ask for is more than the operator's setting of this topic may be.
+    let segment_bytes = match settings.offsets_segment_bytes < SEGMENT_BYTES_MIN {
+        true => "internal.segment.bytes",
+        false => "segment.bytes",
+    };
     CreateTopic {
         name: name_text,
         partitions_count: settings.offsets_partitions_count,
@@ -163,7 +171,7 @@ fn template<E: Env>(broker: &Shared<E>, name: &TopicName) -> CreateTopic {
         configs: vec![
             config("cleanup.policy", "compact"),
             config("compression.type", "producer"),
-            config("segment.bytes", &settings.offsets_segment_bytes.to_string()),
+            config(segment_bytes, &settings.offsets_segment_bytes.to_string()),
             // Whatever the default of topics is: who was told that an offset is committed relies on it.
             config("durability", "sync"),
         ],

@@ -26,7 +26,7 @@ pub use key::{Class, ConfigError, ConfigKey, Kind, Range, Unit, Update, split_li
 pub use layers::{ConfigMap, Described, NodeConfigs, Source, Synonym};
 pub use table::{BROKER, GROUP, TOPIC, find, nearest};
 pub use topic::{Durability, TopicSettings};
-pub use validate::{check_broker, check_group, check_static, check_topic};
+pub use validate::{check_broker, check_group, check_internal_topic, check_static, check_topic};
 
 #[cfg(test)]
 mod tests;

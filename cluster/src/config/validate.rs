@@ -86,13 +86,37 @@ fn check_relations(values: &ConfigMap) -> Result<(), ConfigError> {
 /// Checks values that a user sets on a topic, the whole of them after a change.
 pub fn check_topic(values: &ConfigMap) -> Result<(), ConfigError> {
     for (name, value) in values {
-        let key = find(TOPIC, name).ok_or_else(|| unknown("topic ", name, TOPIC))?;
-        key.check(value)?;
-        // A topic that asks for something we lack gets an error, not a surprise.
-        check_missing(key, value)?;
-        check_present(key, value)?;
+        check_present(check_topic_value(name, value)?, value)?;
     }
     Ok(())
+}
+
+/// Checks values of one of the broker's own topics: they may ask for compaction, without which they only grow, and are
+/// synced whatever anyone says.
+pub fn check_internal_topic(values: &ConfigMap) -> Result<(), ConfigError> {
+    for (name, value) in values {
+        let key = check_topic_value(name, value)?;
+        match key.name {
+            "cleanup.policy" => {}
+            "durability" if value.trim() != "sync" => {
+                return Err(ConfigError::Invalid {
+                    name: name.to_string(),
+                    value: value.to_string(),
+                    expected: "sync: others rely on what this topic remembers".to_owned(),
+                });
+            }
+            _ => check_present(key, value)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_topic_value(name: &str, value: &str) -> Result<&'static ConfigKey, ConfigError> {
+    let key = find(TOPIC, name).ok_or_else(|| unknown("topic ", name, TOPIC))?;
+    key.check(value)?;
+    // A topic that asks for something we lack gets an error, not a surprise.
+    check_missing(key, value)?;
+    Ok(key)
 }
 
 /// Checks values that a user sets at run time on one broker, or on all (`per_broker` false).

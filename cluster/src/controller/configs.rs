@@ -7,11 +7,11 @@ use types::encoding::Str;
 use types::{BrokerId, ErrorCode};
 
 use super::names::check_name;
-use super::topics::is_internal;
+use super::topics::{is_internal, keep_internal};
 use super::{Controller, Decision, METADATA_TOPIC, Refusal};
 use crate::config::{
     BROKER, ConfigError, ConfigKey, ConfigMap, GROUP, Kind, TOPIC, check_broker, check_group,
-    check_topic, find, split_list,
+    check_internal_topic, check_topic, find, split_list,
 };
 use crate::metadata::{MetadataRecord, Resource, ResourceKind};
 
@@ -155,7 +155,10 @@ impl Controller {
     ) -> Result<Vec<MetadataRecord>, Refusal> {
         self.check_resource(resource)?;
         let before = self.image.config(resource);
-        let after = after(&before)?;
+        let mut after = after(&before)?;
+        if resource.kind == ResourceKind::Topic && is_internal(&resource.name) {
+            keep_internal(&mut after);
+        }
         // What stays as it is was let in before, perhaps by an older release: only the rest is judged.
         let changed: ConfigMap = after
             .iter()
@@ -300,11 +303,7 @@ fn check_values(resource: &Resource, values: &ConfigMap) -> Result<(), Refusal> 
         ));
     }
     let checked = match resource.kind {
-        ResourceKind::Topic if is_internal(&resource.name) => {
-            // The broker's own topics may keep asking for compaction.
-            let others = values.iter().filter(|(name, _)| &***name != "cleanup.policy");
-            check_topic(&others.map(|(n, v)| (n.clone(), v.clone())).collect())
-        }
+        ResourceKind::Topic if is_internal(&resource.name) => check_internal_topic(values),
         ResourceKind::Topic => check_topic(values),
         ResourceKind::Broker => check_broker(values, !resource.name.is_empty()),
         ResourceKind::Group => check_group(values),

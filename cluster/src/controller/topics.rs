@@ -10,7 +10,7 @@ use super::names::{check_collision, check_name};
 use super::{
     Controller, Decision, METADATA_TOPIC, NewId, PARTITIONS_PER_REQUEST_MAX, Refusal, duplicates,
 };
-use crate::config::{ConfigMap, Described, check_topic};
+use crate::config::{ConfigMap, Described, check_internal_topic, check_topic};
 use crate::metadata::{MetadataRecord, PartitionInfo, ResourceKind, TopicInfo, partition_record};
 
 /// A topic to create.
@@ -295,14 +295,25 @@ fn topic_values(topic: &str, configs: &[(Str, Option<Str>)]) -> Result<ConfigMap
         };
         values.insert(name.clone(), value.clone());
     }
-    if !is_internal(topic) {
-        check_topic(&values)
-            .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    let checked = match is_internal(topic) {
+        true => check_internal_topic(&values),
+        false => check_topic(&values),
+    };
+    checked.map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    if is_internal(topic) {
+        keep_internal(&mut values);
     }
     Ok(values)
 }
 
-/// Whether a topic is the broker's own. Those may ask for compaction before it is there: they only grow until then.
+/// Whether a topic is the broker's own.
 pub(super) fn is_internal(topic: &str) -> bool {
     matches!(topic, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
+/// What the broker's own topics are whatever the defaults of topics are: synced, and never thrown away by age or size.
+pub(super) fn keep_internal(values: &mut ConfigMap) {
+    for (name, value) in [("durability", "sync"), ("cleanup.policy", "compact")] {
+        values.entry(name.into()).or_insert_with(|| value.into());
+    }
 }
