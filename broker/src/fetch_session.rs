@@ -16,6 +16,8 @@ use types::{ErrorCode, Instant, LeaderEpoch, PartitionIndex, TopicId, TopicName}
 const EPOCH_INITIAL: i32 = 0;
 /// The request closes its session.
 const EPOCH_FINAL: i32 = -1;
+/// Partitions that all sessions together may remember; without room a client is served without a session.
+const PARTITIONS_MAX: usize = 1_000_000;
 /// Not a session.
 pub(crate) const SESSION_NONE: i32 = 0;
 
@@ -99,6 +101,8 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Cache {
     sessions: BTreeMap<i32, Session>,
+    /// Partitions of all sessions.
+    partitions: usize,
 }
 
 struct Session {
@@ -126,7 +130,7 @@ impl Sessions {
         let SessionRequest { id, epoch, uses_topic_ids, wanted, forgotten } = request;
         if epoch == EPOCH_INITIAL || epoch == EPOCH_FINAL {
             if id != SESSION_NONE {
-                self.lock().sessions.remove(&id);
+                self.lock().remove(id);
             }
             let kind = if epoch == EPOCH_FINAL {
                 PlanKind::Sessionless
@@ -150,7 +154,7 @@ impl Sessions {
         };
         merge(&mut known, wanted, forgotten);
         if known.is_empty() {
-            self.lock().sessions.remove(&id);
+            self.lock().remove(id);
             return Ok(Plan { wanted: known, kind: PlanKind::Sessionless });
         }
         let kind = PlanKind::Incremental { id, epoch, uses_topic_ids, created };
@@ -174,6 +178,9 @@ impl Sessions {
         {
             return SESSION_NONE;
         }
+        if cache.partitions + wanted.len() > PARTITIONS_MAX {
+            return SESSION_NONE;
+        }
         let id = loop {
             let id = (random() & 0x7fff_ffff) as i32;
             if id != SESSION_NONE && !cache.sessions.contains_key(&id) {
@@ -184,24 +191,37 @@ impl Sessions {
         let wanted = Some(wanted);
         let session = Session { epoch: 1, uses_topic_ids, created: now, used: now, size, wanted };
         cache.sessions.insert(id, session);
+        cache.partitions += size;
         id
     }
 
     /// Gives back a session that [`Sessions::begin`] took out; the next request carries the next epoch. Nothing happens
-    /// if the session was closed or displaced meanwhile.
+    /// if the session was closed or displaced meanwhile. One that has outgrown the room ends: its client begins anew.
     pub(crate) fn put_back(&self, id: i32, epoch: i32, wanted: Vec<Wanted>, now: Instant) {
-        if let Some(session) = self.lock().sessions.get_mut(&id)
-            && session.epoch == epoch
-        {
-            session.epoch = next_epoch(epoch);
-            session.used = now;
-            session.size = wanted.len();
-            session.wanted = Some(wanted);
+        let mut cache = self.lock();
+        let cache = &mut *cache;
+        let Some(session) = cache.sessions.get_mut(&id).filter(|s| s.epoch == epoch) else {
+            return;
+        };
+        let partitions = cache.partitions - session.size + wanted.len();
+        if partitions > PARTITIONS_MAX && wanted.len() > session.size {
+            return cache.remove(id);
         }
+        cache.partitions = partitions;
+        session.epoch = next_epoch(epoch);
+        session.used = now;
+        session.size = wanted.len();
+        session.wanted = Some(wanted);
     }
 }
 
 impl Cache {
+    fn remove(&mut self, id: i32) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.partitions -= session.size;
+        }
+    }
+
     /// Makes room for a session of `size` partitions: displaces the one that was idle longest if that is long enough,
     /// else the smallest that is no longer new, if it is smaller than the newcomer.
     fn evict_for(&mut self, size: usize, now: Instant, evict_after: Duration) -> bool {
@@ -209,7 +229,7 @@ impl Cache {
         if let Some((&id, session)) = idle
             && now.saturating_since(session.used) > evict_after
         {
-            self.sessions.remove(&id);
+            self.remove(id);
             return true;
         }
         let smallest = self
@@ -219,7 +239,7 @@ impl Cache {
             .min_by_key(|(id, session)| (session.size, **id));
         match smallest {
             Some((&id, session)) if session.size < size => {
-                self.sessions.remove(&id);
+                self.remove(id);
                 true
             }
             _ => false,
@@ -350,5 +370,27 @@ mod tests {
         assert!(sessions.begin(request(first, 2, Vec::new()), at(130)).is_err());
         let idle = sessions.create(vec![wanted("a", 0)], false, at(300), &mut random);
         assert_ne!(idle, SESSION_NONE, "one was idle");
+    }
+
+    #[test]
+    fn sessions_together_remember_a_bounded_number_of_partitions() {
+        let (sessions, mut random) = room(10);
+        let many = |count: usize| vec![wanted("a", 0); count];
+        let first = sessions.create(many(PARTITIONS_MAX - 1), false, at(0), &mut random);
+        assert_ne!(first, SESSION_NONE);
+        assert_eq!(sessions.create(many(2), false, at(0), &mut random), SESSION_NONE);
+        let second = sessions.create(many(1), false, at(0), &mut random);
+        assert_ne!(second, SESSION_NONE);
+        // One that grows beyond the bound is over, and gives back what it had.
+        let plan = sessions.begin(request(second, 1, vec![wanted("b", 0)]), at(1)).unwrap();
+        sessions.put_back(second, 1, plan.wanted, at(1));
+        assert_eq!(
+            sessions.begin(request(second, 2, Vec::new()), at(1)).map(|_| ()),
+            Err(ErrorCode::FetchSessionIdNotFound)
+        );
+        assert_ne!(sessions.create(many(1), false, at(1), &mut random), SESSION_NONE);
+        // Closing gives room back too.
+        sessions.begin(request(first, -1, Vec::new()), at(1)).unwrap();
+        assert_ne!(sessions.create(many(2), false, at(1), &mut random), SESSION_NONE);
     }
 }

@@ -713,3 +713,56 @@ fn fifty_members_share_soon() {
         assert!(took <= Duration::from_millis(3_500), "{took:?}");
     });
 }
+
+/// What a request names twice is told once, or not at all: a short request never asks for an endless answer.
+#[test]
+fn what_is_named_twice_is_answered_once() {
+    on_bench(&[], |bench| async move {
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_topic(TOPIC).await;
+        client.find(bench.env(CLIENT).clock(), "g").await;
+        let groups = vec!["g".into(), "h".into(), "g".into()];
+        let described =
+            client.call(&DescribeGroupsRequest { groups, ..Default::default() }, 5).await;
+        let names: Vec<&str> = described.groups.iter().map(|group| &*group.group_id).collect();
+        assert_eq!(names, ["g", "h"]);
+        let all = |group: &str| OffsetFetchRequestGroup {
+            group_id: group.into(),
+            topics: None,
+            ..Default::default()
+        };
+        let groups = vec![all("g"), all("g"), all("h")];
+        let fetched = client.call(&OffsetFetchRequest { groups, ..Default::default() }, 8).await;
+        assert_eq!(fetched.groups.len(), 2, "{fetched:?}");
+
+        use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+        let topic = DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: TOPIC.into(),
+            ..Default::default()
+        };
+        let resources = vec![topic.clone(), topic];
+        let configs =
+            client.call(&DescribeConfigsRequest { resources, ..Default::default() }, 4).await;
+        assert_eq!(configs.results.len(), 1);
+
+        use wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+        let partition = |partition_index| ListOffsetsPartition {
+            partition_index,
+            current_leader_epoch: -1,
+            timestamp: -2,
+        };
+        let topic = |partitions: Vec<i32>| ListOffsetsTopic {
+            name: TOPIC.into(),
+            partitions: partitions.into_iter().map(partition).collect(),
+        };
+        let topics = vec![topic(vec![0, 1, 1]), topic(vec![0, 2])];
+        let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+        let listed = client.call(&request, 7).await;
+        let partitions = listed.topics.iter().flat_map(|topic| &topic.partitions);
+        let codes: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
+        let twice = ErrorCode::InvalidRequest.as_i16();
+        assert_eq!(codes, [twice, twice, twice, twice, 0], "Kafka refuses each place");
+    });
+}

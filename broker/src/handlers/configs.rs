@@ -3,6 +3,8 @@
 //! What a key means, its default and where its value comes from stand in `cluster::config`; what may be set is the
 //! controller's decision. Here resources are told apart and answers put into words.
 
+use std::collections::BTreeSet;
+
 use cluster::config::Described;
 use cluster::controller::{AlterConfigs, ConfigChange, ConfigOp};
 use cluster::metadata::{Resource as ConfigResource, ResourceKind};
@@ -33,7 +35,13 @@ pub(super) async fn describe_configs<E: Env>(
     request: DescribeConfigsRequest,
 ) -> Reply<DescribeConfigsResponse> {
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-    let results = request.resources.into_iter().map(|asked| {
+    // Once each: a short name stands for all that can be set on it.
+    let mut seen = BTreeSet::new();
+    let mut is_new = |asked: &DescribeConfigsResource| {
+        seen.insert((asked.resource_type, asked.resource_name.clone()))
+    };
+    let resources = request.resources.into_iter().filter(|asked| is_new(asked));
+    let results = resources.map(|asked| {
         let described = describe(ctx, broker, &asked);
         let (described, result) = match described {
             Ok(described) => (described, Ok(())),

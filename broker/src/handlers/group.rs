@@ -265,7 +265,9 @@ pub(crate) async fn describe_groups<E: Env>(
     let version = ctx.api_version;
     let operations = version >= 3 && request.include_authorized_operations;
     let mut pending = Vec::with_capacity(request.groups.len());
-    for name in request.groups {
+    // Once each: a short name may stand for a long description.
+    let mut seen = BTreeSet::new();
+    for name in request.groups.into_iter().filter(|name| seen.insert(name.clone())) {
         let group = GroupId::from(name.clone());
         let answer = match authorize(ctx, Operation::Describe, Resource::Group(&name)) {
             Ok(()) => {

@@ -1,7 +1,9 @@
 //! ListOffsets (key 2): offsets by place (first, last) and by time.
 
+use std::collections::BTreeSet;
+
 use env::Env;
-use types::{ErrorCode, Offset, PartitionIndex, Timestamp};
+use types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, Str, Timestamp};
 use wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListOffsetsTopicResponse,
@@ -12,7 +14,6 @@ use super::fetch::check_leader_epoch;
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::partition::{Isolation, Partition};
 use crate::shared::{Shared, View};
-use types::LeaderEpoch;
 
 /// Timestamps that stand for a place instead.
 const LATEST: i64 = -1;
@@ -40,11 +41,21 @@ pub(super) async fn list_offsets<E: Env>(
         1 => Isolation::ReadCommitted,
         _ => Isolation::ReadUncommitted,
     };
+    let named_twice = named_twice(&request.topics);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        topics.push(list_topic(ctx, &view, isolation, topic).await);
+        topics.push(list_topic(ctx, &view, isolation, topic, &named_twice).await);
     }
     Reply::Now(ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+}
+
+/// Partitions that the request names more than once: none of their places is answered, as in Kafka.
+fn named_twice(topics: &[ListOffsetsTopic]) -> BTreeSet<(Str, i32)> {
+    let mut seen = BTreeSet::new();
+    let partitions = topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|asked| (topic.name.clone(), asked.partition_index))
+    });
+    partitions.filter(|partition| !seen.insert(partition.clone())).collect()
 }
 
 async fn list_topic<E: Env>(
@@ -52,12 +63,11 @@ async fn list_topic<E: Env>(
     view: &View<E>,
     isolation: Isolation,
     topic: ListOffsetsTopic,
+    named_twice: &BTreeSet<(Str, i32)>,
 ) -> ListOffsetsTopicResponse {
     let mut partitions = Vec::with_capacity(topic.partitions.len());
-    for (position, asked) in topic.partitions.iter().enumerate() {
-        let is_twice =
-            topic.partitions[..position].iter().any(|p| p.partition_index == asked.partition_index);
-        let result = match is_twice {
+    for asked in &topic.partitions {
+        let result = match named_twice.contains(&(topic.name.clone(), asked.partition_index)) {
             true => Err(ErrorCode::InvalidRequest),
             false => list_partition(ctx, view, isolation, &topic.name, asked).await,
         };

@@ -1,6 +1,6 @@
 //! Metadata (key 3): brokers, topics and who leads what, as the client's listener sees it; creates missing topics if asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster::metadata::{BrokerInfo, PartitionInfo};
@@ -153,9 +153,9 @@ async fn some_topics<E: Env>(
         .filter(|name| authorize(ctx, Operation::Create, Resource::Topic(name)).is_ok())
         .map(|name| TopicName::from(&**name))
         .collect();
-    let mut refused = Vec::new();
+    let mut refused = BTreeMap::new();
     if creates && !missing.is_empty() {
-        refused = auto_create(broker, missing).await;
+        refused = auto_create(broker, missing).await.into_iter().collect();
         view = broker.view();
     }
     let one = |name: Str| {
@@ -165,7 +165,7 @@ async fn some_topics<E: Env>(
         if let Some(topic) = view.topic(&name) {
             return known(broker, &view, topic, operations);
         }
-        let why = refused.iter().find(|(topic, _)| topic.as_str() == &*name).map(|(_, code)| *code);
+        let why = refused.get(&*name).copied();
         let code = match check_name(&name) {
             Ok(()) => why.unwrap_or(ErrorCode::UnknownTopicOrPartition),
             Err(refused) => refused.code,

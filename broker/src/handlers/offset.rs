@@ -4,7 +4,7 @@
 //! coordinator decides about the rest. An offset is committed together with the identity of its topic, whatever the
 //! client's version says, so that it is never returned for a successor of the same name (E58).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,7 +201,12 @@ pub(crate) async fn offset_fetch<E: Env>(
     let version = ctx.api_version;
     if version >= 8 {
         let mut pending = Vec::with_capacity(request.groups.len());
-        for group in request.groups {
+        // All that a group has is told once: a short name may stand for much.
+        let mut seen = BTreeSet::new();
+        let mut is_new = |group: &OffsetFetchRequestGroup| {
+            group.topics.is_some() || seen.insert(group.group_id.clone())
+        };
+        for group in request.groups.into_iter().filter(|group| is_new(group)) {
             pending.push(fetch_group(ctx, broker, group).await);
         }
         return Reply::later(async move {
@@ -424,7 +429,7 @@ pub(crate) async fn offset_delete<E: Env>(
     }
     let group = GroupId::from(request.group_id);
     let view = broker.view();
-    let mut answers = Vec::with_capacity(request.topics.len());
+    let mut answers: BTreeMap<TopicName, Vec<(PartitionIndex, ErrorCode)>> = BTreeMap::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let allowed = authorize(ctx, Operation::Read, Resource::Topic(&topic.name));
@@ -444,7 +449,7 @@ pub(crate) async fn offset_delete<E: Env>(
         }
         let name = TopicName::from(topic.name);
         if !unknown.is_empty() {
-            answers.push(TopicErrors { topic: name.clone(), partitions: unknown });
+            answers.entry(name.clone()).or_default().extend(unknown);
         }
         if !known.is_empty() {
             topics.push((name, known));
@@ -456,10 +461,7 @@ pub(crate) async fn offset_delete<E: Env>(
         match pending.answer().await {
             Ok(Response::DeleteOffsets(Ok(deleted))) => {
                 for TopicErrors { topic, partitions } in deleted {
-                    match answers.iter_mut().find(|answer| answer.topic == topic) {
-                        Some(answer) => answer.partitions.extend(partitions),
-                        None => answers.push(TopicErrors { topic, partitions }),
-                    }
+                    answers.entry(topic).or_default().extend(partitions);
                 }
                 OffsetDeleteResponse {
                     topics: answers.into_iter().map(deleted_topic).collect(),
@@ -472,13 +474,15 @@ pub(crate) async fn offset_delete<E: Env>(
     })
 }
 
-fn deleted_topic(answer: TopicErrors) -> OffsetDeleteResponseTopic {
+fn deleted_topic(
+    (topic, partitions): (TopicName, Vec<(PartitionIndex, ErrorCode)>),
+) -> OffsetDeleteResponseTopic {
     let partition = |(index, code): (PartitionIndex, ErrorCode)| OffsetDeleteResponsePartition {
         partition_index: index.0,
         error_code: code.as_i16(),
     };
     OffsetDeleteResponseTopic {
-        name: answer.topic.into(),
-        partitions: answer.partitions.into_iter().map(partition).collect(),
+        name: topic.into(),
+        partitions: partitions.into_iter().map(partition).collect(),
     }
 }
