@@ -496,7 +496,8 @@ pub struct Read {
     pub at_least_one: bool,
 }
 
-/// Whole batches, contiguous.
+/// Whole batches, contiguous. Parts are ranges of files: a truncation after the read may take them away, so what is sent
+/// to others lies below the high watermark, which is never cut.
 #[derive(Clone, Debug)]
 pub struct Slice<F> {
     /// The bytes.

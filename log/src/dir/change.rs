@@ -155,8 +155,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         if !planted(Mutant::DeleteNotJournaled) {
             self.journal(vec![frame]).await?;
         }
-        // A checkpoint that noted the log ends first: it must not write into a successor's directory.
-        let checkpointing = self.dir.checkpointing.lock().await;
+        // No await from the sync to here: a checkpoint that frees this group finds no log any more. Else it would store
+        // the log as alive, and the deletion would be forgotten once its group is free.
         let bytes = {
             let mut state = log.lock();
             state.deleted = true;
@@ -169,6 +169,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         };
         self.dir.door.unqueued(bytes);
         self.dir.registry().logs.remove(&log.inner.partition);
+        // A checkpoint that noted the log ends first: it must not write into a successor's directory.
+        let checkpointing = self.dir.checkpointing.lock().await;
         let parent = &self.dir.door.path;
         let target = layout::deleted_dir(&log.inner.path, log.inner.id);
         let disk = &self.dir.door.disk;
@@ -394,7 +396,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         self.dir.checkpoint(self.clock, scope).await.map_err(|()| Offline)
     }
 
-    /// Cuts the log: memory first, so that nobody reads what goes; then the journal (I8); then the files.
+    /// Cuts the log: the journal first (I8); then memory, so that nobody reads what goes; then the files.
     async fn truncate(
         &mut self,
         log: &Log<D>,
@@ -435,7 +437,6 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 return Ok(Err(ChangeError::OffsetOutOfRange { offset, log_end }));
             }
         };
-        let gone = log.lock().cut(cut);
         tracing::debug!(partition = %log.inner.partition, %offset, ?cut, "log is truncated");
         let frame = Frame {
             log: log.inner.id,
@@ -443,10 +444,20 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             position: cut.position,
             kind: FrameKind::Truncate { end: cut.offset },
         };
-        if !planted(Mutant::TruncateNotJournaled) {
-            let groups = self.journal(vec![frame]).await?;
-            log.lock().marks.journaled(&groups);
-        }
+        let groups = match planted(Mutant::TruncateNotJournaled) {
+            true => None,
+            false => Some(self.journal(vec![frame]).await?),
+        };
+        // No await from the sync to here: a checkpoint that is stored sees the log before the cut, or the cut and the
+        // group that does it again. One that told of fewer epochs or damages while the cut was not durable would be
+        // wrong after a power cut (I4, I14).
+        let gone = {
+            let mut state = log.lock();
+            if let Some(groups) = &groups {
+                state.marks.journaled(groups);
+            }
+            state.cut(cut)
+        };
         // A checkpoint that noted the log before the cut ends first: what it writes must not come after.
         let checkpointing = self.dir.checkpointing.lock().await;
         let done = self.cut_files(log, cut, gone).await;

@@ -59,6 +59,17 @@ struct Bound {
 impl<D: Disk> Log<D> {
     /// Reads whole batches in a contiguous walk. Empty when `from` is the end.
     pub async fn read(&self, read: Read) -> Result<Slice<D::File>, ReadError> {
+        loop {
+            let generation = self.lock().generation;
+            let result = self.read_once(read).await;
+            // What was found may have been cut off meanwhile, and what was not found is no damage: look again.
+            if self.lock().generation == generation {
+                return result;
+            }
+        }
+    }
+
+    async fn read_once(&self, read: Read) -> Result<Slice<D::File>, ReadError> {
         let mut slice = Slice { parts: Vec::new(), bytes: 0, next_offset: read.from };
         self.admit_read(read.from)?;
         loop {
@@ -106,6 +117,16 @@ impl<D: Disk> Log<D> {
 
     /// Reads and parses batches, checking each CRC (I1): for coordinators and for loading state.
     pub async fn batches(&self, read: Read) -> Result<Vec<Batch>, ReadError> {
+        loop {
+            let generation = self.lock().generation;
+            let result = self.batches_once(read, generation).await;
+            if self.lock().generation == generation {
+                return result;
+            }
+        }
+    }
+
+    async fn batches_once(&self, read: Read, generation: u64) -> Result<Vec<Batch>, ReadError> {
         let slice = self.read(read).await?;
         let mut batches = Vec::new();
         for part in slice.parts {
@@ -125,7 +146,7 @@ impl<D: Disk> Log<D> {
                     bad => {
                         let offset =
                             next.or(bad.ok().map(|b| b.base_offset())).unwrap_or(read.from);
-                        let error = self.report_damage(Mark { offset, position });
+                        let error = self.report_damage(generation, Mark { offset, position });
                         return if batches.is_empty() { Err(error) } else { Ok(batches) };
                     }
                 }
@@ -209,7 +230,7 @@ impl<D: Disk> Log<D> {
                         walk = Some((headers, header));
                         break;
                     }
-                    Step::Bad => return Err(self.report_damage(start)),
+                    Step::Bad => return Err(self.report_damage(look.generation, start)),
                     Step::End => return Ok(None),
                 }
             }
@@ -252,7 +273,7 @@ impl<D: Disk> Log<D> {
                     Step::Batch(at, header) => (at, header),
                     Step::End => break,
                     Step::Bad if cut.position > start.position => break,
-                    Step::Bad => return Err(self.report_damage(cut)),
+                    Step::Bad => return Err(self.report_damage(look.generation, cut)),
                 },
             };
             let end = at + header.bytes_total() as u64;
@@ -272,10 +293,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// The batch that should stand at `bad` does not: from there to the next boundary that is known the range is
-    /// quarantined (I14). Answers the error to give.
-    pub(crate) fn report_damage(&self, bad: Mark) -> ReadError {
+    /// quarantined (I14), unless the log was cut since the `generation` in which it was read. Answers the error to give.
+    fn report_damage(&self, generation: u64, bad: Mark) -> ReadError {
         let vanished = || ReadError::Io(io::Error::other("a segment vanished under a read"));
         let mut state = self.lock();
+        if state.generation != generation {
+            return vanished();
+        }
         let Some(at) = state.segment_of(bad.offset) else { return vanished() };
         let segment = &state.segments[at];
         let Some(index) = &segment.index else { return vanished() };
@@ -298,11 +322,11 @@ impl<D: Disk> Log<D> {
 
     /// Loads the index of an older segment, or rebuilds it by walking the segment (E3).
     pub(crate) async fn load_index(&self, base: Offset) -> Result<(), ReadError> {
-        let (size, interval) = {
+        let (generation, size, interval) = {
             let mut state = self.lock();
-            let interval = state.config.index_interval_bytes;
+            let (generation, interval) = (state.generation, state.config.index_interval_bytes);
             match state.segment(base) {
-                Some(segment) if segment.index.is_none() => (segment.size, interval),
+                Some(segment) if segment.index.is_none() => (generation, segment.size, interval),
                 _ => return Ok(()),
             }
         };
@@ -310,6 +334,9 @@ impl<D: Disk> Log<D> {
             self.read_index(base, size, size, interval).await.map_err(ReadError::Io)?;
         let found = self.walk_end(&index, base, size).await.map_err(ReadError::Io)?;
         let mut state = self.lock();
+        if state.generation != generation {
+            return Ok(()); // Of a segment that was cut meanwhile.
+        }
         if let Some(segment) = state.segment(base)
             && segment.index.is_none()
         {
