@@ -118,10 +118,10 @@ impl ToErrorCode for BatchError {
     fn code(&self) -> ErrorCode {
         match self {
             BatchError::BadCrc { .. }
+            | BatchError::UnsupportedMagic(_)
             | BatchError::BadLength(_)
             | BatchError::Partial { .. }
             | BatchError::BadCompression(_) => ErrorCode::CorruptMessage,
-            BatchError::UnsupportedMagic(_) => ErrorCode::UnsupportedForMessageFormat,
             BatchError::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
             BatchError::BadTimestamp { .. } => ErrorCode::InvalidTimestamp,
             BatchError::TooLarge { .. } | BatchError::ExpandsTooFar { .. } => {

@@ -106,9 +106,21 @@ impl Batch {
     /// This batch dated by the broker (`message.timestamp.type=LogAppendTime`): its maximum timestamp counts for every
     /// record. Touches the header alone; the checksum is corrected without another pass over the payload.
     pub fn dated(&self, now: Timestamp) -> Batch {
-        let mut dated = self.clone();
-        dated.header.set_attributes(self.attributes() | ATTRIBUTE_APPEND_TIME);
-        dated.header.set_max_time(now.0);
+        self.patched(|header| {
+            header.set_attributes(header.attributes() | ATTRIBUTE_APPEND_TIME);
+            header.set_max_time(now.0);
+        })
+    }
+
+    /// This batch with the maximum timestamp that its records have (-1: none). Touches the header alone.
+    pub(crate) fn with_newest(&self, newest: i64) -> Batch {
+        self.patched(|header| header.set_max_time(newest))
+    }
+
+    /// This batch with another header; the checksum is corrected without another pass over the payload.
+    fn patched(&self, patch: impl FnOnce(&mut BatchHeader)) -> Batch {
+        let mut patched = self.clone();
+        patch(&mut patched.header);
         let length = (self.bytes.len() - HEADER_LEN) as u64;
         let sum = |header: &BatchHeader| {
             crc_fast::checksum(CRC32C, &header.as_bytes()[CRC_START..HEADER_LEN])
@@ -116,9 +128,9 @@ impl Batch {
         // combine(a, ab, n) cancels a's share of ab, which leaves the payload's own sum.
         let whole = u64::from(self.crc());
         let payload = crc_fast::checksum_combine(CRC32C, sum(&self.header), whole, length);
-        let whole = crc_fast::checksum_combine(CRC32C, sum(&dated.header), payload, length);
-        dated.header.set_crc(whole as u32);
-        dated
+        let whole = crc_fast::checksum_combine(CRC32C, sum(&patched.header), payload, length);
+        patched.header.set_crc(whole as u32);
+        patched
     }
 
     /// This batch with its payload in another codec (`compression.type` of a topic). Expanding is capped at `cap` bytes.

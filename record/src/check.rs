@@ -81,10 +81,15 @@ impl ProduceRules {
         Ok(())
     }
 
-    /// Checks `batch` and gives the form to store: dated or recompressed if the topic asks for it, else as it is.
+    /// Checks `batch` and gives the form to store: dated or recompressed if the topic asks for it, with the maximum
+    /// timestamp of its records if the producer gave another, else as it is. Retention and the time index rely on that
+    /// timestamp: one that is too low would delete records early.
     pub fn admit(&self, batch: &Batch, now: Timestamp) -> Result<Batch, BatchError> {
-        check_produced(batch, self, now)?;
+        let newest = examine(batch, self, now)?;
         let mut admitted = batch.clone();
+        if newest != batch.max_time() {
+            admitted = admitted.with_newest(newest);
+        }
         if let Some(codec) = self.codec
             && codec.compression() != batch.compression()?
         {
@@ -105,15 +110,21 @@ pub fn check_produced(
     rules: &ProduceRules,
     now: Timestamp,
 ) -> Result<(), BatchError> {
+    examine(batch, rules, now).map(drop)
+}
+
+/// [`check_produced`], and the largest timestamp in milliseconds (-1: none): of the records if they were walked, else of
+/// what the header says.
+fn examine(batch: &Batch, rules: &ProduceRules, now: Timestamp) -> Result<i64, BatchError> {
     check_size(batch, rules)?;
     check_header(batch)?;
     check_header_times(batch, rules, now)?;
     batch.check_crc()?;
     let look_inside = rules.validation == Validation::Full || rules.keys_required;
     if batch.compression()? == Compression::None || look_inside {
-        walk(batch, &batch.expanded(rules.expanded_bytes_max)?, rules, now)?;
+        return walk(batch, &batch.expanded(rules.expanded_bytes_max)?, rules, now);
     }
-    Ok(())
+    Ok(batch.max_time().max(batch.base_timestamp_raw()))
 }
 
 fn check_size(batch: &Batch, rules: &ProduceRules) -> Result<(), BatchError> {
@@ -163,13 +174,14 @@ fn check_header_times(
     rules.check_time(max, now)
 }
 
-/// Reads every record's varints once: each record fills its length, offsets count up from 0, times are in bounds.
+/// Reads every record's varints once: each record fills its length, offsets count up from 0, times are in bounds. Gives
+/// the largest timestamp.
 fn walk(
     header: &BatchHeader,
     payload: &[u8],
     rules: &ProduceRules,
     now: Timestamp,
-) -> Result<(), BatchError> {
+) -> Result<i64, BatchError> {
     let mut at = 0;
     let (mut delta_min, mut delta_max) = (i64::MAX, i64::MIN);
     for index in 0..header.records_count() {
@@ -191,5 +203,7 @@ fn walk(
     // The extremes stand for all records; below 0 a time means "none".
     let base = header.base_timestamp_raw();
     rules.check_time(base.saturating_add(delta_min), now)?;
-    rules.check_time(base.saturating_add(delta_max), now)
+    let newest = base.saturating_add(delta_max);
+    rules.check_time(newest, now)?;
+    Ok(newest.max(-1))
 }

@@ -116,7 +116,7 @@ impl BatchHeader {
         /// Last offset minus base offset. Never negative.
         pub fn last_offset_delta / set_last_offset_delta, 23, i32);
     field!(fn base_time / set_base_time, 27, i64);
-    field!(fn max_time / set_max_time, 35, i64);
+    field!(pub(crate) fn max_time / set_max_time, 35, i64);
     field!(pub(crate) fn producer_id_raw / set_producer_id, 43, i64);
     field!(fn producer_epoch_raw / set_producer_epoch, 51, i16);
     field!(fn base_sequence_raw / set_base_sequence, 53, i32);

@@ -114,6 +114,28 @@ fn producer_fields_go_together() {
     assert_eq!(stamped(-1, 0, 0, true), Err(BatchError::BadProducer));
 }
 
+/// A producer that gives a maximum timestamp of its own invention must not make retention delete its records early.
+#[test]
+fn the_maximum_timestamp_is_that_of_the_records() {
+    let rules = ProduceRules::default();
+    let sound = batch(3);
+    assert_eq!(rules.admit(&sound, NOW).unwrap(), sound, "nothing to correct");
+    for wrong in [-1, 5, NOW.0 - 1, NOW.0 + 1000] {
+        let lying = patched(&sound, 35, &wrong.to_be_bytes()).unwrap();
+        let admitted = rules.admit(&lying, NOW).unwrap();
+        assert!(admitted.crc_ok());
+        assert_eq!(admitted, sound, "{wrong}");
+    }
+    // A batch that is not looked into is at least as young as its base timestamp says.
+    let mut builder =
+        BatchBuilder::new(BatchOptions { codec: Compression::Gzip.into(), ..Default::default() });
+    builder.push(Some(NOW), None, Some(b"v"));
+    let lying = patched(&builder.build(), 35, &5i64.to_be_bytes()).unwrap();
+    let admitted = rules.admit(&lying, NOW).unwrap();
+    assert!(admitted.crc_ok());
+    assert_eq!(admitted.max_timestamp(), Some(NOW));
+}
+
 #[test]
 fn timestamps_keep_to_the_topics_bounds() {
     let at = |times: &[Option<i64>], compression: Compression| {

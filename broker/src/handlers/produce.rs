@@ -23,6 +23,8 @@ use crate::shared::{Shared, View};
 const ZSTD_VERSION_MIN: i16 = 7;
 /// From here on topics are named by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
+/// Where every format that ever was has its number.
+const MAGIC_AT: usize = 16;
 /// Kafka's admin tools may write to internal topics; they are known by this client id.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 
@@ -142,7 +144,11 @@ impl<E: Env> Producing<'_, E> {
             let words = format!("Produce requests with version {version} {what}");
             Refused::new(ErrorCode::InvalidRecord, words)
         };
-        let mut batches = Batches::split(records.unwrap_or_default());
+        let records = records.unwrap_or_default();
+        if matches!(records.get(MAGIC_AT), Some(0 | 1)) {
+            return Err(invalid("are only allowed to contain record batches with magic version 2"));
+        }
+        let mut batches = Batches::split(records);
         let batch = match batches.next() {
             Some(batch) => batch?,
             None => return Err(invalid("must have at least one record batch per partition")),
