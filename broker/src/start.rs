@@ -170,7 +170,7 @@ impl<E: Env> Broker<E> {
         }
         let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
         spawner.spawn("directory-watch", watched);
-        let connections = Connections::new();
+        let connections = Connections::new(shared.settings().queued_request_bytes_max);
         let listeners =
             sockets.iter().map(|socket| (socket.info.name.clone(), socket.address)).collect();
         for Socket { listener, info, .. } in sockets {

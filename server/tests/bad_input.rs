@@ -199,34 +199,87 @@ fn slow_connections_hold_up_nobody() {
     server.stop();
 }
 
+/// Connections that nobody counts take the files that the log needs: the directory would be given up as failed.
+#[test]
+fn a_flood_of_connections_leaves_the_disk_its_files() {
+    let scratch = Scratch::new();
+    let server = Server::dev_with_files(scratch.path(), 128);
+    server.ok(&["topic", "create", "t", "--set", "segment.bytes=1048576"], "");
+    let mut before = connect(&server);
+    let flood: Vec<TcpStream> = (0..200).map(|_| connect(&server)).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let large = batch(&vec![b'x'; 900_000]);
+    for correlation in 0..20 {
+        assert_eq!(produce(&mut before, correlation, &large), ErrorCode::None, "a segment each");
+    }
+    drop(flood);
+    check_alive(&server);
+    server.stop();
+}
+
+#[test]
+fn large_requests_share_a_bounded_memory() {
+    let scratch = Scratch::new();
+    let server = Server::dev(scratch.path(), &["--set", "queued.max.request.bytes=8388608"]);
+    server.ok(&["topic", "create", "t"], "");
+    let before = server.memory();
+    let begun: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = connect(&server);
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            let _ = stream.write_all(&[0x06, 0x00, 0, 0, 0, 0, 0, 3]);
+            // It takes what fits, and no more.
+            let _ = stream.write_all(&vec![0; 12 << 20]);
+            stream
+        })
+        .collect();
+    let used = server.memory().saturating_sub(before);
+    assert!(used < 64 << 20, "{used} bytes for {} requests", begun.len());
+    check_alive(&server);
+    drop(begun);
+    let large = batch(&vec![b'x'; 900_000]);
+    assert_eq!(produce(&mut connect(&server), 1, &large), ErrorCode::None);
+    server.stop();
+}
+
+/// A batch of one record.
+fn batch(value: &[u8]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.push(Some(types::Timestamp(1)), None, Some(value));
+    builder.build().to_bytes().to_vec()
+}
+
+/// Publishes to the first partition of topic `t`.
+#[track_caller]
+fn produce(stream: &mut TcpStream, correlation: i32, records: &[u8]) -> ErrorCode {
+    let partition = PartitionProduceData { index: 0, records: Some(records.to_vec().into()) };
+    let topic = TopicProduceData {
+        name: "t".into(),
+        partition_data: vec![partition],
+        ..TopicProduceData::default()
+    };
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![topic],
+        ..ProduceRequest::default()
+    };
+    send(stream, &request_frame(&request, 9, correlation, None).unwrap());
+    let told: ProduceResponse = answer(stream, 9, correlation);
+    ErrorCode::from_i16(told.responses[0].partition_responses[0].error_code).unwrap()
+}
+
 #[test]
 fn a_batch_that_is_not_sound_is_not_stored() {
     let scratch = Scratch::new();
     let server = Server::dev(scratch.path(), &[]);
     server.ok(&["topic", "create", "t"], "");
-    let mut builder = BatchBuilder::new(BatchOptions::default());
-    builder.push(Some(types::Timestamp(1)), None, Some(b"value"));
-    let sound = builder.build().to_bytes();
+    let sound = batch(b"value");
     let mut stream = connect(&server);
     let mut correlation = 0;
     let mut produce = |records: &[u8]| {
         correlation += 1;
-        let partition = PartitionProduceData { index: 0, records: Some(records.to_vec().into()) };
-        let topic = TopicProduceData {
-            name: "t".into(),
-            partition_data: vec![partition],
-            ..TopicProduceData::default()
-        };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 10_000,
-            topic_data: vec![topic],
-            ..ProduceRequest::default()
-        };
-        send(&mut stream, &request_frame(&request, 9, correlation, None).unwrap());
-        let told: ProduceResponse = answer(&mut stream, 9, correlation);
-        let code = told.responses[0].partition_responses[0].error_code;
-        ErrorCode::from_i16(code).unwrap()
+        produce(&mut stream, correlation, records)
     };
     assert_eq!(produce(&sound), ErrorCode::None);
     let mut wrong_crc = sound.to_vec();
@@ -240,7 +293,14 @@ fn a_batch_that_is_not_sound_is_not_stored() {
     );
     let mut old_magic = sound.to_vec();
     old_magic[16] = 1;
-    assert_ne!(produce(&old_magic), ErrorCode::None);
+    assert_eq!(produce(&old_magic), ErrorCode::InvalidRecord);
+    // Messages of formats 0 and 1 are shorter than a batch's header.
+    let mut old_set = vec![0; 34];
+    old_set[11] = 22;
+    assert_eq!(produce(&old_set), ErrorCode::InvalidRecord);
+    let mut no_magic = sound.to_vec();
+    no_magic[16] = 3;
+    assert_eq!(produce(&no_magic), ErrorCode::CorruptMessage);
     assert_eq!(produce(&sound), ErrorCode::None, "the connection goes on");
     let read = server.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
     assert_eq!(read, "value\nvalue\n");

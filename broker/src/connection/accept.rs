@@ -9,6 +9,7 @@ use std::time::Duration;
 use env::{Clock, Conn, Env, Listener, Net, Spawn};
 use tokio::sync::Notify;
 
+use super::memory::Memory;
 use super::serve;
 use crate::context::ConnectionId;
 use crate::shared::{ListenerInfo, Shared};
@@ -23,7 +24,12 @@ pub(crate) struct Connections {
     ended: Notify,
     /// Ordinal of the next connection.
     next: AtomicU64,
+    /// What they share for large requests.
+    pub(super) memory: Arc<Memory>,
 }
+
+/// Bytes of large requests that all connections together may have on their way in, if the operator names no bound.
+const MEMORY_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Default)]
 struct Counts {
@@ -53,11 +59,12 @@ impl Drop for Admission {
 }
 
 impl Connections {
-    pub(crate) fn new() -> Arc<Connections> {
+    pub(crate) fn new(memory_bytes_max: Option<usize>) -> Arc<Connections> {
         Arc::new(Connections {
             counts: Mutex::new(Counts::default()),
             ended: Notify::new(),
             next: AtomicU64::new(0),
+            memory: Memory::new(memory_bytes_max.unwrap_or(MEMORY_BYTES_MAX)),
         })
     }
 
@@ -128,7 +135,8 @@ impl<E: Env> Acceptor<E> {
             };
             let id = ConnectionId(self.connections.next.fetch_add(1, Ordering::Relaxed));
             let (broker, info) = (self.broker.clone(), self.info.clone());
-            let task = serve(broker.clone(), info, id, conn, admission);
+            let memory = self.connections.memory.clone();
+            let task = serve(broker.clone(), info, id, conn, admission, memory);
             broker.env().spawner().spawn("connection", task);
         }
     }

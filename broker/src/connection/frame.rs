@@ -6,6 +6,10 @@ use bytes::{Buf, Bytes, BytesMut};
 const LENGTH_BYTES: usize = 4;
 /// Key, version and correlation id: no request is shorter.
 const REQUEST_BYTES_MIN: usize = 8;
+/// Up to here a frame costs nothing of the memory that all connections share.
+const FREE_BYTES: usize = 128 << 10;
+/// Shared memory is taken in steps of this size.
+const STEP_BYTES: usize = 1 << 20;
 /// Up to here room for a frame is reserved at once; beyond it only as bytes arrive, so that a length without bytes behind
 /// it costs nothing.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
@@ -48,6 +52,17 @@ impl Inbox {
         Ok(Some(frame))
     }
 
+    /// Bytes of shared memory that it must hold before more is read.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return 0 };
+        match usize::try_from(i32::from_be_bytes(*head)) {
+            Ok(bytes) if bytes > FREE_BYTES && self.buffer.len() > FREE_BYTES / 2 => {
+                (self.buffer.len() + FREE_BYTES).next_multiple_of(STEP_BYTES)
+            }
+            _ => 0,
+        }
+    }
+
     /// Whether [`Inbox::next_frame`] has something to say without another read.
     pub(crate) fn has_frame(&self) -> bool {
         let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return false };
@@ -72,6 +87,21 @@ mod tests {
         assert_eq!(inbox.next_frame(100), Ok(Some(Bytes::from_static(b"012345678"))));
         assert_eq!(inbox.next_frame(100), Ok(None));
         assert!(!inbox.has_frame());
+    }
+
+    #[test]
+    fn only_what_has_arrived_of_a_large_frame_costs_shared_memory() {
+        let of = |announced: i32, arrived: usize| {
+            let mut bytes = announced.to_be_bytes().to_vec();
+            bytes.resize(arrived, 0);
+            inbox(&bytes).shared_bytes()
+        };
+        assert_eq!(of(100 << 20, 2), 0);
+        assert_eq!(of(100 << 20, 1000), 0, "a length without bytes behind it");
+        assert_eq!(of(100 << 10, 100 << 10), 0);
+        assert_eq!(of(100 << 20, 100 << 10), 1 << 20);
+        assert_eq!(of(100 << 20, 5 << 20), 6 << 20);
+        assert_eq!(of(-1, 1 << 20), 0);
     }
 
     #[test]

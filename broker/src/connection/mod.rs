@@ -8,10 +8,12 @@
 //!
 //! A request runs to its end before the next one starts; what waits for an offset or a deadline is parked, and the task
 //! reads on. Only the head of the queue is polled: it alone may leave. Requests and bytes in flight are bounded; beyond
-//! the bound the socket is not read. No request of the hot path crosses to another task.
+//! the bound the socket is not read. What large requests hold before they are whole is bounded for all connections
+//! together ([`memory`]). No request of the hot path crosses to another task.
 
 mod accept;
 mod frame;
+mod memory;
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,14 +35,17 @@ use crate::partition::FileOf;
 use crate::shared::{ListenerInfo, Shared};
 use accept::Admission;
 use frame::Inbox;
+use memory::{Memory, Share};
 
-/// Bytes of one connection's requests and finished responses that may be in memory, if the operator names no bound; one
-/// request may exceed it alone.
+/// Bytes of one connection's requests and finished responses that may be in memory; one request may exceed it alone.
 const BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
 /// What one read takes at most when no frame is midway.
 const READ_BYTES_MAX: usize = 64 << 10;
 /// Time that a stopping broker gives to responses that are on their way.
 const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a large request may take to arrive while others wait for its memory.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// As long as anything lasts.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -78,6 +83,7 @@ pub(crate) async fn serve<E: Env>(
     id: ConnectionId,
     conn: <E::Net as Net>::Conn,
     admission: Admission,
+    memory: Arc<Memory>,
 ) {
     let peer = conn.peer_addr();
     let (reader, writer) = conn.split();
@@ -91,15 +97,17 @@ pub(crate) async fn serve<E: Env>(
         broker,
         writer,
         inbox: Inbox::default(),
+        share: Share::new(memory.clone()),
+        begun: now,
         queue: Queue {
             slots: VecDeque::new(),
             bytes: 0,
             requests_max: settings.queued_requests_max,
-            bytes_max: settings.queued_request_bytes_max.unwrap_or(BYTES_IN_FLIGHT_MAX),
+            bytes_max: BYTES_IN_FLIGHT_MAX,
         },
         active: now,
     };
-    if let Ended::Refused(reason) = connection.run(reader).await {
+    if let Ended::Refused(reason) = connection.run(reader, &memory).await {
         tracing::warn!(connection = id.0, client = %peer, "closing the connection: {reason}");
     }
     drop(admission);
@@ -110,6 +118,10 @@ struct Connection<E: Env> {
     client: Client,
     writer: Writer<E>,
     inbox: Inbox,
+    /// What the inbox holds of the memory for large requests.
+    share: Share,
+    /// When the request that holds it began to arrive.
+    begun: Instant,
     queue: Queue<E>,
     stopping: watch::Receiver<bool>,
     frame_bytes_max: usize,
@@ -119,7 +131,7 @@ struct Connection<E: Env> {
 }
 
 impl<E: Env> Connection<E> {
-    async fn run(&mut self, mut reader: Reader<E>) -> Ended {
+    async fn run(&mut self, mut reader: Reader<E>, memory: &Memory) -> Ended {
         let clock = self.broker.env().clock().clone();
         let mut idle = pin!(clock.sleep_until(self.active + self.idle_max));
         loop {
@@ -132,6 +144,9 @@ impl<E: Env> Connection<E> {
             if self.queue.has_room() && self.inbox.has_frame() {
                 continue;
             }
+            let freed = memory.freed();
+            let has_memory = self.take_memory(clock.now());
+            let is_held = self.share.is_held();
             tokio::select! {
                 biased;
                 settled = self.queue.settle() => {
@@ -139,11 +154,22 @@ impl<E: Env> Connection<E> {
                         return error.into();
                     }
                 }
-                read = reader.read(&mut self.inbox.buffer, READ_BYTES_MAX), if self.queue.has_room() => {
+                read = reader.read(&mut self.inbox.buffer, READ_BYTES_MAX), if self.queue.has_room() && has_memory => {
                     match read {
+                        Ok(0) if !self.inbox.buffer.is_empty() => {
+                            return Ended::Refused("it ends within a request".to_owned());
+                        }
                         Ok(0) | Err(_) => return Ended::Quietly,
                         Ok(_) => {}
                     }
+                }
+                () = freed, if !has_memory => {}
+                () = clock.sleep_until(self.begun + PATIENCE), if is_held => {
+                    if self.share.is_wanted() {
+                        let reason = "a large request takes too long while others wait for memory";
+                        return Ended::Refused(reason.to_owned());
+                    }
+                    self.begun = clock.now();
                 }
                 () = idle.as_mut() => {
                     let deadline = self.active + self.idle_max;
@@ -160,6 +186,14 @@ impl<E: Env> Connection<E> {
         }
     }
 
+    /// Takes or gives back shared memory for the request that is arriving; whether there is room to read on.
+    fn take_memory(&mut self, now: Instant) -> bool {
+        if !self.share.is_held() {
+            self.begun = now;
+        }
+        self.share.hold(self.inbox.shared_bytes())
+    }
+
     /// Starts the requests that have arrived, as far as there is room for them.
     async fn start_requests(&mut self) -> Result<(), Ended> {
         while self.queue.has_room() {
@@ -167,7 +201,8 @@ impl<E: Env> Connection<E> {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(frame::BadLength(length)) => {
-                    return Err(Ended::Refused(format!("a request cannot have {length} bytes")));
+                    let listener = self.client.listener().name.as_str();
+                    return Err(Ended::Refused(explain(length, listener, self.frame_bytes_max)));
                 }
             };
             self.active = self.broker.env().clock().now();
@@ -220,6 +255,24 @@ impl<E: Env> Connection<E> {
         let _ = answered.await;
         let _ = self.writer.shutdown().await;
         ended
+    }
+}
+
+/// What a length that cannot be says about who is at the other end.
+fn explain(length: i32, listener: &str, bytes_max: usize) -> String {
+    match &length.to_be_bytes() {
+        [0x16, 3, ..] => {
+            format!(
+                "it speaks TLS, and listener {listener} is plain: use security.protocol=PLAINTEXT"
+            )
+        }
+        b"GET " | b"POST" | b"PUT " | b"HEAD" => {
+            format!("it speaks HTTP, and listener {listener} speaks the Kafka protocol")
+        }
+        _ if usize::try_from(length).is_ok_and(|bytes| bytes > bytes_max) => {
+            format!("a request of {length} bytes is over socket.request.max.bytes ({bytes_max})")
+        }
+        _ => format!("a request cannot have {length} bytes: it does not speak the Kafka protocol"),
     }
 }
 
@@ -306,4 +359,22 @@ impl<E: Env> Queue<E> {
 
 fn memory_bytes<E: Env>(response: &Response<E>) -> usize {
     response.iter().map(|part| if let Part::Mem(bytes) = part { bytes.len() } else { 0 }).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_another_protocol_is_told_apart() {
+        let check = |bytes: &[u8; 4], words: &str| {
+            let said = explain(i32::from_be_bytes(*bytes), "OUTSIDE", 1000);
+            assert!(said.contains(words), "{said}");
+        };
+        check(b"GET ", "HTTP, and listener OUTSIDE");
+        check(&[0x16, 3, 1, 2], "TLS, and listener OUTSIDE");
+        check(&[0, 0, 4, 0], "1024 bytes is over socket.request.max.bytes (1000)");
+        check(&[0xff; 4], "does not speak");
+        check(&[0; 4], "does not speak");
+    }
 }

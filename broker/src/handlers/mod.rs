@@ -125,6 +125,11 @@ impl Client {
         Client { id, listener, host, client_id: None, software: None }
     }
 
+    /// Where it came in.
+    pub(crate) fn listener(&self) -> &ListenerInfo {
+        &self.listener
+    }
+
     fn context(&mut self, header: &RequestHeader, received: Instant) -> RequestContext {
         let name = header.client_id.as_deref();
         if self.client_id.as_deref() != name {
@@ -183,7 +188,8 @@ pub(crate) async fn dispatch<E: Env>(
     let (version, correlation_id) = (header.request_api_version, header.correlation_id);
     let key = match header.api_key() {
         Some(key) if SERVED.contains(&key) => key,
-        _ => return Reply::Close(format!("unknown api key {}", header.request_api_key)),
+        Some(key) => return Reply::Close(format!("{} is not served", key.name())),
+        None => return Reply::Close(format!("unknown api key {}", header.request_api_key)),
     };
     let (first, last) = key.stable_versions();
     if !(first..=last).contains(&version) {

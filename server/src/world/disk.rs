@@ -23,6 +23,17 @@ pub struct RealFile(pub(super) Arc<fs::File>);
 /// Most buffers the kernel takes in one vectored call (IOV_MAX on Linux).
 const BUFFERS_MAX: usize = 1024;
 
+/// A lack of descriptors is nothing of the disk's: whoever reads the error must know what to raise.
+fn explained(error: io::Error) -> io::Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => io::Error::new(
+            error.kind(),
+            format!("{error}: raise the limit of open files (ulimit -n)"),
+        ),
+        _ => error,
+    }
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -44,7 +55,7 @@ impl Disk for RealDisk {
             OpenMode::Create => options.write(true).create(true).truncate(false),
             OpenMode::CreateNew => options.write(true).create_new(true),
         };
-        Ok(RealFile(Arc::new(options.open(path)?)))
+        Ok(RealFile(Arc::new(options.open(path).map_err(explained)?)))
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {

@@ -32,7 +32,7 @@ impl RealEnv {
         RealEnv {
             clock: RealClock { start: tokio::time::Instant::now() },
             disk: RealDisk,
-            net: RealNet,
+            net: RealNet::new(files_max()),
             rng: RealRng,
             spawn: RealSpawn,
         }
@@ -122,6 +122,21 @@ impl Spawn for RealSpawn {
     fn spawn(&self, _name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(future);
     }
+}
+
+/// How many files and sockets this process may hold, after raising that to what the system lets it: a log keeps a file
+/// open for each partition that is written.
+fn files_max() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        // Where it is not allowed, what was allowed before goes on.
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    limit.current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
 }
 
 /// Makes every panic end the process with status 1 after its message: a broker that lost a room must not go on serving.

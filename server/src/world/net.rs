@@ -4,6 +4,8 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use env::{Conn, ConnReader, ConnWriter, File as _, Listener, Net, Part};
@@ -12,6 +14,7 @@ use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::disk::RealFile;
 
@@ -22,27 +25,56 @@ const READ_BYTES: usize = 16 << 10;
 /// Connections the kernel may hold until they are accepted.
 const BACKLOG: i32 = 1024;
 
+/// Accepted connections at least, however few files the process may open.
+const SOCKETS_MIN: usize = 16;
+/// How often the log says that connections wait for others to end.
+const WARNING_PERIOD: Duration = Duration::from_secs(60);
+
 /// The machine's network.
+///
+/// Accepted connections take at most half of the descriptors that the process may hold: a flood of them must not leave
+/// the disk without any, which would be a failure of the log directory. Those beyond wait in the kernel's backlog.
 #[derive(Clone)]
-pub struct RealNet;
+pub struct RealNet {
+    sockets: Arc<Semaphore>,
+}
 
 /// A listening TCP socket.
 pub struct RealListener {
     listener: TcpListener,
     address: SocketAddr,
+    sockets: Arc<Semaphore>,
+    warned: Option<Instant>,
 }
 
 /// A TCP connection.
 pub struct RealConn {
     stream: TcpStream,
     peer: SocketAddr,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// The receiving half of a TCP connection.
-pub struct RealReader(OwnedReadHalf);
+pub struct RealReader {
+    half: OwnedReadHalf,
+    /// Held, never read.
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
 
 /// The sending half of a TCP connection.
-pub struct RealWriter(OwnedWriteHalf);
+pub struct RealWriter {
+    half: OwnedWriteHalf,
+    /// Held, never read.
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl RealNet {
+    /// The network of a process that may hold `files_max` descriptors.
+    pub fn new(files_max: usize) -> RealNet {
+        let sockets = (files_max / 2).clamp(SOCKETS_MIN, Semaphore::MAX_PERMITS);
+        RealNet { sockets: Arc::new(Semaphore::new(sockets)) }
+    }
+}
 
 impl Net for RealNet {
     type File = RealFile;
@@ -61,13 +93,14 @@ impl Net for RealNet {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         let address = listener.local_addr()?;
-        Ok(RealListener { listener, address })
+        let sockets = self.sockets.clone();
+        Ok(RealListener { listener, address, sockets, warned: None })
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<RealConn> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(RealConn { stream, peer: address })
+        Ok(RealConn { stream, peer: address, permit: None })
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -83,9 +116,20 @@ impl Listener for RealListener {
     }
 
     async fn accept(&mut self) -> io::Result<RealConn> {
+        if self.sockets.available_permits() == 0
+            && self.warned.is_none_or(|at| at.elapsed() >= WARNING_PERIOD)
+        {
+            self.warned = Some(Instant::now());
+            tracing::warn!(
+                address = %self.address,
+                "connections wait: half of the files this process may open are connections; \
+                 raise the limit (ulimit -n) or set max.connections.per.ip"
+            );
+        }
+        let permit = self.sockets.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.listener.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(RealConn { stream, peer })
+        Ok(RealConn { stream, peer, permit: Some(Arc::new(permit)) })
     }
 }
 
@@ -100,7 +144,8 @@ impl Conn for RealConn {
 
     fn split(self) -> (RealReader, RealWriter) {
         let (reader, writer) = self.stream.into_split();
-        (RealReader(reader), RealWriter(writer))
+        let reader = RealReader { half: reader, _permit: self.permit.clone() };
+        (reader, RealWriter { half: writer, _permit: self.permit })
     }
 }
 
@@ -108,11 +153,11 @@ impl ConnReader for RealReader {
     async fn read(&mut self, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
         loop {
             // An idle connection holds no buffer: memory is reserved only once there are bytes to read.
-            self.0.readable().await?;
+            self.half.readable().await?;
             if buffer.capacity() == buffer.len() {
                 buffer.reserve(max.min(READ_BYTES));
             }
-            match self.0.try_read_buf(&mut (&mut *buffer).limit(max)) {
+            match self.half.try_read_buf(&mut (&mut *buffer).limit(max)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
@@ -142,14 +187,14 @@ impl ConnWriter for RealWriter {
     }
 
     async fn shutdown(&mut self) -> io::Result<()> {
-        tokio::io::AsyncWriteExt::shutdown(&mut self.0).await
+        tokio::io::AsyncWriteExt::shutdown(&mut self.half).await
     }
 }
 
 impl RealWriter {
     /// Sends buffers; `more` says that file bytes follow, so that the kernel does not send a short packet first.
     async fn send_bytes(&mut self, buffers: &[Bytes], more: bool) -> io::Result<()> {
-        let stream: &TcpStream = self.0.as_ref();
+        let stream: &TcpStream = self.half.as_ref();
         if more && let [only] = buffers {
             let mut sent = 0;
             while sent < only.len() {
@@ -185,7 +230,7 @@ impl RealWriter {
             file.read_at(offset, len).await?;
         }
         let end = offset + len as u64;
-        let stream: &TcpStream = self.0.as_ref();
+        let stream: &TcpStream = self.half.as_ref();
         while offset < end {
             let left = (end - offset) as usize;
             let mut position = offset;
@@ -233,15 +278,33 @@ mod tests {
     use env::{Disk, OpenMode};
 
     #[tokio::test]
+    async fn beyond_half_of_the_descriptors_connections_wait() {
+        let net = RealNet::new(2 * SOCKETS_MIN);
+        let mut listener = net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut open = Vec::new();
+        let mut ours = Vec::new();
+        for _ in 0..SOCKETS_MIN {
+            ours.push(net.connect(listener.local_addr()).await.unwrap());
+            open.push(listener.accept().await.unwrap().split());
+        }
+        ours.push(net.connect(listener.local_addr()).await.unwrap());
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, listener.accept()).await.is_err());
+        drop(open.pop());
+        listener.accept().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn parts_arrive_in_order_whatever_carries_them() {
         let path = std::env::temp_dir().join(format!("foretold-net-{}", std::process::id()));
         let file = RealDisk.open(&path, OpenMode::Create).await.unwrap();
         let content: Vec<u8> = (0..400_000u32).map(|n| (n % 251) as u8).collect();
         file.write_at(0, vec![Bytes::from(content.clone())]).await.unwrap();
-        let mut listener = RealNet.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let net = RealNet::new(1024);
+        let mut listener = net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr();
         let sender = tokio::spawn(async move {
-            let (_reader, mut writer) = RealNet.connect(address).await.unwrap().split();
+            let (_reader, mut writer) = net.connect(address).await.unwrap().split();
             let parts = vec![
                 Part::Mem(Bytes::from_static(b"head")),
                 Part::File { file: file.clone(), offset: 10, len: 100 },

@@ -57,8 +57,18 @@ impl Server {
 
     /// Runs `foretold` with `args` until it prints its ready line.
     pub fn start(args: &[&str]) -> Server {
-        let mut child = Command::new(FORETOLD)
-            .args(args)
+        Server::spawn(Command::new(FORETOLD).args(args))
+    }
+
+    /// `foretold dev` that may hold only so many open files.
+    pub fn dev_with_files(data: &Path, files: u32) -> Server {
+        let script =
+            format!("ulimit -n {files}; exec \"$0\" dev --listen 127.0.0.1:0 --data \"$1\"");
+        Server::spawn(Command::new("sh").args(["-c", &script, FORETOLD, data.to_str().unwrap()]))
+    }
+
+    fn spawn(command: &mut Command) -> Server {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

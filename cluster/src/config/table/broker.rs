@@ -2,7 +2,8 @@
 
 use super::super::key::{ConfigKey, Kind, Range, Unit};
 use super::{
-    INTERNALS, JOURNAL, KERNEL, NO_AUTHENTICATION, NO_COMPACTION, ONE_NODE, RESERVED, THREADS, key,
+    FAST_LZ4, INTERNALS, JOURNAL, KERNEL, NO_AUTHENTICATION, NO_COMPACTION, ONE_NODE, RESERVED,
+    THREADS, WITH_RETENTION, key,
 };
 
 /// Every key, sorted by name. Two lines each: what it may be, and what it does.
@@ -36,12 +37,12 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Rack of this broker, told to clients and used when replicas are placed."),
     key("broker.session.timeout.ms", Kind::Int, Some("9000")).unit(Unit::Millis).meaningless(ONE_NODE)
         .help("How long a broker may be silent before the controller fences it."),
-    key("client.quota.callback.class", Kind::Class, None).missing()
+    key("client.quota.callback.class", Kind::Class, None).refused()
         .help("Plug-in that decides client quotas."),
-    key("compression.gzip.level", Kind::Int, Some("-1")).range(Range::Between(-1, 9)).live()
+    key("compression.gzip.level", Kind::Int, Some("-1")).range(Range::BetweenOr(1, 9, -1)).live()
         .help("Effort of gzip when compression.type is gzip."),
-    key("compression.lz4.level", Kind::Int, Some("9")).range(Range::Between(1, 17)).live()
-        .help("Effort of LZ4 when compression.type is lz4; the fast form is written at every level."),
+    key("compression.lz4.level", Kind::Int, Some("9")).range(Range::Between(1, 17)).live().meaningless(FAST_LZ4)
+        .help("Effort of LZ4 when compression.type is lz4."),
     key("compression.type", Kind::Text, Some("producer")).range(Range::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).live()
         .help("Codec that topics store batches in; producer keeps what the producer chose."),
     key("compression.zstd.level", Kind::Int, Some("3")).range(Range::Between(-131_072, 22)).live()
@@ -282,9 +283,9 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Interval of the check for leaders off their preferred replica."),
     key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807")).at_least(0).live().missing()
         .help("Bytes per second that leaders of throttled replicas may serve."),
-    key("listener.security.protocol.map", Kind::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")).live_per_broker()
+    key("listener.security.protocol.map", Kind::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"))
         .help("Security protocol of each listener name."),
-    key("listeners", Kind::List, Some("PLAINTEXT://:9092")).live_per_broker()
+    key("listeners", Kind::List, Some("PLAINTEXT://:9092"))
         .help("Addresses to listen on, as NAME://HOST:PORT."),
     key("log.cleaner.backoff.ms", Kind::Long, Some("15000")).at_least(0).unit(Unit::Millis).live().meaningless(NO_COMPACTION)
         .help("Pause of the compactor when there is nothing to do."),
@@ -324,8 +325,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Time after which a log is synced, where durability is page-cache."),
     key("log.flush.offset.checkpoint.interval.ms", Kind::Int, Some("60000")).at_least(0).unit(Unit::Millis).meaningless(JOURNAL)
         .help("Interval of the checkpoint of synced offsets."),
-    key("log.flush.scheduler.interval.ms", Kind::Long, Some("9223372036854775807")).unit(Unit::Millis).meaningless(JOURNAL)
-        .help("Interval of the search for logs to sync."),
+    key("log.flush.scheduler.interval.ms", Kind::Long, Some("9223372036854775807")).unit(Unit::Millis)
+        .help("Time after which a log is synced, where durability is page-cache; log.flush.interval.ms comes first."),
     key("log.flush.start.offset.checkpoint.interval.ms", Kind::Int, Some("60000")).at_least(0).unit(Unit::Millis).meaningless(JOURNAL)
         .help("Interval of the checkpoint of log start offsets."),
     key("log.index.interval.bytes", Kind::Int, Some("4096")).at_least(0).unit(Unit::Bytes).live()
@@ -378,7 +379,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Size of a segment."),
     key("log.segment.delete.delay.ms", Kind::Long, Some("60000")).at_least(0).unit(Unit::Millis).live()
         .help("Delay before the files of a deleted segment leave the disk."),
-    key("max.connection.creation.rate", Kind::Int, Some("2147483647")).at_least(0).live().missing()
+    key("max.connection.creation.rate", Kind::Int, Some("2147483647")).at_least(0).live().refused()
         .help("New connections per second that the broker takes."),
     key("max.connections", Kind::Int, Some("2147483647")).at_least(0).live()
         .help("Connections that the broker takes in all."),
@@ -387,7 +388,7 @@ pub static BROKER: &[ConfigKey] = &[
     key("max.connections.per.ip.overrides", Kind::Text, Some("")).live()
         .help("Exceptions to max.connections.per.ip, as HOST:COUNT."),
     key("max.decompressed.message.bytes", Kind::Int, Some("2147483639")).range(Range::Between(1, 2_147_483_639)).unit(Unit::Bytes).live()
-        .help("Largest expansion of a compressed batch that the broker looks into."),
+        .help("Largest expansion of a compressed batch that the broker looks into, up to 256 MiB."),
     key("max.incremental.fetch.session.cache.slots", Kind::Int, Some("1000")).at_least(0)
         .help("Incremental fetch sessions that the broker keeps."),
     key("max.request.partition.size.limit", Kind::Int, Some("2000")).at_least(1)
@@ -456,16 +457,16 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Plug-in that derives a principal from a connection."),
     key("process.roles", Kind::List, None).range(Range::OneOf(&["broker", "controller"]))
         .help("What this node is: broker, controller or both."),
-    key("producer.id.expiration.check.interval.ms", Kind::Int, Some("600000")).at_least(1).unit(Unit::Millis).internal()
+    key("producer.id.expiration.check.interval.ms", Kind::Int, Some("600000")).at_least(1).unit(Unit::Millis).meaningless(WITH_RETENTION).internal()
         .help("Interval of the search for producers that have gone."),
     key("producer.id.expiration.ms", Kind::Int, Some("86400000")).at_least(1).unit(Unit::Millis).live()
         .help("How long a partition remembers an idle producer's sequences."),
     key("producer.purgatory.purge.interval.requests", Kind::Int, Some("1000")).meaningless(INTERNALS)
         .help("How many finished produce requests are kept before they are purged."),
     key("queued.max.request.bytes", Kind::Long, Some("-1")).unit(Unit::Bytes)
-        .help("Bytes of requests that may wait in memory; -1 is the built-in budget per connection."),
+        .help("Bytes of large requests that all connections together may have on their way in; -1 is 256 MiB."),
     key("queued.max.requests", Kind::Int, Some("500")).at_least(1)
-        .help("Requests that may wait in memory."),
+        .help("Requests of one connection that may wait for their answers; beyond it the connection is not read."),
     key("quota.window.num", Kind::Int, Some("11")).at_least(1).missing()
         .help("Samples kept for client quotas."),
     key("quota.window.size.seconds", Kind::Int, Some("1")).at_least(1).unit(Unit::Seconds).missing()
@@ -774,7 +775,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Whether producers may prepare transactions for an outside coordinator."),
     key("transactional.id.expiration.ms", Kind::Int, Some("604800000")).at_least(1).unit(Unit::Millis).missing()
         .help("How long an idle transactional id is remembered."),
-    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live()
+    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live().meaningless(ONE_NODE)
         .help("Whether a replica that may lack committed records may lead."),
     key("unclean.leader.election.interval.ms", Kind::Long, Some("300000")).at_least(1).unit(Unit::Millis).meaningless(ONE_NODE).internal()
         .help("Interval of the search for partitions that need an unclean election."),
