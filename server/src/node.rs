@@ -30,8 +30,9 @@ pub struct Node {
 /// Reads a file of keys.
 pub fn read_file(path: &Path) -> Result<Keys, Failed> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .map_err(|error| Failed::usage(format!("cannot read the configuration {name}: {error}")))?;
+    let text = properties::decode(&bytes);
     let entries =
         properties::parse(&text).map_err(|error| Failed::usage(format!("{name}, {error}")))?;
     Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
@@ -75,8 +76,10 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
     check_quorum(keys)?;
     let node_id = node_id(keys)?;
     let listeners = listeners(keys, &mut notices)?;
+    check_inter_broker(keys, &listeners)?;
     let log_dirs = log_dirs(keys)?;
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
+    notices.extend(lonely(&settings));
     let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, settings };
     Ok(Node { config, notices })
 }
@@ -116,6 +119,25 @@ fn check_quorum(keys: &Keys) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Settings that Kafka takes on one node too, and that then refuse what clients ask for.
+fn lonely(settings: &BrokerSettings) -> Vec<String> {
+    let mut notices = Vec::new();
+    let least = settings.topic_defaults.min_insync_replicas;
+    if least > 1 {
+        notices.push(format!(
+            "min.insync.replicas={least}: this node is alone, so every produce with acks=all is refused"
+        ));
+    }
+    let factor = settings.replication_factor;
+    if factor > 1 {
+        notices.push(format!(
+            "default.replication.factor={factor}: this node is alone, so a topic is created only when it is \
+             asked for with one replica"
+        ));
+    }
+    notices
+}
+
 fn node_id(keys: &Keys) -> Result<NodeId, Failed> {
     let number = |key: &str| -> Result<Option<i32>, Failed> {
         let Some(text) = keys.get(key) else { return Ok(None) };
@@ -137,15 +159,20 @@ fn node_id(keys: &Keys) -> Result<NodeId, Failed> {
 }
 
 fn log_dirs(keys: &Keys) -> Result<Vec<PathBuf>, Failed> {
-    let list = keys
-        .get("log.dirs")
-        .map(String::as_str)
-        .filter(|list| !list.trim().is_empty())
-        .or_else(|| value(keys, "log.dir"))
-        .unwrap_or_default();
+    // Not the table's default: what is left empty by mistake must not send the data to a temporary folder.
+    let list = match keys.get("log.dirs") {
+        Some(list) => list,
+        None => value(keys, "log.dir").unwrap_or_default(),
+    };
     let dirs: Vec<PathBuf> = split_list(list).map(absolute).collect::<Result<_, _>>()?;
     if dirs.is_empty() {
-        return Err(Failed::usage("log.dirs is missing: name the directory for the data"));
+        return Err(Failed::usage("log.dirs is empty: name the directory for the data"));
+    }
+    for (place, dir) in dirs.iter().enumerate() {
+        if dirs[..place].contains(dir) {
+            let shown = dir.display();
+            return Err(Failed::usage(format!("log.dirs names {shown} twice: name it once")));
+        }
     }
     Ok(dirs)
 }
@@ -180,6 +207,23 @@ fn endpoints(key: &str, list: &str) -> Result<Vec<Endpoint>, Failed> {
     Ok(endpoints)
 }
 
+/// Two listeners cannot share a port of one address; the system would say only that it is taken.
+fn check_ports(endpoints: &[Endpoint]) -> Result<(), Failed> {
+    for (place, one) in endpoints.iter().enumerate() {
+        let is_shared = |other: &&Endpoint| {
+            let is_anywhere = one.host.is_empty() || other.host.is_empty();
+            one.port != 0 && one.port == other.port && (is_anywhere || one.host == other.host)
+        };
+        if let Some(other) = endpoints[..place].iter().find(is_shared) {
+            return Err(Failed::usage(format!(
+                "listeners: {} and {} both want port {}; give each its own",
+                other.name, one.name, one.port
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Splits `host:port` or `[v6]:port`; the host may be empty.
 fn host_and_port(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.trim().rsplit_once(':')?;
@@ -194,12 +238,19 @@ fn host_and_port(address: &str) -> Option<(String, u16)> {
 
 fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfig>, Failed> {
     let all = endpoints("listeners", value(keys, "listeners").unwrap_or_default())?;
+    check_ports(&all)?;
     let controllers: Vec<String> = value(keys, "controller.listener.names")
         .map(|list| split_list(list).map(str::to_ascii_uppercase).collect())
         .unwrap_or_default();
+    // A slip here would open the controller's listener to clients.
+    if let Some(name) = controllers.iter().find(|name| !all.iter().any(|l| l.name == **name)) {
+        return Err(Failed::usage(format!(
+            "controller.listener.names names {name}, which listeners does not have"
+        )));
+    }
     let advertised =
         endpoints("advertised.listeners", value(keys, "advertised.listeners").unwrap_or_default())?;
-    let protocols = protocols(keys)?;
+    let protocols = protocols(keys, &controllers)?;
     for endpoint in &advertised {
         if !all.iter().any(|listener| listener.name == endpoint.name) {
             return Err(Failed::usage(format!(
@@ -210,8 +261,7 @@ fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfi
     }
     let mut listeners = Vec::new();
     for endpoint in all {
-        let protocol = protocols.get(&endpoint.name).map_or(endpoint.name.as_str(), String::as_str);
-        check_protocol(&endpoint.name, protocol)?;
+        check_protocol(&endpoint.name, protocols.get(&endpoint.name).map(String::as_str))?;
         if controllers.contains(&endpoint.name) {
             notices.push(format!(
                 "listener {} is not opened: a sole controller has no one to talk to",
@@ -236,32 +286,60 @@ fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfi
     Ok(listeners)
 }
 
-/// Which protocol each listener name stands for.
-fn protocols(keys: &Keys) -> Result<BTreeMap<String, String>, Failed> {
-    let map = value(keys, "listener.security.protocol.map").unwrap_or_default();
-    split_list(map)
-        .map(|pair| {
-            let (name, protocol) = pair.split_once(':').ok_or_else(|| {
-                Failed::usage(format!(
-                    "listener.security.protocol.map: `{pair}` is not of the form NAME:PROTOCOL"
-                ))
-            })?;
-            Ok((name.trim().to_ascii_uppercase(), protocol.trim().to_ascii_uppercase()))
-        })
-        .collect()
+/// Which protocol each listener name stands for. Without a map of the operator's own the controller's listeners are plain,
+/// as in Kafka.
+fn protocols(keys: &Keys, controllers: &[String]) -> Result<BTreeMap<String, String>, Failed> {
+    const MAP: &str = "listener.security.protocol.map";
+    let mut protocols = BTreeMap::new();
+    if !keys.contains_key(MAP) {
+        let plain = |name: &String| (name.clone(), "PLAINTEXT".to_owned());
+        protocols.extend(controllers.iter().map(plain));
+    }
+    for pair in split_list(value(keys, MAP).unwrap_or_default()) {
+        let (name, protocol) = pair.split_once(':').ok_or_else(|| {
+            Failed::usage(format!("{MAP}: `{pair}` is not of the form NAME:PROTOCOL"))
+        })?;
+        let protocol = protocol.trim().to_ascii_uppercase();
+        if !["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"].contains(&protocol.as_str()) {
+            return Err(Failed::usage(format!(
+                "{MAP}: `{protocol}` is no protocol; use PLAINTEXT where that is safe"
+            )));
+        }
+        protocols.insert(name.trim().to_ascii_uppercase(), protocol);
+    }
+    Ok(protocols)
 }
 
-fn check_protocol(name: &str, protocol: &str) -> Result<(), Failed> {
+fn check_protocol(name: &str, protocol: Option<&str>) -> Result<(), Failed> {
     match protocol {
-        "PLAINTEXT" => Ok(()),
-        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => Err(Failed::usage(format!(
+        Some("PLAINTEXT") => Ok(()),
+        Some(protocol) => Err(Failed::usage(format!(
             "listener {name} uses {protocol}, which is not there yet: without it the listener \
              would be open to everyone; use PLAINTEXT where that is safe"
         ))),
-        _ => Err(Failed::usage(format!(
+        None => Err(Failed::usage(format!(
             "listener {name} has no protocol: add {name}:PLAINTEXT to listener.security.protocol.map"
         ))),
     }
+}
+
+/// A sole node talks to no broker, but a name that is no listener's is a slip in a file that will once serve a cluster.
+fn check_inter_broker(keys: &Keys, listeners: &[ListenerConfig]) -> Result<(), Failed> {
+    let Some(name) = value(keys, "inter.broker.listener.name") else { return Ok(()) };
+    if keys.contains_key("security.inter.broker.protocol") {
+        return Err(Failed::usage(
+            "inter.broker.listener.name and security.inter.broker.protocol exclude each other; \
+             remove the latter",
+        ));
+    }
+    let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
+    if names.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+        return Ok(());
+    }
+    Err(Failed::usage(format!(
+        "inter.broker.listener.name={name} is none of the listeners for clients and brokers: {}",
+        names.join(", ")
+    )))
 }
 
 fn bind_address(endpoint: &Endpoint) -> Result<SocketAddr, Failed> {
@@ -379,6 +457,47 @@ mod tests {
         refused("node.id=1\nlog.dirs=/x\nlisteners=nonsense", "NAME://host:port");
         refused(&format!("{SOUND}advertised.listeners=OTHER://h:1"), "does not have");
         refused(&format!("{SOUND}advertised.listeners=PLAINTEXT://0.0.0.0:1"), "cannot connect");
+        refused("node.id=1\nlog.dirs=/x,/y,/x/\nlisteners=PLAINTEXT://:1", "/x/ twice");
+        refused("node.id=1\nlog.dirs=\nlisteners=PLAINTEXT://:1", "log.dirs is empty");
+    }
+
+    #[test]
+    fn listeners_are_checked_against_one_another() {
+        let with = |more: &str| format!("node.id=1\nlog.dirs=/x\n{more}");
+        let two = "listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\n";
+        // Without a map of one's own the controller's listener is plain, as in Kafka; with one it must be in it.
+        let node = plan(&keys(&with(&format!("{two}controller.listener.names=CONTROLLER"))), None);
+        assert_eq!(node.unwrap().config.listeners.len(), 1);
+        refused(
+            &with(&format!(
+                "{two}controller.listener.names=CONTROLLER\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT"
+            )),
+            "CONTROLLER has no protocol",
+        );
+        refused(&with(two), "CONTROLLER has no protocol");
+        // A slip in the name would open the controller's listener to clients.
+        let map = "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n";
+        refused(&with(&format!("{two}{map}controller.listener.names=CONTROLER")), "CONTROLER");
+        refused(&with("listeners=A://:1\nlistener.security.protocol.map=A:PLAIN"), "no protocol");
+        refused(&with("listeners=A://:1\nlistener.security.protocol.map=A"), "NAME:PROTOCOL");
+        let ab = "listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT\n";
+        refused(&with(&format!("{ab}listeners=A://:7,B://127.0.0.1:7")), "both want port 7");
+        plan(&keys(&with(&format!("{ab}listeners=A://127.0.0.1:7,B://127.0.0.2:7"))), None)
+            .unwrap();
+        refused(&format!("{SOUND}inter.broker.listener.name=INSIDE"), "none of the listeners");
+        refused(
+            &with(&format!(
+                "{two}{map}controller.listener.names=CONTROLLER\ninter.broker.listener.name=CONTROLLER"
+            )),
+            "none of the listeners",
+        );
+        refused(
+            &format!(
+                "{SOUND}inter.broker.listener.name=PLAINTEXT\nsecurity.inter.broker.protocol=PLAINTEXT"
+            ),
+            "exclude each other",
+        );
     }
 
     #[test]

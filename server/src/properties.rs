@@ -41,6 +41,15 @@ impl fmt::Display for PropertiesError {
 
 impl std::error::Error for PropertiesError {}
 
+/// The text of a file: UTF-8, without a byte order mark, or else Java's Latin-1, which takes any bytes.
+pub fn decode(bytes: &[u8]) -> String {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
+}
+
 /// The entries of a file, in order.
 pub fn parse(text: &str) -> Result<Vec<Entry>, PropertiesError> {
     let mut entries = Vec::new();
@@ -162,6 +171,12 @@ mod tests {
         check("a\\ b\\=c=d\\te\\u00e9\\ud83d\\ude00\\q", &[("a b=c", "d\teé😀q", 1)]);
         assert_eq!(parse("x=1\na=\\u12").unwrap_err().line, 2);
         assert!(parse("a=\\ud83d").is_err());
+    }
+
+    #[test]
+    fn bytes_of_either_encoding_are_text() {
+        assert_eq!(decode(b"\xef\xbb\xbfa=\xc3\xa9"), "a=\u{e9}");
+        assert_eq!(decode(b"# caf\xe9\na=1"), "# caf\u{e9}\na=1");
     }
 
     #[test]

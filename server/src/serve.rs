@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, DirectoryError, Failure, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +21,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         tracing::info!("{notice}");
     }
     let config = node.config;
-    for dir in &config.log_dirs {
+    for dir in config.log_dirs.iter().chain(&config.metadata_dir) {
         check_writable(dir)?;
     }
     let advertised: Vec<_> = config.listeners.iter().map(|l| l.advertised.clone()).collect();
@@ -53,7 +54,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
     tokio::select! {
         biased;
         () = broker.shutdown() => {}
-        () = signals.next() => {
+        () = signals.again() => {
             return Err(Failed::runtime("killed by a second signal before the stop was complete"));
         }
     }
@@ -67,7 +68,7 @@ pub async fn format(
     config: &BrokerConfig,
     cluster_id: types::ClusterId,
 ) -> Result<Vec<PathBuf>, Failed> {
-    for dir in &config.log_dirs {
+    for dir in config.log_dirs.iter().chain(&config.metadata_dir) {
         check_writable(dir)?;
     }
     broker::format(&RealEnv::new(), config, cluster_id).await.map_err(explain)
@@ -200,6 +201,9 @@ fn explain_failure(failure: &Failure) -> Failed {
     )
 }
 
+/// Signals this close together are one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// The signals that stop a process.
 struct Signals {
     terminate: Signal,
@@ -216,6 +220,14 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
         })
+    }
+
+    /// Waits for another that somebody means: tools that signal a process and its group deliver the first one twice.
+    async fn again(&mut self) {
+        tokio::time::sleep(SAME_SIGNAL).await;
+        // What arrived meanwhile is dropped.
+        let _ = tokio::time::timeout(Duration::ZERO, self.next()).await;
+        self.next().await;
     }
 
     /// Waits for one of them.

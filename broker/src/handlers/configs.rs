@@ -127,7 +127,7 @@ fn told(one: Described, synonyms: bool, documentation: bool) -> DescribeConfigsR
             })
             .collect(),
         config_type: one.key.kind as i8,
-        documentation: documentation.then(|| one.key.help.into()),
+        documentation: documentation.then(|| one.key.explained().into()),
     }
 }
 

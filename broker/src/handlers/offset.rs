@@ -82,11 +82,14 @@ pub(crate) async fn offset_commit<E: Env>(
         topics,
     };
     let pending = broker.groups().submit(&group, |token| Event::CommitOffsets(token, commit)).await;
+    let (env, patience) = (broker.env().clone(), broker.settings().offsets_commit_timeout);
     Reply::later(async move {
-        match pending.answer().await {
-            Ok(Response::CommitOffsets(Ok(committed))) => answer.add(committed),
-            Ok(Response::CommitOffsets(Err(code))) => answer.fail(asked, code),
-            other => answer.fail(asked, error_of(other)),
+        match env.timeout(patience, pending.answer()).await {
+            // Its record may be committed yet; the client commits again.
+            None => answer.fail(asked, ErrorCode::CoordinatorNotAvailable),
+            Some(Ok(Response::CommitOffsets(Ok(committed)))) => answer.add(committed),
+            Some(Ok(Response::CommitOffsets(Err(code)))) => answer.fail(asked, code),
+            Some(other) => answer.fail(asked, error_of(other)),
         }
         answer.response(by_id)
     })

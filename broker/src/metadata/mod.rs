@@ -11,7 +11,7 @@ mod producer_ids;
 use std::sync::Arc;
 
 use cluster::config::BrokerSettings;
-use cluster::controller::Controller;
+use cluster::controller::{Controller, notice_of};
 use cluster::metadata::MetadataRecord;
 use env::Env;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -199,6 +199,7 @@ impl<E: Env> MetadataRoom<E> {
         answers: &mut Vec<Answer>,
     ) -> Result<(), MetadataLogFailed> {
         let mut steps = Vec::new();
+        let mut notices = Vec::new();
         for decide in decisions {
             let (records, answer) = decide(&self.controller);
             answers.push(answer);
@@ -209,11 +210,18 @@ impl<E: Env> MetadataRoom<E> {
                 MetadataLogFailed(format!("a decision makes no sense: {error}"))
             })?;
             self.log.append(&records)?;
+            notices.extend(records.iter().filter_map(|record| match record {
+                MetadataRecord::Config(config) => notice_of(config),
+                _ => None,
+            }));
             steps.push((delta, Arc::new(self.controller.image().clone())));
         }
         let Some((_, image)) = steps.last() else { return Ok(()) };
         let image = image.clone();
         let offset = self.log.flush().await?;
+        for notice in notices {
+            tracing::info!("{notice}");
+        }
         for (delta, image) in &steps {
             if delta.has_broker_config_changed(self.broker) {
                 let fixed = self.settings.node.fixed.clone();

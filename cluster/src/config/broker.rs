@@ -78,8 +78,6 @@ pub struct BrokerSettings {
     pub retention_check_delay: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
-    /// `producer.id.expiration.check.interval.ms`.
-    pub producer_id_check_interval: Duration,
     /// `log.journal.bytes`.
     pub journal_bytes: u64,
     /// `log.journal.file.bytes`.
@@ -140,7 +138,6 @@ impl BrokerSettings {
             retention_check_interval: get.duration("log.retention.check.interval.ms"),
             retention_check_delay: get.duration("log.initial.task.delay.ms"),
             producer_id_expiration: get.duration("producer.id.expiration.ms"),
-            producer_id_check_interval: get.duration("producer.id.expiration.check.interval.ms"),
             journal_bytes: get.size("log.journal.bytes") as u64,
             journal_file_bytes: get.size("log.journal.file.bytes") as u64,
             disk_sync_timeout: get.duration("disk.sync.timeout.ms"),

@@ -52,6 +52,8 @@ pub enum Range {
     AtLeast(i64),
     /// Numbers in between, both included.
     Between(i64, i64),
+    /// Numbers in between, both included, or the one that stands for the default.
+    BetweenOr(i64, i64, i64),
     /// Fractions in between, both included.
     Fraction(f64, f64),
     /// One of these words; of a list, each element.
@@ -220,6 +222,9 @@ impl ConfigKey {
                 && match self.range {
                     Range::AtLeast(least) => number >= least,
                     Range::Between(least, most) => (least..=most).contains(&number),
+                    Range::BetweenOr(least, most, or) => {
+                        number == or || (least..=most).contains(&number)
+                    }
                     _ => true,
                 }
         })
@@ -262,8 +267,15 @@ impl ConfigKey {
         };
         match self.range {
             Range::Any => format!("{noun}{unit}"),
-            Range::AtLeast(least) => format!("{noun}{unit}, at least {least}"),
+            Range::AtLeast(least) => match self.kind {
+                Kind::Short => format!("{noun}{unit} from {least} to {}", i16::MAX),
+                Kind::Int => format!("{noun}{unit} from {least} to {}", i32::MAX),
+                _ => format!("{noun}{unit}, at least {least}"),
+            },
             Range::Between(least, most) => format!("{noun}{unit} from {least} to {most}"),
+            Range::BetweenOr(least, most, or) => {
+                format!("{noun}{unit} from {least} to {most}, or {or}")
+            }
             Range::Fraction(least, most) => format!("{noun}{unit} from {least} to {most}"),
             Range::OneOf(words) | Range::OneOfAnyCase(words) if self.kind == Kind::List => {
                 format!("a list of {}", words.join(", "))
@@ -284,6 +296,15 @@ impl ConfigKey {
             Kind::Double => value.parse::<f64>().ok() == default.parse::<f64>().ok(),
             Kind::List => split_list(value).eq(split_list(default)),
             Kind::Text | Kind::Class | Kind::Password => value == default,
+        }
+    }
+
+    /// What it does, and what becomes of it here where that is less.
+    pub fn explained(&self) -> String {
+        match self.class {
+            Class::Works => self.help.to_owned(),
+            Class::Meaningless(reason) => format!("{} No effect here: {reason}.", self.help),
+            Class::Missing { .. } => format!("{} Not there yet.", self.help),
         }
     }
 

@@ -1,5 +1,8 @@
-//! Keys of real files, layers of values, refusals that name the nearest key.
+//! Keys of real files, layers of values, refusals that name the nearest key. `docs/configuration.md` is written from the
+//! tables: run with `UPDATE_EXPECT=1` after a change of one, and read the difference.
 
+use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use record::{Compression, TimestampType};
@@ -182,14 +185,14 @@ fn errors_say_what_to_do() {
     assert_eq!(first_error(&[("zzz", "1")]), "Unknown config name: zzz");
     assert_eq!(
         first_error(&[("num.partitions", "0")]),
-        "Invalid value 0 for configuration num.partitions: must be a whole number, at least 1"
+        "Invalid value 0 for configuration num.partitions: must be a whole number from 1 to 2147483647"
     );
     assert_eq!(
         first_error(&[("log.segment.bytes", "1k")]),
-        "Invalid value 1k for configuration log.segment.bytes: must be a whole number of bytes, at least 1048576"
+        "Invalid value 1k for configuration log.segment.bytes: must be a whole number of bytes from 1048576 to 2147483647"
     );
     let hidden = first_error(&[("log.cleanup.policy", "compact")]);
-    assert_eq!(hidden, "compaction is not there yet");
+    assert_eq!(hidden, "log.cleanup.policy=compact: compaction is not there yet");
     assert!(first_error(&[("ssl.keystore.location", "/x")]).contains("is not there yet"));
     assert!(first_error(&[("super.users", "User:a")]).contains("security"));
     assert!(first_error(&[("listener.name.a.sasl.jaas.config", "x")]).contains("security"));
@@ -246,4 +249,140 @@ fn limits_per_address() {
     assert_eq!(settings.connections_per_ip_max("::1".parse().unwrap()), 5);
     assert_eq!(settings.connections_per_ip_max("10.0.0.1".parse().unwrap()), 2);
     assert_eq!(settings.connections_per_ip_max("10.0.0.2".parse().unwrap()), 9);
+}
+
+/// Keys that the process reads before there is a broker; `server/src/node.rs` checks them.
+const READ_AT_THE_START: [&str; 13] = [
+    "advertised.listeners",
+    "broker.id",
+    "controller.listener.names",
+    "controller.quorum.bootstrap.servers",
+    "controller.quorum.voters",
+    "inter.broker.listener.name",
+    "listener.security.protocol.map",
+    "listeners",
+    "log.dir",
+    "log.dirs",
+    "metadata.log.dir",
+    "node.id",
+    "process.roles",
+];
+
+/// A value that the key takes and that differs from its default.
+fn another_value(key: &ConfigKey) -> String {
+    let candidates = match key.range {
+        Range::OneOf(words) | Range::OneOfAnyCase(words) => {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        }
+        _ => {
+            ["10.0.0.1:7", "true", "false", "7", "3", "0.25", "250", "2500", "1048576", "33554432"]
+                .map(String::from)
+                .to_vec()
+        }
+    };
+    candidates
+        .into_iter()
+        .find(|value| key.check(value).is_ok() && !key.is_default(value))
+        .unwrap_or_else(|| panic!("no value for {}", key.name))
+}
+
+/// Nothing is accepted, stored and ignored: what works changes what is resolved, and what does not says so.
+#[test]
+fn every_key_has_an_effect_or_an_answer() {
+    // A level counts where its codec is chosen.
+    let codec =
+        |name: &str| name.strip_prefix("compression.")?.strip_suffix(".level").map(String::from);
+    let resolved = |values: &ConfigMap| {
+        let settings = BrokerSettings::resolve(NodeConfigs::fixed(values.clone()));
+        format!("{:?}", BrokerSettings { node: NodeConfigs::default(), ..settings })
+    };
+    for key in BROKER {
+        let value = match key.class {
+            Class::Works if READ_AT_THE_START.contains(&key.name) => continue,
+            Class::Works => another_value(key),
+            // Any other value than the default is noticed or refused.
+            Class::Meaningless(_) | Class::Missing { .. } => {
+                assert!(key.notice(&another_value(key)).is_some(), "{}", key.name);
+                continue;
+            }
+        };
+        let mut values = ConfigMap::new();
+        values.extend(
+            codec(key.name).map(|codec| ("compression.type".into(), codec.as_str().into())),
+        );
+        let before = resolved(&values);
+        values.insert(key.name.into(), value.as_str().into());
+        assert_ne!(before, resolved(&values), "{}={value} changes nothing", key.name);
+    }
+    for key in TOPIC.iter().filter(|key| key.class == Class::Works) {
+        let mut own = ConfigMap::new();
+        own.extend(codec(key.name).map(|codec| ("compression.type".into(), codec.as_str().into())));
+        let before = TopicSettings::resolve(&own, &NodeConfigs::default());
+        let value = another_value(key);
+        own.insert(key.name.into(), value.as_str().into());
+        let after = TopicSettings::resolve(&own, &NodeConfigs::default());
+        assert_ne!(before, after, "{}={value} changes nothing", key.name);
+    }
+    for key in GROUP {
+        assert_ne!(key.class, Class::Works, "{}: nobody resolves settings of groups yet", key.name);
+    }
+}
+
+#[test]
+fn levels_of_gzip_are_those_of_kafka() {
+    let level = |value: &str| check_topic(&map(&[("compression.gzip.level", value)]));
+    for good in ["-1", "1", "9"] {
+        assert_eq!(level(good), Ok(()), "{good}");
+    }
+    for bad in ["0", "-2", "10"] {
+        let error = level(bad).unwrap_err().to_string();
+        assert!(error.contains("from 1 to 9, or -1"), "{error}");
+    }
+}
+
+#[test]
+fn the_page_of_all_keys_is_written_from_the_tables() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let page = page();
+    if std::fs::read_to_string(&path).unwrap_or_default() == page {
+        return;
+    }
+    assert!(update(), "docs/configuration.md is not what the tables say: run with UPDATE_EXPECT=1");
+    write(&path, &page);
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
+fn update() -> bool {
+    std::env::var("UPDATE_EXPECT").is_ok()
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("writable");
+}
+
+fn page() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         Every key of Kafka 4.4 and ours, with its default and what becomes of it here. Written from\n\
+         `cluster/src/config/table`; a test holds the two together.\n\n\
+         - **works**: it does what is said.\n\
+         - **no effect**: accepted with a line in the log, for the reason given.\n\
+         - **not yet**: accepted at the start with a line in the log; on a topic or at run time it is an error.\n\
+         - **refused**: any value but the default is an error: going on without it would break a promise.\n",
+    );
+    for (title, table) in [("Brokers", BROKER), ("Topics", TOPIC), ("Groups", GROUP)] {
+        let _ = write!(page, "\n## {title}\n\n| key | default | here | |\n|---|---|---|---|\n");
+        for key in table.iter().filter(|key| !key.is_internal) {
+            let here = match key.class {
+                Class::Works => "works".to_owned(),
+                Class::Meaningless(reason) => format!("no effect: {reason}"),
+                Class::Missing { refuse: false } => "not yet".to_owned(),
+                Class::Missing { refuse: true } => "refused".to_owned(),
+            };
+            let default = key.default.unwrap_or_default();
+            let _ = writeln!(page, "| `{}` | {default} | {here} | {} |", key.name, key.help);
+        }
+    }
+    page
 }

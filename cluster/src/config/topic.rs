@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use record::{Codec, Compression, ProduceRules, TimestampType, Validation};
 
-use super::key::{parse_bool, parse_integer, split_list};
+use super::key::{parse_integer, split_list};
 use super::layers::{ConfigMap, NodeConfigs};
 use super::table::{TOPIC, find};
 use crate::replica::CommitRule;
@@ -76,8 +76,6 @@ pub struct TopicSettings {
     pub timestamp_after_max: Option<Duration>,
     /// `min.insync.replicas`.
     pub min_insync_replicas: usize,
-    /// `unclean.leader.election.enable`.
-    pub is_unclean_election_allowed: bool,
     /// `record.validation`.
     pub validation: Validation,
 }
@@ -123,7 +121,6 @@ impl TopicSettings {
             timestamp_before_max: lookup.duration_or_never("message.timestamp.before.max.ms"),
             timestamp_after_max: lookup.duration_or_never("message.timestamp.after.max.ms"),
             min_insync_replicas: lookup.integer("min.insync.replicas").max(1) as usize,
-            is_unclean_election_allowed: lookup.flag("unclean.leader.election.enable"),
             validation: match lookup.text("record.validation").as_str() {
                 "full" => Validation::Full,
                 _ => Validation::Standard,
@@ -167,10 +164,6 @@ impl Lookup<'_> {
         let key = find(TOPIC, name).expect("settings name keys of the table");
         let default = || parse_integer(key.default.unwrap_or("0")).unwrap_or(0);
         parse_integer(&self.text(name)).unwrap_or_else(default)
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        parse_bool(&self.text(name)).unwrap_or(false)
     }
 
     fn duration(&self, name: &str) -> Duration {

@@ -43,7 +43,7 @@ fn check_present(key: &ConfigKey, value: &str) -> Result<(), ConfigError> {
     if matches!(key.name, "cleanup.policy" | "log.cleanup.policy")
         && split_list(value).any(|policy| policy == "compact")
     {
-        return Err(not_there("compaction is not there yet".to_owned()));
+        return Err(not_there(format!("{}={value}: compaction is not there yet", key.name)));
     }
     if key.name == "max.connections.per.ip.overrides" {
         let bad = split_list(value).find(|item| parse_override(item).is_none());

@@ -276,6 +276,13 @@ impl ConfigChange {
     }
 }
 
+/// A line for the operator if the value that `record` sets changes nothing.
+pub fn notice_of(record: &ConfigRecord) -> Option<String> {
+    let key = key_of(ResourceKind::from_i8(record.resource_type)?, &record.name)?;
+    let notice = key.notice(record.value.as_ref()?)?;
+    Some(format!("{}: {notice}", record.resource_name))
+}
+
 fn key_of(kind: ResourceKind, name: &str) -> Option<&'static ConfigKey> {
     match kind {
         ResourceKind::Topic => find(TOPIC, name),

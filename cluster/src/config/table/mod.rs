@@ -19,6 +19,8 @@ const NO_COMPACTION: &str = "compaction is not there yet";
 const JOURNAL: &str = "the journal of the log directory makes it needless";
 const RESERVED: &str = "space is reserved before it is written";
 const KERNEL: &str = "the kernel sizes it";
+const FAST_LZ4: &str = "LZ4 is written in its fast form at every level";
+const WITH_RETENTION: &str = "idle producers are forgotten whenever old segments are searched for";
 const NO_TIERING: &str = "remote storage is not there yet";
 
 /// Starts a row.

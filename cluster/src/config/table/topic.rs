@@ -1,17 +1,17 @@
 //! Keys of topics.
 
 use super::super::key::{ConfigKey, Kind, Range, Unit};
-use super::{INTERNALS, NO_COMPACTION, NO_TIERING, RESERVED, key};
+use super::{FAST_LZ4, INTERNALS, NO_COMPACTION, NO_TIERING, ONE_NODE, RESERVED, key};
 
 /// Every key, sorted by name. Two lines each: what it may be, and what it does.
 #[rustfmt::skip]
 pub static TOPIC: &[ConfigKey] = &[
     key("cleanup.policy", Kind::List, Some("delete")).range(Range::OneOf(&["compact", "delete"])).live().from(&["log.cleanup.policy"])
         .help("What happens to old segments: delete. Compaction is not there yet."),
-    key("compression.gzip.level", Kind::Int, Some("-1")).range(Range::Between(-1, 9)).live().from(&["compression.gzip.level"])
+    key("compression.gzip.level", Kind::Int, Some("-1")).range(Range::BetweenOr(1, 9, -1)).live().from(&["compression.gzip.level"])
         .help("Effort of gzip when compression.type is gzip."),
-    key("compression.lz4.level", Kind::Int, Some("9")).range(Range::Between(1, 17)).live().from(&["compression.lz4.level"])
-        .help("Effort of LZ4 when compression.type is lz4; the fast form is written at every level."),
+    key("compression.lz4.level", Kind::Int, Some("9")).range(Range::Between(1, 17)).live().meaningless(FAST_LZ4).from(&["compression.lz4.level"])
+        .help("Effort of LZ4 when compression.type is lz4."),
     key("compression.type", Kind::Text, Some("producer")).range(Range::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).live().from(&["compression.type"])
         .help("Codec that batches are stored in; producer keeps what the producer chose."),
     key("compression.zstd.level", Kind::Int, Some("3")).range(Range::Between(-131_072, 22)).live().from(&["compression.zstd.level"])
@@ -43,7 +43,7 @@ pub static TOPIC: &[ConfigKey] = &[
     key("max.compaction.lag.ms", Kind::Long, Some("9223372036854775807")).at_least(1).unit(Unit::Millis).live().meaningless(NO_COMPACTION).from(&["log.cleaner.max.compaction.lag.ms"])
         .help("How long a record of a compacted topic may stay uncompacted."),
     key("max.decompressed.message.bytes", Kind::Int, Some("2147483639")).range(Range::Between(1, 2_147_483_639)).unit(Unit::Bytes).live().from(&["max.decompressed.message.bytes"])
-        .help("Largest expansion of a compressed batch that the broker looks into."),
+        .help("Largest expansion of a compressed batch that the broker looks into, up to 256 MiB."),
     key("max.message.bytes", Kind::Int, Some("1048588")).at_least(0).unit(Unit::Bytes).live().from(&["message.max.bytes"])
         .help("Largest batch that the topic accepts."),
     key("message.downconversion.enable", Kind::Bool, Some("true")).live().meaningless(INTERNALS).internal()
@@ -86,6 +86,6 @@ pub static TOPIC: &[ConfigKey] = &[
         .help("Random part of segment.ms, so that segments do not all roll at once."),
     key("segment.ms", Kind::Long, Some("604800000")).at_least(1).unit(Unit::Millis).live().from(&["log.roll.ms", "log.roll.hours"])
         .help("Time after which a new segment starts even if it is not full."),
-    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live().from(&["unclean.leader.election.enable"])
+    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live().meaningless(ONE_NODE).from(&["unclean.leader.election.enable"])
         .help("Whether a replica that may lack committed records may lead."),
 ];
