@@ -518,10 +518,15 @@ fn an_offset_commit_waits_for_the_disk() {
         clock.sleep(Duration::from_millis(100)).await;
         let fetch = OffsetFetchRequest { group_id: "g".into(), topics: None, ..Default::default() };
         other.send(&fetch, 7).await;
-        let early = env.timeout(Duration::from_secs(5), client.frame()).await;
+        let early = env.timeout(Duration::from_secs(4), client.frame()).await;
         assert!(early.is_none(), "the commit was answered before it was on disk");
         let early = env.timeout(Duration::from_secs(5), other.frame()).await;
         assert!(early.is_none(), "an offset that may be lost was told");
+        // After offsets.commit.timeout.ms (5 s) the client hears that nobody knows, and may ask again.
+        let frame = env.timeout(Duration::from_millis(1), client.frame()).await.flatten();
+        let late: OffsetCommitResponse = decoded(frame.expect("an answer"), 9);
+        let code = late.topics[0].partitions[0].error_code;
+        assert_eq!(code, ErrorCode::CoordinatorNotAvailable.as_i16());
         bench.power_cut();
         bench.start().await;
         let mut client = bench.client().await;
