@@ -30,7 +30,9 @@ pub use admin::Admin;
 pub use assignor::AssignorKind;
 pub use cluster::{Client, ClientConfig, Lane, Target};
 pub use connection::{Offered, Versions};
-pub use consumer::{Consumer, ConsumerConfig, ConsumerRecord, Event, Polled, ResetPolicy};
+pub use consumer::{
+    Consumer, ConsumerConfig, ConsumerRecord, Event, Polled, ResetPolicy, decode_assignment,
+};
 pub use error::{Certainty, ClientError};
 pub use metadata::{Broker, Metadata, Partition, Topic};
 pub use offsets::{FoundOffset, GroupOffset, Isolation, OffsetSpec, PerPartition};

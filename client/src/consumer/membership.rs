@@ -473,8 +473,9 @@ impl<E: Env> Member<E> {
             }
             if now >= self.polled() + self.config.rebalance_timeout {
                 tracing::warn!(group = %self.group, "no poll within the allowed time: leaving the group");
-                self.leave().await;
+                // In this order: once the coordinator has heard of it, others own the partitions (I67).
                 self.lose(generation).await;
+                self.leave().await;
                 return Next::Idle;
             }
             if now < beat_at {
@@ -523,6 +524,8 @@ impl<E: Env> Member<E> {
     /// Ownership has ended without a release.
     async fn lose(&mut self, generation: i32) -> Next {
         self.last = None;
+        // The program hands out nothing more even if the news has to wait for it.
+        self.session_end.store(0, Ordering::Relaxed);
         let _ = self.outbox.send(News::Lost { generation }).await;
         Next::Join
     }

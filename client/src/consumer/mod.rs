@@ -32,7 +32,7 @@ use types::{
 use self::fetch::{Answer, Fetched};
 use self::membership::{Command, Membership, News};
 use self::session::Session;
-pub(crate) use self::subscription::decode_assignment;
+pub use self::subscription::decode_assignment;
 use crate::assignor::AssignorKind;
 use crate::cluster::{Client, Lane, Target};
 use crate::error::ClientError;
@@ -168,7 +168,8 @@ pub enum Event {
 pub struct Polled {
     /// Records, in order within each partition.
     pub records: Vec<ConsumerRecord>,
-    /// What happened; a poll with events has no records.
+    /// What happened; a poll with events has no records. Of what happened to the membership a poll tells one thing, and
+    /// until the next poll the consumer ([`Consumer::member_id`], [`Consumer::assignment`]) is as it was then.
     pub events: Vec<Event>,
 }
 
@@ -526,8 +527,11 @@ impl<E: Env> Consumer<E> {
         Ok(())
     }
 
+    /// One piece of news at a time: what is told must still be true of this consumer when the program hears it.
     async fn take_news(&mut self) -> Result<(), ClientError> {
-        while let Some(news) = self.membership.as_mut().and_then(|m| m.news.try_recv().ok()) {
+        while self.events.is_empty()
+            && let Some(news) = self.membership.as_mut().and_then(|m| m.news.try_recv().ok())
+        {
             self.on_news(news).await?;
         }
         Ok(())

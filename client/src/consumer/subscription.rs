@@ -69,8 +69,9 @@ pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
     versioned(|writer| assignment.encode(writer, VERSION))
 }
 
-/// The partitions in an assignment; empty bytes are an empty assignment.
-pub(crate) fn decode_assignment(bytes: Bytes) -> Result<Vec<TopicPartition>, DecodeError> {
+/// The partitions in an assignment as leaders write it and coordinators store it; empty bytes are an empty assignment.
+/// An error means that the bytes are not in the form of Kafka's consumer protocol.
+pub fn decode_assignment(bytes: Bytes) -> Result<Vec<TopicPartition>, DecodeError> {
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
