@@ -285,7 +285,10 @@ impl Step<'_> {
             self.timers.cancel(&Timer::Sync(id.clone()));
         }
         if matches!(group.phase, Phase::Stable { .. }) {
-            let assignment = group.members[&request.member].assignment.clone();
+            let member = &group.members[&request.member];
+            let (assignment, session_timeout) = (member.assignment.clone(), member.session_timeout);
+            // Who asks is alive, and may count its session from this question on (I67).
+            self.session(&id, &request.member, session_timeout);
             return self.answer_sync(group, token, assignment);
         }
         let member = group.members.get_mut(&request.member).expect("validated above");
