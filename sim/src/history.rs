@@ -78,6 +78,8 @@ pub struct EndTold {
 pub struct Committed {
     /// The group.
     pub group: Arc<str>,
+    /// The member that signed it.
+    pub member: Arc<str>,
     /// The partition.
     pub partition: Partition,
     /// The next offset to read.
@@ -110,6 +112,8 @@ pub struct Granted {
     pub group: Arc<str>,
     /// The group's generation.
     pub generation: i32,
+    /// The consumer instance, as in [`Polled`].
+    pub consumer: u32,
     /// The member.
     pub member: Arc<str>,
     /// The name of a static member: its successor takes over within one generation.

@@ -82,6 +82,10 @@ pub struct Scenario {
     pub page_cache: u64,
     /// Mean pause between two operations of one client.
     pub think: Duration,
+    /// Offsets of a group without members expire within the run, and then the group is forgotten.
+    pub offsets_expire: bool,
+    /// How often the coordinator looks for such offsets.
+    pub offsets_check: Duration,
 }
 
 impl Scenario {
@@ -160,6 +164,9 @@ impl Scenario {
             value_bytes_max: [40, 400, 4_000, 20_000][pick(4) as usize],
             page_cache: [0, 300, 1000][pick(3) as usize],
             think: millis(5, 100),
+            // Drawn last: what comes before is the same for a seed whether this is drawn or not.
+            offsets_expire: pick(3) == 0 && !production,
+            offsets_check: millis(100, 3_000),
             faults,
         }
     }
@@ -191,7 +198,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, faults {}",
+             values to {}, page-cache {} in 1000, {}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -202,6 +209,7 @@ impl Scenario {
             self.journal_bytes.0,
             self.value_bytes_max,
             self.page_cache,
+            if self.offsets_expire { "offsets expire, " } else { "" },
             codes.join(" "),
         )
     }

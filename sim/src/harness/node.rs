@@ -12,6 +12,7 @@ mod admin;
 mod finale;
 mod group;
 mod machine;
+mod memory;
 mod produce;
 mod read;
 mod rude;
@@ -29,7 +30,7 @@ use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::harness::Stage;
-use crate::history::{History, Outcome, Partition, Span};
+use crate::history::{Granted, History, Outcome, Partition, Span};
 use crate::net::ip_of;
 use crate::world::SimEnv;
 
@@ -63,6 +64,8 @@ struct Shared {
     history: Mutex<History>,
     /// Groups of consumers by instance.
     groups: Mutex<BTreeMap<u32, Arc<str>>>,
+    /// What each group member owns at present, by the member's number.
+    seats: Mutex<BTreeMap<u32, Option<Granted>>>,
     counters: Mutex<Counters>,
     phase: tokio::sync::watch::Sender<Phase>,
 }
@@ -72,6 +75,17 @@ struct Counters {
     value: u64,
     instance: u32,
     turn: u32,
+}
+
+/// Which versions of requests a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dialect {
+    /// The newest of each.
+    Newest,
+    /// Some in a version of its own choice.
+    Any,
+    /// As `Any`, of those that can name a static member.
+    Named,
 }
 
 /// What clients are to do.
@@ -116,6 +130,7 @@ impl Play {
             topics,
             history: Mutex::default(),
             groups: Mutex::default(),
+            seats: Mutex::default(),
             counters: Mutex::default(),
             phase: tokio::sync::watch::channel(Phase::Work).0,
         };
@@ -192,7 +207,7 @@ impl Play {
     }
 
     /// A client on a node of its own, with settings and request versions of its own.
-    fn client(&self, node: Node, dice: &Decisions, pin: bool) -> Client<SimEnv> {
+    fn client(&self, node: Node, dice: &Decisions, dialect: Dialect) -> Client<SimEnv> {
         let disk = SimDisk::of_node(self.stage.world.decisions(), node);
         let env = SimEnv::new(&self.stage.world, &self.stage.network, &disk, node);
         let seconds =
@@ -208,7 +223,7 @@ impl Play {
             retry_backoff: Duration::from_millis(50),
             metadata_age_max: seconds(5, 300),
             auto_create_topics: false,
-            pinned: if pin { pinned(dice) } else { Versions::new() },
+            pinned: pinned(dice, dialect),
             ..ClientConfig::default()
         };
         Client::new(env, config)
@@ -216,7 +231,7 @@ impl Play {
 
     /// Creates the topics that live through the run.
     async fn prepare(&self) -> bool {
-        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), false);
+        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), Dialect::Newest);
         let admin = client::Admin::new(&client);
         for topic in &self.shared.topics {
             let mut new = client::admin::NewTopic::new(topic.name);
@@ -264,7 +279,7 @@ impl Play {
         let roles: [(&'static str, u32); 7] = [
             ("producer", 3),
             ("reader", 2),
-            ("member", 4),
+            ("member", group::MEMBERS),
             ("admin", 1),
             ("churner", 1),
             ("rude producer", 1),
@@ -286,7 +301,12 @@ impl Play {
     /// Starts a client again whenever it has died.
     async fn keep_employed(&self, node: Node, role: &'static str, number: u32) {
         let dice = self.stage.dice(node);
-        while self.phase() == Phase::Work {
+        // When all is quiet every member is there: a group has somebody to become stable with (L7).
+        let is_wanted = |phase| match role {
+            "member" => phase != Phase::Stop,
+            _ => phase == Phase::Work,
+        };
+        while is_wanted(self.phase()) {
             let play = self.clone();
             let (done, ended) = tokio::sync::oneshot::channel();
             let life = dice.clone();
@@ -324,12 +344,22 @@ fn name_of(partition: &TopicPartition) -> Partition {
     partition.to_string().into()
 }
 
-/// A client that speaks old dialects: each request in a version of its own choice.
-fn pinned(dice: &Decisions) -> Versions {
+/// Chooses versions of requests.
+fn pinned(dice: &Decisions, dialect: Dialect) -> Versions {
     let mut versions = Versions::new();
+    if dialect == Dialect::Newest {
+        return versions;
+    }
     for key in [0i16, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 22] {
         let Some(api) = wire::ApiKey::from_i16(key) else { continue };
         let (first, last) = api.stable_versions();
+        // Older ones cannot say `group.instance.id`: to ask for them is an error of the program, and for good.
+        let first = match (dialect, api) {
+            (Dialect::Named, wire::ApiKey::JoinGroup) => 5,
+            (Dialect::Named, wire::ApiKey::SyncGroup | wire::ApiKey::Heartbeat) => 3,
+            (Dialect::Named, wire::ApiKey::OffsetCommit) => 7,
+            _ => first,
+        };
         if dice.choose(Kind::Operation, 2) == 1 {
             let version = dice.between(Kind::Operation, first as u64, last as u64);
             versions.insert(key, version as i16);

@@ -10,7 +10,7 @@ use client::{
 };
 use types::{ErrorCode, GroupId, Offset, TopicName};
 
-use super::{Phase, Play, name_of, outcome_of, partition_of, value_of};
+use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of, value_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{OffsetRead, Outcome, Span, TopicLife};
@@ -37,7 +37,7 @@ impl Play {
 
     /// One life of an admin.
     pub(super) async fn administer(&self, node: Node, dice: &Decisions) {
-        let client = self.client(node, dice, true);
+        let client = self.client(node, dice, Dialect::Any);
         let admin = Admin::new(&client);
         for _ in 0..dice.between(Kind::Operation, 5, 40) {
             if self.phase() != Phase::Work {
@@ -100,7 +100,7 @@ impl Play {
 
     /// Topics that come and go: nothing of an earlier life may show in a later one (I44).
     pub(super) async fn churn(&self, node: Node, dice: &Decisions) {
-        let client = self.client(node, dice, false);
+        let client = self.client(node, dice, Dialect::Newest);
         let admin = Admin::new(&client);
         for round in 0..dice.between(Kind::Operation, 3, 30) {
             if self.phase() != Phase::Work {

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::{
-    Admin, Client, ClientError, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
-    ProducerRecord, ResetPolicy,
+    Admin, Client, ClientError, Consumer, ConsumerConfig, ConsumerRecord, DeliveryReport, Producer,
+    ProducerConfig, ProducerRecord, ResetPolicy,
 };
 use types::{GroupId, Offset, TopicPartition};
 
-use super::{CLIENTS, Phase, Play, name_of, value_of};
+use super::group::{GROUPS, MEMBERS, group_of};
+use super::{CLIENTS, Dialect, Phase, Play, name_of, value_of};
 use crate::checker::groups::{
-    a13_commit_within_polled, i65_generations_rise, i66_one_owner, i70_register,
+    Described, Lives, a13_commit_within_polled, i65_generations_rise, i66_one_owner,
+    i67_let_go_first, i68_all_covered, i70_register, l7_settled,
 };
 use crate::checker::history::{
     a1_one_value_per_offset, a2_no_duplicates, a3_nothing_lost, a4_nothing_invented,
@@ -22,12 +24,12 @@ use crate::checker::history::{
 };
 use crate::checker::{Verdict, require};
 use crate::exec::lock;
-use crate::history::{Outcome, Sent};
+use crate::history::{Granted, Outcome, Sent};
 use crate::world::SimEnv;
 
 /// What reading a partition from start to end gave.
-enum Whole {
-    Records(Vec<(i64, u64)>),
+pub(super) enum Whole {
+    Records(Vec<ConsumerRecord>),
     StartMoved,
     Broken,
 }
@@ -38,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Play {
     /// Judges the run.
     pub(super) async fn finale(&self) {
-        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), false);
+        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), Dialect::Newest);
         self.stage.world.sleep(Duration::from_secs(1)).await;
         let beyond = self.stage.scenario.is_beyond_promise();
         if !self.writes_again(&client).await && !beyond {
@@ -51,7 +53,9 @@ impl Play {
         }
         self.shared.phase.send_replace(Phase::Stop);
         self.stage.world.sleep(Duration::from_secs(2)).await;
-        if !beyond && !self.read_everything(&client).await {
+        if !beyond
+            && !(self.groups_are_their_log(&client).await && self.read_everything(&client).await)
+        {
             return;
         }
         let topics = match Admin::new(&client).list_topics().await {
@@ -122,40 +126,52 @@ impl Play {
         true
     }
 
-    /// L7: every group is stable again.
+    /// L7: every group is stable again, all who live are members in one generation, and jointly they own everything
+    /// (I66, I68). No other group is left in the middle of a rebalance.
     async fn groups_are_stable(&self, client: &Client<SimEnv>) -> bool {
         let admin = Admin::new(client);
         let mut last = String::new();
         // Rebalance time-out and session, whichever the members have, and then 5 s (L7).
         let patience = if self.stage.scenario.production { 400 } else { 40 };
         for _ in 0..patience {
-            let mut stable = true;
-            for group in ["readers", "lonely"] {
-                match admin.describe_group(&GroupId::from(group)).await {
-                    Ok(found) => {
-                        last = format!(
-                            "{group} is {} with {} members",
-                            found.state,
-                            found.members.len()
-                        );
-                        stable &= matches!(found.state.as_str(), "Stable" | "Empty" | "Dead");
-                    }
-                    Err(error) => {
-                        last = format!("{group} cannot be described: {error}");
-                        stable = false;
-                    }
+            match self.settled_groups(&admin).await {
+                Ok(groups) => {
+                    let all = self.subscribed();
+                    return groups
+                        .iter()
+                        .all(|owned| self.stage.judge(i68_all_covered(owned, &all)));
                 }
-                if !stable {
-                    break;
-                }
-            }
-            if stable {
-                return true;
+                Err(why) => last = why,
             }
             self.stage.world.sleep(Duration::from_secs(1)).await;
         }
         self.stage.world.violation("L7", format!("after {patience} quiet seconds {last}"));
         false
+    }
+
+    /// What the members of each group own, once all is settled; else what is not.
+    async fn settled_groups(&self, admin: &Admin<SimEnv>) -> Result<Vec<Vec<Granted>>, String> {
+        let mut all = Vec::new();
+        for group in GROUPS {
+            let found = admin.describe_group(&GroupId::from(group)).await;
+            let found = found.map_err(|error| format!("{group} cannot be described: {error}"))?;
+            let members = found.members.into_iter().map(|member| (member.id, member.instance_id));
+            let described = Described { state: found.state, members: members.collect() };
+            let seats: Vec<Option<Granted>> = (0..MEMBERS)
+                .filter(|number| group_of(*number) == group)
+                .map(|number| lock(&self.shared.seats).get(&number).cloned().flatten())
+                .collect();
+            let owned =
+                l7_settled(&described, &seats).map_err(|why| format!("{group} is {why}"))?;
+            all.push(owned);
+        }
+        let listed = admin.list_groups().await;
+        for group in listed.map_err(|error| format!("groups cannot be listed: {error}"))? {
+            if group.state.ends_with("Rebalance") {
+                return Err(format!("{} is {}", group.id, group.state));
+            }
+        }
+        Ok(all)
     }
 
     /// L5, L10: every partition reads from start to end, and the end is the high watermark.
@@ -178,7 +194,10 @@ impl Play {
                 });
                 let Some((start, end)) = told else { break };
                 read = match self.read_whole(client, &partition, start, end).await {
-                    Whole::Records(records) => Some((start, records)),
+                    Whole::Records(records) => {
+                        let value = |r: &ConsumerRecord| (r.offset.0, value_of(r.value.as_deref()));
+                        Some((start, records.iter().map(value).collect()))
+                    }
                     Whole::StartMoved => None,
                     Whole::Broken => return false,
                 };
@@ -200,7 +219,7 @@ impl Play {
         true
     }
 
-    async fn read_whole(
+    pub(super) async fn read_whole(
         &self,
         client: &Client<SimEnv>,
         partition: &TopicPartition,
@@ -220,18 +239,17 @@ impl Play {
         if placed.is_err() {
             return Whole::Broken;
         }
-        let mut records: Vec<(i64, u64)> = Vec::new();
+        let mut records: Vec<ConsumerRecord> = Vec::new();
+        let next = |records: &[ConsumerRecord]| records.last().map_or(start, |r| r.offset.0 + 1);
         let mut patience = 100;
-        while records.last().map_or(start, |(offset, _)| offset + 1) < end {
+        while next(&records) < end {
             match consumer.poll(Duration::from_millis(500)).await {
-                Ok(polled) if !polled.records.is_empty() => records.extend(
-                    polled.records.iter().map(|r| (r.offset.0, value_of(r.value.as_deref()))),
-                ),
+                Ok(polled) if !polled.records.is_empty() => records.extend(polled.records),
                 Err(ClientError::NoOffset(_)) => return Whole::StartMoved,
                 other => {
                     patience -= 1;
                     if patience == 0 {
-                        let reached = records.last().map_or(start, |(offset, _)| offset + 1);
+                        let reached = next(&records);
                         let text = format!(
                             "{partition} reads from {start} to {reached} and not to its end {end}: {other:?}"
                         );
@@ -242,7 +260,7 @@ impl Play {
             }
         }
         let contiguous =
-            records.iter().enumerate().all(|(at, (offset, _))| *offset == start + at as i64);
+            records.iter().enumerate().all(|(at, record)| record.offset.0 == start + at as i64);
         let verdict =
             require("I2", contiguous, || format!("{partition} has gaps between {start} and {end}"));
         if self.stage.judge(verdict) { Whole::Records(records) } else { Whole::Broken }
@@ -262,7 +280,8 @@ impl Play {
         sound.commits.retain(|commit| !fragile.contains(&commit.partition));
         sound.reads.retain(|read| !fragile.contains(&read.partition));
         sound.ends.retain(|told| !fragile.contains(&told.partition));
-        let verdicts: [&dyn Fn() -> Verdict; 14] = [
+        let lives = Lives::of(&history, self.stage.scenario.offsets_expire);
+        let verdicts: [&dyn Fn() -> Verdict; 16] = [
             &|| a1_one_value_per_offset(&sound),
             &|| a2_no_duplicates(&sound),
             &|| a3_nothing_lost(&sound),
@@ -274,8 +293,10 @@ impl Play {
             &|| i31_acknowledged_is_committed(&sound, excused),
             &|| i39_topics(&history, there),
             &|| i45_producer_ids(&history),
-            &|| i65_generations_rise(&history).and_then(|()| i66_one_owner(&history)),
-            &|| i70_register(&sound),
+            &|| i65_generations_rise(&history),
+            &|| i66_one_owner(&history, &lives),
+            &|| i67_let_go_first(&history),
+            &|| i70_register(&sound, &lives),
             &|| a13_commit_within_polled(&sound, &groups),
         ];
         for verdict in verdicts {

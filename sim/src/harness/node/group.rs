@@ -1,20 +1,35 @@
 //! Group members: come, read, commit, leave properly or vanish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{AssignorKind, Consumer, ConsumerConfig, Event, GroupOffset, ResetPolicy};
 use types::{GroupId, Offset, TopicName, TopicPartition};
 
-use super::{Phase, Play, name_of, outcome_of};
+use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::{Node, lock};
-use crate::history::{Committed, Granted, OffsetRead, Outcome, Span};
+use crate::history::{Committed, Granted, OffsetRead, Outcome, Partition, Span};
 use crate::world::SimEnv;
+
+/// Members that come and go.
+pub(super) const MEMBERS: u32 = 4;
+
+/// The groups they are in.
+pub(super) const GROUPS: [&str; 2] = ["readers", "lonely"];
+
+/// The topics they read.
+const TOPICS: [&str; 2] = ["alpha", "beta"];
+
+/// Which group a member belongs to: one group has a single member.
+pub(super) fn group_of(number: u32) -> &'static str {
+    GROUPS[usize::from(number + 1 == MEMBERS)]
+}
 
 /// What a member holds at present.
 struct Holding {
+    number: u32,
     consumer: u32,
     instance: Option<Arc<str>>,
     turn: u32,
@@ -25,15 +40,31 @@ struct Holding {
 }
 
 impl Play {
+    /// The partitions of the topics that groups read.
+    pub(super) fn subscribed(&self) -> BTreeSet<Partition> {
+        let topics = self.shared.topics.iter().filter(|topic| TOPICS.contains(&topic.name));
+        let all = topics.flat_map(|topic| {
+            (0..topic.partitions).map(|index| name_of(&partition_of(topic.name, index)))
+        });
+        all.collect()
+    }
+
+    /// Notes what a member owns from now on.
+    fn seat(&self, number: u32, owns: Option<Granted>) {
+        lock(&self.shared.seats).insert(number, owns);
+    }
+
     /// One life of a member.
     pub(super) async fn join(&self, node: Node, number: u32, dice: &Decisions) {
-        let group: Arc<str> = if number < 3 { "readers".into() } else { "lonely".into() };
-        let client = self.client(node, dice, true);
+        self.seat(number, None);
+        let group: Arc<str> = group_of(number).into();
+        let is_static = dice.choose(Kind::Operation, 4) == 0;
+        let dialect = if is_static { Dialect::Named } else { Dialect::Any };
+        let client = self.client(node, dice, dialect);
         let consumer = self.next_instance();
         lock(&self.shared.groups).insert(consumer, group.clone());
         let scaled = !self.stage.scenario.production;
         let session = if scaled { dice.between(Kind::Operation, 1_500, 5_000) } else { 45_000 };
-        let is_static = dice.choose(Kind::Operation, 4) == 0;
         let assignors = [AssignorKind::Range, AssignorKind::RoundRobin, AssignorKind::Sticky];
         let config = ConsumerConfig {
             group: Some(GroupId::from(&*group)),
@@ -51,40 +82,49 @@ impl Play {
             ..self.consumer_config(dice)
         };
         let Ok(mut reader) = Consumer::new(&client, config) else { return };
-        let topics = vec![TopicName::from("alpha"), TopicName::from("beta")];
-        if reader.subscribe(topics).await.is_err() {
+        if reader.subscribe(TOPICS.map(TopicName::from).to_vec()).await.is_err() {
             self.stage.done(false, 4);
             return;
         }
         let turn = self.next_turn();
         let instance = is_static.then(|| format!("static-{number}").into());
-        let mut holding =
-            Holding { consumer, instance, turn, positions: BTreeMap::new(), since: self.now() };
+        let mut holding = Holding {
+            number,
+            consumer,
+            instance,
+            turn,
+            positions: BTreeMap::new(),
+            since: self.now(),
+        };
         for _ in 0..dice.between(Kind::Operation, 10, 150) {
-            match self.phase() {
-                Phase::Stop => return,
-                Phase::Work | Phase::Settle => {
-                    self.take_part(&mut reader, &group, &mut holding, dice).await
-                }
+            if !self.take_part(&mut reader, &group, &mut holding, dice).await {
+                return;
             }
         }
         // Until the end there are always some who stay.
         while self.phase() == Phase::Settle {
-            self.take_part(&mut reader, &group, &mut holding, dice).await;
+            if !self.take_part(&mut reader, &group, &mut holding, dice).await {
+                return;
+            }
         }
+        self.seat(number, None);
         if dice.choose(Kind::Operation, 2) == 0 {
             _ = reader.close().await;
             self.stage.world.mark("member left");
         }
     }
 
+    /// One poll and what comes of it. Whether to go on.
     async fn take_part(
         &self,
         reader: &mut Consumer<SimEnv>,
         group: &Arc<str>,
         holding: &mut Holding,
         dice: &Decisions,
-    ) {
+    ) -> bool {
+        if self.phase() == Phase::Stop {
+            return false;
+        }
         let from = self.now();
         match reader.poll(Duration::from_millis(500)).await {
             Ok(polled) => {
@@ -95,7 +135,15 @@ impl Play {
                     self.on_records(group, holding, &polled.records, from);
                 }
             }
-            Err(_) => self.stage.done(false, 5),
+            Err(error) => {
+                self.stage.done(false, 5);
+                if !error.is_retriable() {
+                    // The membership has ended: a program gives up, and is started again.
+                    self.stage.world.mark("member gave up");
+                    self.stage.think(dice, 10 * self.stage.scenario.think).await;
+                    return false;
+                }
+            }
         }
         if !holding.positions.is_empty() && dice.choose(Kind::Operation, 4) == 0 {
             self.commit(reader, group, holding).await;
@@ -104,6 +152,7 @@ impl Play {
             self.look_at_group(reader, group).await;
         }
         self.stage.think(dice, self.stage.scenario.think).await;
+        true
     }
 
     async fn on_event(
@@ -122,11 +171,13 @@ impl Play {
                 let grant = Granted {
                     group: group.clone(),
                     generation: *generation,
+                    consumer: holding.consumer,
                     member,
                     instance: holding.instance.clone(),
                     partitions: partitions.iter().map(name_of).collect(),
                     at: self.now(),
                 };
+                self.seat(holding.number, Some(grant.clone()));
                 self.history(|history| history.grants.push(grant));
                 holding.positions.clear();
                 holding.since = from;
@@ -134,11 +185,13 @@ impl Play {
             }
             Event::Revoked { .. } => {
                 self.stage.world.mark("member revoked");
+                self.seat(holding.number, None);
                 self.commit(reader, group, holding).await;
                 holding.positions.clear();
             }
             Event::Lost { .. } => {
                 self.stage.world.mark("member lost its partitions");
+                self.seat(holding.number, None);
                 holding.positions.clear();
             }
             Event::Reset { .. } => {}
@@ -177,6 +230,7 @@ impl Play {
             return;
         }
         let from = self.now();
+        let member: Arc<str> = reader.member_id().unwrap_or_default().into();
         let mut offsets = BTreeMap::new();
         for (partition, offset) in &holding.positions {
             let place = GroupOffset {
@@ -191,6 +245,7 @@ impl Play {
             for (partition, offset) in &holding.positions {
                 history.commits.push(Committed {
                     group: group.clone(),
+                    member: member.clone(),
                     partition: name_of(partition),
                     offset: *offset,
                     span: Span { from, to: u64::MAX },

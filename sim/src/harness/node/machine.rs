@@ -89,6 +89,12 @@ impl Machine {
         }
     }
 
+    fn step_wall(&self) {
+        let hours = self.dice.choose(Kind::Fault, 48) as i64 - 24;
+        self.play.stage.world.step_wall(BROKER, hours * 3_600_000);
+        self.play.stage.struck(FaultKind::WallStep);
+    }
+
     fn cuts_power(&self) -> bool {
         let scenario = &self.play.stage.scenario;
         scenario.has(FaultKind::PowerCut)
@@ -155,11 +161,7 @@ impl Machine {
                 stage.network.clog(client, BROKER, while_short);
             }
             FaultKind::Reset => stage.network.reset_one(BROKER),
-            FaultKind::WallStep => {
-                let hours = self.dice.choose(Kind::Fault, 48) as i64 - 24;
-                stage.world.step_wall(BROKER, hours * 3_600_000);
-                stage.struck(FaultKind::WallStep);
-            }
+            FaultKind::WallStep => self.step_wall(),
             FaultKind::Drift => {
                 let ppm = self.dice.choose(Kind::Fault, 2_001) as i64 - 1_000;
                 stage.world.set_drift(BROKER, ppm);
@@ -228,6 +230,10 @@ impl Machine {
         self.disk.set_space(1 << 40, 0);
         let down = [50, 500, 5_000][self.dice.choose(Kind::Fault, 3) as usize];
         stage.world.sleep(Duration::from_millis(self.dice.choose(Kind::Fault, down))).await;
+        if stage.scenario.has(FaultKind::WallStep) && self.dice.choose(Kind::Fault, 2) == 1 {
+            // A machine may come up with a wrong clock, and loads its groups by it.
+            self.step_wall();
+        }
         stage.network.power_on(BROKER);
         stage.world.revive(BROKER);
         self.start();
@@ -249,6 +255,7 @@ impl Machine {
         if self.has_disk_errors() || !stage.world.is_alive(BROKER) {
             self.restart(false).await;
             self.disk.set_rates(FaultRates::default());
+            stage.world.reset_wall(BROKER);
         }
         self.play.shared.phase.send_replace(Phase::Settle);
     }
@@ -307,6 +314,15 @@ impl Play {
                 ("log.journal.file.bytes", scenario.journal_bytes.0.to_string()),
                 ("log.journal.bytes", scenario.journal_bytes.1.to_string()),
                 ("disk.sync.timeout.ms", "10000".into()),
+            ]);
+        }
+        if scenario.offsets_expire {
+            values.extend([
+                ("offsets.retention.minutes", "1".to_owned()),
+                (
+                    "offsets.retention.check.interval.ms",
+                    scenario.offsets_check.as_millis().to_string(),
+                ),
             ]);
         }
         let values = values.into_iter().map(|(name, value)| (name.into(), value.as_str().into()));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use client::{Acks, Compression, DeliveryReport, Producer, ProducerConfig, ProducerRecord};
 use tokio::sync::Semaphore;
 
-use super::{Phase, Play, name_of, outcome_of, partition_of};
+use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{Outcome, Sent, Span};
@@ -16,7 +16,8 @@ use crate::world::SimEnv;
 impl Play {
     /// One life of a producer.
     pub(super) async fn produce(&self, node: Node, number: u32, dice: &Decisions) {
-        let client = self.client(node, dice, number != 0);
+        let dialect = if number == 0 { Dialect::Newest } else { Dialect::Any };
+        let client = self.client(node, dice, dialect);
         let acks = match (number, dice.choose(Kind::Operation, 4)) {
             (0, _) | (_, 0 | 1) => Acks::All,
             (_, 2) => Acks::Leader,

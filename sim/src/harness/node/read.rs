@@ -9,7 +9,7 @@ use client::{
 };
 use types::{Offset, TopicPartition};
 
-use super::{Phase, Play, name_of, value_of};
+use super::{Dialect, Phase, Play, name_of, value_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{EndTold, Partition, Polled};
@@ -18,7 +18,7 @@ use crate::world::SimEnv;
 impl Play {
     /// One life of a reader.
     pub(super) async fn read(&self, node: Node, dice: &Decisions) {
-        let client = self.client(node, dice, true);
+        let client = self.client(node, dice, Dialect::Any);
         let instance = self.next_instance();
         let config = ConsumerConfig { reset: ResetPolicy::Earliest, ..self.consumer_config(dice) };
         let Ok(mut consumer) = Consumer::new(&client, config) else { return };

@@ -15,7 +15,7 @@ use wire::offset_commit::{
 use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
-use super::{Phase, Play, name_of, outcome_of, partition_of};
+use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{Outcome, Sent, Span};
@@ -184,7 +184,7 @@ fn is_refusal_of_order(code: ErrorCode) -> bool {
 impl Play {
     /// One life of a rude producer.
     pub(super) async fn produce_rudely(&self, node: Node, dice: &Decisions) {
-        let client = self.client(node, dice, false);
+        let client = self.client(node, dice, Dialect::Newest);
         let admin = Admin::new(&client);
         let topics = admin.list_topics().await;
         let topic_id = topics.ok().and_then(|topics| topics.get(&TopicName::from(TOPIC))?.id);
@@ -224,7 +224,7 @@ impl Play {
 
     /// One life of a rude member: whoever has left, or was replaced, commits no more (I69, I72).
     pub(super) async fn join_rudely(&self, node: Node, dice: &Decisions) {
-        let client = self.client(node, dice, false);
+        let client = self.client(node, dice, Dialect::Newest);
         for round in 0..dice.between(Kind::Operation, 1, 6) {
             if self.phase() != Phase::Work {
                 return;
