@@ -53,6 +53,9 @@ struct Ghost {
     written: i64,
     ends: Option<EndsSeen>,
     truncating: Option<i64>,
+    /// A power cut or a disk error may have dropped written pages since the log was last recovered; a start that dies
+    /// before it has looked at the log leaves that as it is.
+    dropped: bool,
     epoch: i32,
     /// Batches that can be sent again, newest last.
     sent: Vec<Batch>,
@@ -74,8 +77,6 @@ struct Ghosts {
     logs: BTreeMap<String, (Presence, Ghost)>,
     /// The directory has failed in this incarnation.
     failed: bool,
-    /// A disk error may have dropped written pages since the last start.
-    dropped: bool,
     topics: u64,
     next_producer: i64,
 }
@@ -190,7 +191,9 @@ impl Play {
         next.set_space(1 << 40, 0);
         let mut ghosts = lock(&self.ghosts);
         ghosts.failed = false;
-        ghosts.dropped = cut || had_errors;
+        for (_, ghost) in ghosts.logs.values_mut() {
+            ghost.dropped |= cut || had_errors;
+        }
         stage.world.revive(NODE);
         next
     }
@@ -290,9 +293,9 @@ impl Play {
         for name in names {
             let Some(batches) = self.read_back(&name, found.get(&name)).await else { return false };
             let mut ghosts = lock(&self.ghosts);
-            let dropped = ghosts.dropped;
-            let verdict =
-                judge_recovered(&name, ghosts.logs.get(&name), found.get(&name), &batches, dropped);
+            let known = ghosts.logs.get(&name);
+            let dropped = known.is_some_and(|(_, ghost)| ghost.dropped);
+            let verdict = judge_recovered(&name, known, found.get(&name), &batches, dropped);
             if !self.excuse(dir, verdict) {
                 return false;
             }
@@ -499,7 +502,6 @@ impl Play {
             stage.judge(require("L4", closed.is_ok(), || {
                 format!("a clean stop failed: {closed:?}")
             }));
-            lock(&self.ghosts).dropped = false;
         }
         stage.world.mark("clean stop");
     }
@@ -511,7 +513,7 @@ fn judge_recovered(
     known: Option<&(Presence, Ghost)>,
     log: Option<&Log<SimDisk>>,
     batches: &[Seen],
-    power_cut: bool,
+    dropped: bool,
 ) -> Verdict {
     let Some((presence, ghost)) = known else {
         return require("I12", log.is_none(), || {
@@ -528,7 +530,7 @@ fn judge_recovered(
     let before = Before {
         batches: ghost.batches.clone(),
         // What a kill must not take from a page-cache log is more than what a sync log promises.
-        must_end: if power_cut || !ghost.page_cache {
+        must_end: if dropped || !ghost.page_cache {
             ghost.durable
         } else {
             ghost.written.max(ghost.durable)
@@ -537,7 +539,7 @@ fn judge_recovered(
         start_asked: ghost.start_asked,
         truncating: ghost.truncating,
         note: format!(
-            "page-cache {}, durable {}, written {}, power cut or errors {power_cut}, stable now {}",
+            "page-cache {}, durable {}, written {}, power cut or errors {dropped}, stable now {}",
             ghost.page_cache, ghost.durable, ghost.written, ends.stable
         ),
     };
@@ -578,6 +580,7 @@ impl Ghost {
             written: 0,
             ends: None,
             truncating: None,
+            dropped: false,
             epoch: 0,
             sent: Vec::new(),
             producers: BTreeMap::new(),
@@ -601,6 +604,7 @@ impl Ghost {
         self.written = ends.written;
         self.ends = None;
         self.truncating = None;
+        self.dropped = false;
         self.epoch = self.epoch.max(log.newest_epoch().map_or(0, |epoch| epoch.0));
         self.changed = watch::channel(0).0;
         self.gate = Arc::default();
