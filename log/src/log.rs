@@ -17,6 +17,7 @@
 mod read;
 mod retain;
 mod scan;
+mod sound;
 mod time;
 mod write;
 
@@ -44,6 +45,7 @@ use crate::producers::{Producers, Verdict};
 use crate::{AppendError, ChangeError, Durability, LogConfig, Quarantined};
 
 pub(crate) use read::SCAN_BYTES;
+pub(crate) use sound::Sound;
 pub(crate) use write::{WriteError, Written};
 
 /// One partition's log. Cheap to clone; clones are the same log.
@@ -107,6 +109,8 @@ pub(crate) struct Segment<F> {
     pub is_new: bool,
     /// Its index files were cut to what is believed, in this process.
     pub index_checked: bool,
+    /// Which of its bytes need no look before they are served.
+    pub sound: Sound,
 }
 
 /// A batch that waits to be written.
@@ -316,6 +320,7 @@ impl<F> State<F> {
             unsynced: false,
             is_new: true,
             index_checked: true,
+            sound: Sound::default(),
         });
     }
 

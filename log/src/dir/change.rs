@@ -607,6 +607,7 @@ impl<F> State<F> {
         if let Some(active) = self.segments.back_mut() {
             active.end = cut.offset;
             active.size = cut.position;
+            active.sound.cut(cut.position);
             // Rebuilt from the cut file.
             active.index = None;
         }

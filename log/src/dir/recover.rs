@@ -33,7 +33,7 @@ use crate::epochs::Epochs;
 use crate::index::{Ages, Index};
 use crate::journal::{Frame, FrameKind, Item, Journal, JournalError, JournalOptions, Position};
 use crate::layout::{self, ASIDE, CHECKPOINT_FILE, CLEAN_FILE, JOURNAL_DIR, Kind, METADATA_FILE};
-use crate::log::{Damage, Log, Marks, Point, SCAN_BYTES, Segment, State};
+use crate::log::{Damage, Log, Marks, Point, SCAN_BYTES, Segment, Sound, State};
 use crate::producers::Producers;
 use crate::walk::{Step, Walk};
 use crate::{Durability, LogConfig, LogDirOptions, OpenError, Quarantined};
@@ -760,6 +760,7 @@ impl<D: Disk> Opening<D> {
                 unsynced: redo.touched.contains(&base) || len > size,
                 is_new: !segments.contains_key(&base),
                 index_checked: base < redo.trusted.segment,
+                sound: Sound::found(size),
             });
         }
         Ok(())

@@ -85,6 +85,14 @@ impl<D: Disk> Log<D> {
             let budget = read.bytes_max.saturating_sub(slice.bytes);
             let at_least_one = first && read.at_least_one;
             let found = self.cut(&look, slice.next_offset, budget, at_least_one).await?;
+            let found = match found {
+                Some(found) => match self.checked(look.segment, found).await {
+                    // What was read before the damage is whole.
+                    Err(ReadError::Quarantined(_)) if !first => return Ok(slice),
+                    checked => Some(checked?),
+                },
+                None => None,
+            };
             let Some(found) = found else {
                 if let Some(damage) = look.damage.filter(|_| first) {
                     // Nothing lies before the damage but what the offset asked for is in it, or right before it.
@@ -105,7 +113,7 @@ impl<D: Disk> Log<D> {
             slice.next_offset = found.next;
             slice.parts.push(Part::File {
                 file: found.file,
-                offset: found.position,
+                offset: found.start.position,
                 len: found.bytes,
             });
             let at_bound = found.next >= look.bound.offset;
@@ -320,6 +328,58 @@ impl<D: Disk> Log<D> {
         ReadError::Quarantined(self.describe(&state, &damage))
     }
 
+    /// What of `found` is sound: all of it, or what lies before the first batch whose checksum is wrong, which is reported
+    /// (I1, I14). Looks at bytes that were there when the process started, and at them once.
+    async fn checked(
+        &self,
+        segment: Offset,
+        mut found: Found<D::File>,
+    ) -> Result<Found<D::File>, ReadError> {
+        let (start, end) = (found.start.position, found.start.position + found.bytes as u64);
+        let generation = {
+            let mut state = self.lock();
+            match state.segment(segment) {
+                Some(segment) if !segment.sound.covers(start, end) => {}
+                _ => return Ok(found),
+            }
+            state.generation
+        };
+        let mut good = found.start;
+        let walk = Walk::new(found.file.clone(), start, end, SCAN_BYTES);
+        // Offsets lie outside the checksums: they must follow one another as well.
+        let mut walk = walk.from(found.start.offset).verified();
+        let is_whole = loop {
+            match walk.next().await.map_err(ReadError::Io)? {
+                Step::Batch(at, header) => {
+                    good.offset = header.end_offset();
+                    good.position = at + header.bytes_total() as u64;
+                }
+                Step::Bad => break false,
+                Step::End => break true,
+            }
+        };
+        {
+            let mut state = self.lock();
+            if state.generation != generation {
+                // It was cut meanwhile: the caller looks again.
+                return Ok(found);
+            }
+            if let Some(segment) = state.segment(segment) {
+                segment.sound.add(start, good.position);
+            }
+        }
+        if is_whole {
+            return Ok(found);
+        }
+        let error = self.report_damage(generation, good);
+        if good.position == start {
+            return Err(error);
+        }
+        found.bytes = usize::try_from(good.position - start).expect("part of what fits");
+        found.next = good.offset;
+        Ok(found)
+    }
+
     /// Loads the index of an older segment, or rebuilds it by walking the segment (E3).
     pub(crate) async fn load_index(&self, base: Offset) -> Result<(), ReadError> {
         let (generation, size, interval) = {
@@ -440,7 +500,7 @@ pub(crate) async fn read_derived<D: Disk>(disk: &D, path: &std::path::Path) -> B
 
 struct Found<F> {
     file: F,
-    position: u64,
+    start: Mark,
     bytes: usize,
     next: Offset,
 }
@@ -448,7 +508,7 @@ struct Found<F> {
 impl<F> Found<F> {
     fn new(file: F, start: Mark, end: u64, next: Offset) -> Found<F> {
         let bytes = usize::try_from(end - start.position).expect("a segment is below 4 GiB");
-        Found { file, position: start.position, bytes, next }
+        Found { file, start, bytes, next }
     }
 }
 
