@@ -154,3 +154,38 @@ fn i14_a_read_beside_a_truncation_calls_nothing_damaged() {
         }
     });
 }
+
+/// Once (found by the simulator) a read whose segment retention took while it waited was answered with nothing, as if the
+/// log ended there: a reader must learn that its offset is gone.
+#[test]
+fn i2_a_read_beside_a_raised_start_is_not_answered_with_nothing() {
+    let latency = Latency { io: Duration::from_millis(1), sync: Duration::from_millis(3) };
+    let world = slow_world(4, latency);
+    world.disk.set_rates(FaultRates { slow: 200_000, ..FaultRates::default() });
+    let mut gone = 0;
+    world.with(async |dir| {
+        for round in 0..100u32 {
+            let mut small = spec(&format!("t{round}"), 10 + round as u8);
+            small.config.segment_bytes = 300;
+            let log = dir.create(small).await.expect("created");
+            for _ in 0..40 {
+                append(&log, batch(&["x"]));
+            }
+            let end = log.flush().await.expect("flushed").durable;
+            let reading = async {
+                world.clock.sleep(Duration::from_micros(300) * (round % 50)).await;
+                for from in [3, 9, 21] {
+                    let read = Read { from: Offset(from), end, bytes_max: 200, at_least_one: true };
+                    match log.read(read).await {
+                        Ok(slice) => assert!(slice.bytes > 0, "round {round}: nothing at {from}"),
+                        Err(ReadError::OffsetOutOfRange { .. }) => gone += 1,
+                        Err(error) => panic!("round {round}: {error}"),
+                    }
+                }
+            };
+            let (raised, ()) = tokio::join!(log.set_log_start(Offset(30), end), reading);
+            raised.expect("raised");
+        }
+    });
+    assert!(gone > 0, "the start was never raised beside a read");
+}

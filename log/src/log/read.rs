@@ -64,6 +64,11 @@ impl<D: Disk> Log<D> {
             let result = self.read_once(read).await;
             // What was found may have been cut off meanwhile, and what was not found is no damage: look again.
             if self.lock().generation == generation {
+                let found = result.as_ref().is_ok_and(|slice| slice.bytes > 0);
+                if !found {
+                    // Retention may have taken it while the read waited: that is no empty answer and no I/O error.
+                    self.admit_read(read.from)?;
+                }
                 return result;
             }
         }
