@@ -35,8 +35,10 @@ use waiters::{Ticket, Waiters, Woken};
 
 use crate::error_map::{Refused, error_code};
 
-/// Pause before an append is tried again when too many bytes wait for the disk.
+/// Pause before an append is tried again when too many bytes wait for the disk; twice as long each time up to the other,
+/// so that ten thousand producers that wait leave the processor alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(64);
 
 /// The file type of the world `E`.
 pub type FileOf<E> = <<E as Env>::Disk as Disk>::File;
@@ -243,13 +245,15 @@ impl<E: Env> Partition<E> {
             TimestampType::AppendTime => batch.max_timestamp(),
             TimestampType::CreateTime => None,
         };
+        let mut pause = BUSY_PAUSE;
         loop {
             let append = Append { batches: vec![batch.clone()], origin: Origin::Client };
             match self.try_append(append).await {
                 Ok(appended) => return Ok(Produced { appended, append_time }),
                 Err(Unappended::Append(AppendError::Busy)) if self.0.clock.now() < deadline => {
                     // The connection's socket is not read meanwhile: the slow disk reaches the producer (E12).
-                    self.0.clock.sleep(BUSY_PAUSE).await;
+                    self.0.clock.sleep(pause).await;
+                    pause = (pause * 2).min(BUSY_PAUSE_MAX);
                 }
                 Err(unappended) => return Err(unappended.into()),
             }

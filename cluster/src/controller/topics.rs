@@ -126,10 +126,8 @@ impl Controller {
         check_collision(&topic.name, &self.image)?;
         let values = topic_values(&topic.name, &topic.configs)?;
         let partitions = self.new_partitions(topic)?;
-        *partitions_left = partitions_left.checked_sub(partitions.len()).ok_or_else(|| {
-            let message = "Excessively large number of partitions per request.";
-            Refusal::new(ErrorCode::PolicyViolation, message)
-        })?;
+        *partitions_left =
+            partitions_left.checked_sub(partitions.len()).ok_or_else(too_many_partitions)?;
 
         let id = TopicId(new_id());
         let name = TopicName::from(&*topic.name);
@@ -180,8 +178,7 @@ impl Controller {
                 as i16;
         // Before anything is placed: a request for two billion partitions costs nothing.
         if count as usize > PARTITIONS_PER_REQUEST_MAX {
-            let message = "Excessively large number of partitions per request.";
-            return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+            return Err(too_many_partitions());
         }
         let placed = self.place(0, count, factor)?;
         (0..).zip(placed).map(|(i, r)| Ok((PartitionIndex(i), self.new_partition(r, i)?))).collect()
@@ -204,6 +201,9 @@ impl Controller {
         }
         if topic.partitions_count != -1 {
             return both("numPartitions");
+        }
+        if topic.assignments.len() > PARTITIONS_PER_REQUEST_MAX {
+            return Err(too_many_partitions());
         }
         let mut partitions = BTreeMap::new();
         let mut factor = None;
@@ -283,6 +283,11 @@ impl Controller {
         }
         (records, results)
     }
+}
+
+fn too_many_partitions() -> Refusal {
+    let message = "Excessively large number of partitions per request.";
+    Refusal::new(ErrorCode::PolicyViolation, message)
 }
 
 /// Values for a new topic, checked.
