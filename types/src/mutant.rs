@@ -49,6 +49,10 @@ mutants! {
     ReadSkipsSegment = "read-skips-segment",
     /// Retention takes an unknown timestamp for an old one after a restart.
     RetentionUnknownTimestamp = "retention-unknown-timestamp",
+    /// Retention that nothing calls.
+    RetentionNotCalled = "retention-not-called",
+    /// A topic's configuration is accepted and stored, and its logs never hear of it.
+    ConfigIgnored = "config-ignored",
     /// I2, I8: bytes truncated before a completed sync come back, because TRUNCATE was not durable first.
     TruncateNotJournaled = "truncate-not-journaled",
     /// I81: DELETE of a log is not durable before its segments are unlinked.

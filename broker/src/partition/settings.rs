@@ -3,10 +3,14 @@
 use cluster::config::{Durability, TopicSettings};
 use log::LogConfig;
 use std::time::Duration;
+use types::mutant::{Mutant, planted};
 
 /// The settings of a log of a topic with `topic`, on a broker whose producers' state expires after
 /// `producer_id_expiration`.
 pub(crate) fn log_config(topic: &TopicSettings, producer_id_expiration: Duration) -> LogConfig {
+    if planted(Mutant::ConfigIgnored) {
+        return LogConfig { producer_id_expiration, ..LogConfig::default() };
+    }
     let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     // A compacted topic without `delete` keeps everything: until compaction exists it only grows.
     let deletes = topic.is_deleted;

@@ -68,4 +68,5 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "I81", text: "log start only rises, and not beyond the high watermark" },
     Checker { rule: "L4", text: "after the last fault everything works" },
     Checker { rule: "L7", text: "after the last fault groups settle, with all who live" },
+    Checker { rule: "retention", text: "what a topic's retention does not keep leaves the disk" },
 ];

@@ -41,6 +41,9 @@ const CLIENTS: Node = 10;
 /// Where the broker listens.
 const PORT: u16 = 9092;
 
+/// Segments that a topic with retention keeps of each partition.
+const SEGMENTS_RETAINED: u64 = 20;
+
 /// A topic that lives through the whole run.
 #[derive(Clone, Debug)]
 struct MainTopic {
@@ -114,6 +117,7 @@ pub async fn play(stage: Stage) {
         machine.trouble().await;
         machine.calm().await;
         play.finale().await;
+        machine.judge_retention();
     }
     machine.retire();
 }
@@ -244,7 +248,7 @@ impl Play {
                 new.configs.insert("durability".into(), "page-cache".into());
             }
             if topic.retained {
-                let bytes = 20 * u64::from(self.stage.scenario.segment_bytes);
+                let bytes = SEGMENTS_RETAINED * u64::from(self.stage.scenario.segment_bytes);
                 new.configs.insert("retention.bytes".into(), bytes.to_string());
             }
             let mut left = 20;

@@ -317,7 +317,13 @@ impl Play {
         let (id, epoch) =
             ghost.producers.iter().nth(at).map_or((0, 0), |(id, epoch)| (*id, *epoch));
         let newest = ghost.batches.iter().rev().find_map(|b| b.stamp.filter(|s| s.id == id));
-        let next = newest.filter(|s| s.epoch == epoch).map_or(0, |s| s.last.wrapping_add(1).max(0));
+        let next = match newest {
+            Some(newest) if newest.epoch == epoch => newest.last.wrapping_add(1).max(0),
+            Some(_) => 0,
+            // A producer that is not known may begin anywhere (P6): some begin right before the numbers begin anew (I47).
+            None if id % 4 == 0 => i32::MAX - 5,
+            None => 0,
+        };
         let (epoch, sequence) = match choice {
             8 => (epoch, next.saturating_add(3)),
             9 => {

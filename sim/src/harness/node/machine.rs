@@ -1,5 +1,6 @@
 //! The broker's machine, and what befalls it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use env::Env;
 use types::NodeId;
 
 use super::{BROKER, CLIENTS, PORT, Phase, Play};
+use crate::checker::require;
 use crate::decisions::{Decisions, Kind};
 use crate::disk::{FaultRates, SimDisk};
 use crate::exec::Node;
@@ -258,6 +260,35 @@ impl Machine {
             stage.world.reset_wall(BROKER);
         }
         self.play.shared.phase.send_replace(Phase::Settle);
+    }
+
+    /// What a topic's retention does not keep is gone from the disk: less than one segment more than it asks for is left
+    /// (a setting is carried out or refused, never ignored). The finale has left it time.
+    pub fn judge_retention(&self) {
+        let stage = &self.play.stage;
+        if stage.scenario.production || stage.scenario.is_beyond_promise() {
+            return;
+        }
+        let segment = u64::from(stage.scenario.segment_bytes);
+        let mut left: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        for (path, len) in self.disk.files() {
+            if path.extension().is_some_and(|extension| extension == "log")
+                && let Some(log) = path.parent()
+            {
+                *left.entry(log.to_owned()).or_default() += len;
+            }
+        }
+        for topic in self.play.shared.topics.iter().filter(|topic| topic.retained) {
+            for index in 0..topic.partitions {
+                let log = PathBuf::from(format!("/data/{}-{index}", topic.name));
+                let bytes = left.get(&log).copied().unwrap_or(0);
+                let most = (super::SEGMENTS_RETAINED + 1) * segment;
+                let verdict = require("retention", bytes <= most, || {
+                    format!("{} holds {bytes} bytes, and is to keep {most}", log.display())
+                });
+                stage.judge(verdict);
+            }
+        }
     }
 
     /// Ends the run of this machine.
