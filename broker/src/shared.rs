@@ -219,6 +219,14 @@ impl<E: Env> TopicView<E> {
         self.partitions.get(usize::try_from(index.0).ok()?)?.as_ref()
     }
 
+    /// The partition of that index, or what to tell who asks for it: one that exists and is not served lies in a log
+    /// directory that does not work.
+    pub fn serving(&self, index: PartitionIndex) -> Result<&Partition<E>, ErrorCode> {
+        let place = usize::try_from(index.0).ok().and_then(|at| self.partitions.get(at));
+        let place = place.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        place.as_ref().ok_or(ErrorCode::KafkaStorageError)
+    }
+
     /// Number of partitions.
     pub fn partitions_count(&self) -> i32 {
         self.partitions.len() as i32

@@ -35,6 +35,8 @@ struct Bench {
     disk: Arc<Mutex<SimDisk>>,
     /// Why the broker gave up, once it has.
     failure: Arc<Mutex<Option<Failure>>>,
+    /// Its log directories.
+    dirs: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Bench {
@@ -57,7 +59,7 @@ impl Bench {
                 advertised: None,
                 protocol: ListenerProtocol::Plaintext,
             }],
-            log_dirs: vec![PathBuf::from("/data")],
+            log_dirs: self.dirs.lock().unwrap().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
             settings: BrokerSettings::default(),
         };
@@ -105,7 +107,8 @@ fn on_bench<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Bench) ->
     world.add_node(CLIENT, "client");
     let network = Network::new(&world);
     let disk = Arc::new(Mutex::new(SimDisk::of_node(&decisions, BROKER)));
-    let bench = Bench { world: world.clone(), network, disk, failure: Arc::default() };
+    let dirs = Arc::new(Mutex::new(vec!["/data"]));
+    let bench = Bench { world: world.clone(), network, disk, failure: Arc::default(), dirs };
     let done = Arc::new(Mutex::new(false));
     let finished = done.clone();
     let main = test(bench);
@@ -153,9 +156,13 @@ impl Client {
     }
 
     async fn create_topic(&mut self) {
+        self.create_partitions(1).await;
+    }
+
+    async fn create_partitions(&mut self, num_partitions: i32) {
         let topic = CreatableTopic {
             name: "t".into(),
-            num_partitions: 1,
+            num_partitions,
             replication_factor: 1,
             ..Default::default()
         };
@@ -165,7 +172,13 @@ impl Client {
 
     /// Code and base offset of one record produced with acks=all.
     async fn produce(&mut self) -> (i16, i64) {
-        let answer = self.call(&one_record(), 9).await;
+        self.produce_to(0).await
+    }
+
+    async fn produce_to(&mut self, index: i32) -> (i16, i64) {
+        let mut request = one_record();
+        request.topic_data[0].partition_data[0].index = index;
+        let answer = self.call(&request, 9).await;
         let told = &answer.responses[0].partition_responses[0];
         (told.error_code, told.base_offset)
     }
@@ -250,5 +263,48 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
         let mut client = bench.client().await;
         assert_eq!(client.fetch().await.0, 20);
         assert_eq!(client.produce().await, (0, 20));
+    });
+}
+
+/// A disk that is not mounted, or left out of `log.dirs`: the partitions in it are offline, not made anew without what they
+/// held (E8, F4).
+#[test]
+fn a_missing_log_directory_takes_its_partitions_offline_and_nothing_else() {
+    on_bench(|bench| async move {
+        *bench.dirs.lock().unwrap() = vec!["/data", "/more"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_partitions(4).await;
+        for index in 0..4 {
+            assert_eq!(client.produce_to(index).await, (0, 0));
+        }
+        // Twice: what is missing stays missing also when the broker has registered without it.
+        for offset in 1..3 {
+            bench.power_cut();
+            *bench.dirs.lock().unwrap() = vec!["/data", "/empty"];
+            bench.start().await;
+            let mut client = bench.client().await;
+            let mut offline = 0;
+            for index in 0..4 {
+                match client.produce_to(index).await {
+                    (0, at) => assert_eq!(at, offset),
+                    refused => {
+                        assert_eq!(refused, (ErrorCode::KafkaStorageError.as_i16(), -1));
+                        offline += 1;
+                    }
+                }
+            }
+            assert_eq!(offline, 2);
+        }
+        bench.power_cut();
+        *bench.dirs.lock().unwrap() = vec!["/data", "/more"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        let mut next = Vec::new();
+        for index in 0..4 {
+            next.push(client.produce_to(index).await);
+        }
+        next.sort();
+        assert_eq!(next, [(0, 1), (0, 1), (0, 3), (0, 3)]);
     });
 }

@@ -188,7 +188,7 @@ impl<E: Env> Fetching<E> {
         let topic = resolve(view, wanted)?;
         authorize(&self.ctx, Operation::Read, Resource::Topic(topic.name.as_str()))
             .map_err(|denied| denied.code)?;
-        let partition = topic.partition(wanted.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = topic.serving(wanted.index)?;
         check_leader_epoch(partition.ends().leader_epoch, wanted.leader_epoch)?;
         if let Some(epoch) = wanted.fetched_epoch
             && let Some(diverging) = diverging(partition, epoch, Offset(wanted.fetch_offset))?

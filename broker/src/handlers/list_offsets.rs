@@ -100,10 +100,8 @@ async fn list_partition<E: Env>(
     asked: &ListOffsetsPartition,
 ) -> Result<Answer, ErrorCode> {
     authorize(ctx, Operation::Describe, Resource::Topic(topic)).map_err(|denied| denied.code)?;
-    let partition = view
-        .topic(topic)
-        .and_then(|topic| topic.partition(PartitionIndex(asked.partition_index)))
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = view.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.serving(PartitionIndex(asked.partition_index))?;
     let is_too_early =
         SINCE.iter().any(|&(place, version)| place == asked.timestamp && ctx.api_version < version);
     if is_too_early {

@@ -129,9 +129,7 @@ impl<E: Env> Producing<'_, E> {
         if is_internal && self.ctx.client_id() != ADMIN_CLIENT_ID {
             return Err(ErrorCode::InvalidTopicException.into());
         }
-        let room = topic
-            .partition(PartitionIndex(sent.index))
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let room = topic.serving(PartitionIndex(sent.index))?;
         let batch = self.only_batch(sent.records)?;
         let produced = room.produce(&batch, self.deadline).await?;
         Ok((room.clone(), produced))

@@ -54,10 +54,8 @@ async fn delete_in<E: Env>(
     if INTERNAL_TOPICS.contains(&topic) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let partition = view
-        .topic(topic)
-        .and_then(|topic| topic.partition(PartitionIndex(asked.partition_index)))
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let found = view.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = found.serving(PartitionIndex(asked.partition_index))?;
     let own = view.image.config(&ConfigResource::topic(topic));
     if !view.settings.topic(&own).is_deleted {
         return Err(ErrorCode::PolicyViolation);
@@ -98,10 +96,8 @@ fn end_of_epoch<E: Env>(
     asked: &OffsetForLeaderPartition,
 ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
     authorize(ctx, Operation::Describe, Resource::Topic(topic)).map_err(|denied| denied.code)?;
-    let partition = view
-        .topic(topic)
-        .and_then(|topic| topic.partition(PartitionIndex(asked.partition)))
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = view.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.serving(PartitionIndex(asked.partition))?;
     partition.check_serving().map_err(|gone| gone.code)?;
     let ends = partition.ends();
     let known =

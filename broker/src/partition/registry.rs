@@ -13,7 +13,7 @@ use cluster::metadata::{Delta, Image, Resource, TopicInfo};
 use env::Env;
 use log::{Log, LogDir, LogSpec};
 use record::ProduceRules;
-use types::{BrokerId, ErrorCode, Offset, TopicId};
+use types::{BrokerId, DirectoryId, ErrorCode, Offset, TopicId};
 
 use super::{Partition, Role, log_config};
 use crate::shared::{TopicView, View};
@@ -69,7 +69,9 @@ impl<E: Env> Registry<E> {
         for id in changed {
             if let Some(topic) = image.topic_by_id(id) {
                 let own = image.config(&Resource::topic(topic.name.as_str()));
-                self.refresh(topic, &settings.topic(&own), settings.producer_id_expiration).await;
+                let topic_settings = settings.topic(&own);
+                let expiration = settings.producer_id_expiration;
+                self.refresh(topic, &topic_settings, expiration, delta.is_none()).await;
             }
         }
     }
@@ -151,6 +153,7 @@ impl<E: Env> Registry<E> {
         topic: &TopicInfo,
         settings: &TopicSettings,
         producer_id_expiration: Duration,
+        is_start: bool,
     ) {
         let rules = Arc::new(settings.produce_rules());
         let config = log_config(settings, producer_id_expiration);
@@ -177,9 +180,14 @@ impl<E: Env> Registry<E> {
                 config: config.clone(),
             };
             let is_ours = registered.leader == Some(self.broker);
+            let is_known = |served: &Served<E>| (index.0 as usize) < served.places.len();
+            let home = Home {
+                assigned: registered.directory_of(self.broker),
+                is_new: !is_start && !known.as_ref().is_some_and(is_known),
+            };
             let place = match &old {
                 Some((_, place)) => *place,
-                None if is_ours => self.place(&spec, &mut load),
+                None if is_ours => self.place(&spec, home, &mut load),
                 None => None,
             };
             plans.push(Plan { old: old.map(|(partition, _)| partition), role, spec, place });
@@ -225,17 +233,29 @@ impl<E: Env> Registry<E> {
         load
     }
 
-    /// The directory that has the log, else the least loaded one that works.
-    fn place(&self, spec: &LogSpec, load: &mut [usize]) -> Option<usize> {
+    /// The directory that has the log, else the one it was assigned to, else, for a new log, the least loaded one that works.
+    /// A log whose directory is not there (a disk that was not mounted, a path left out) is not made anew: what it holds
+    /// would be gone without a word (E8).
+    fn place(&self, spec: &LogSpec, home: Home, load: &mut [usize]) -> Option<usize> {
         let id = spec.topic_partition();
         let holds =
             |dir: &DataDir<E>| dir.dir.log(&id).is_some_and(|l| l.topic_id() == spec.topic_id);
-        let place = self.dirs.iter().position(holds).or_else(|| {
+        let is_home = |dir: &DataDir<E>| !dir.is_offline && Some(dir.dir.id()) == home.assigned;
+        let mut place =
+            self.dirs.iter().position(holds).or_else(|| self.dirs.iter().position(is_home));
+        if place.is_none() && (home.is_new || home.assigned.is_none()) {
             let working = (0..self.dirs.len()).filter(|place| !self.dirs[*place].is_offline);
-            working.min_by_key(|place| load[*place])
-        })?;
-        load[place] += 1;
-        Some(place)
+            place = working.min_by_key(|place| load[*place]);
+        }
+        match (place, home.assigned) {
+            (Some(place), _) => load[place] += 1,
+            (None, Some(directory)) => tracing::error!(
+                partition = %id, %directory,
+                "its log directory is not among log.dirs: the partition stays offline"
+            ),
+            (None, None) => {}
+        }
+        place
     }
 
     /// The names of topics whose partitions are not all served.
@@ -244,6 +264,15 @@ impl<E: Env> Registry<E> {
         let incomplete = views.filter(|view| view.partitions.iter().any(Option::is_none));
         incomplete.map(|view| view.name.as_str()).collect()
     }
+}
+
+/// Where a log belongs.
+#[derive(Clone, Copy)]
+struct Home {
+    /// The directory that the metadata names, if it does.
+    assigned: Option<DirectoryId>,
+    /// The log was never there: it may lie anywhere.
+    is_new: bool,
 }
 
 /// What is to be done about one partition.

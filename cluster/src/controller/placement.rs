@@ -108,7 +108,7 @@ impl Controller {
             ));
         }
         Ok(PartitionInfo {
-            directories: replicas.iter().map(|id| self.directory_of(*id)).collect(),
+            directories: replicas.iter().map(|id| self.directory_of(*id, index)).collect(),
             leader: isr.first().copied(),
             replicas,
             isr,
@@ -122,12 +122,13 @@ impl Controller {
         })
     }
 
-    /// The directory of a broker that has but one; else zero, and the broker chooses.
-    fn directory_of(&self, id: BrokerId) -> DirectoryId {
-        match self.image.broker(id).map(|broker| broker.directories.as_slice()) {
-            Some([only]) => *only,
-            _ => DirectoryId(Uuid::ZERO),
-        }
+    /// The directory of a broker that is to hold partition `index` of a new topic: one after the other. It is part of the
+    /// registration so that a directory that is missing later is not taken for one that never held anything.
+    fn directory_of(&self, id: BrokerId, index: i32) -> DirectoryId {
+        let directories = self.image.broker(id).map_or(&[][..], |broker| &broker.directories);
+        let turn = self.image.topics_count() + index.max(0) as usize;
+        let chosen = turn.checked_rem(directories.len()).map(|at| directories[at]);
+        chosen.unwrap_or(DirectoryId(Uuid::ZERO))
     }
 }
 

@@ -83,6 +83,14 @@ pub struct TopicInfo {
     pub partitions: BTreeMap<PartitionIndex, PartitionInfo>,
 }
 
+impl PartitionInfo {
+    /// The log directory in which `broker` keeps its replica, if the registration says so.
+    pub fn directory_of(&self, broker: BrokerId) -> Option<DirectoryId> {
+        let at = self.replicas.iter().position(|id| *id == broker)?;
+        self.directories.get(at).copied().filter(|directory| !directory.0.is_zero())
+    }
+}
+
 impl TopicInfo {
     /// Number of partitions.
     pub fn partitions_count(&self) -> i32 {
