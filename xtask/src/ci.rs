@@ -7,26 +7,28 @@ use std::time::Instant;
 use crate::{clients, shell, simulation, tidy};
 
 /// Seeds that each run of CI simulates. `soak` goes on where this ends.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 
 /// Runs every step; stops at the first failure.
 pub fn run(root: &Path) -> Result<(), String> {
     let started = Instant::now();
+    let minutes = || started.elapsed().as_secs_f64() / 60.0;
+    let step = |name: &str| println!("== {name} (after {:.1} min)", minutes());
     let cargo = |arguments: &[&str]| shell::run(&mut shell::command(root, "cargo", arguments));
-    println!("== tidy");
+    step("tidy");
     tidy::run(root)?;
-    println!("== format and lints");
+    step("format and lints");
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
-    println!("== tests");
+    step("tests");
     cargo(&["test", "--workspace", "--quiet"])?;
-    println!("== simulation");
+    step("simulation");
     simulation::run(root, SEEDS)?;
-    println!("== generated code");
+    step("generated code");
     cargo(&["xtask", "gen", "--check"])?;
-    println!("== clients");
+    step("clients");
     clients::run(root, &[])?;
-    println!("ci: green in {:.1} min", started.elapsed().as_secs_f64() / 60.0);
+    println!("ci: green in {:.1} min", minutes());
     Ok(())
 }
 
