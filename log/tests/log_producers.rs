@@ -130,6 +130,34 @@ fn i51_state_is_rebuilt_after_every_kind_of_restart() {
     }
 }
 
+/// Once retention took segments before the producers of those that stay were saved: after a crash whoever had written
+/// only there was forgotten, long before its state expired (KAFKA-9892).
+#[test]
+fn i51_a_producer_outlives_its_batches() {
+    let world = World::new(8);
+    world.with(async |dir| {
+        let log = dir.create(spec("t", 1)).await.expect("created");
+        send(&log, &["a"], 1, 0, 0).expect("new");
+        while log.ends().log_end < Offset(200) {
+            append(&log, batch(&["a value of some length to fill segments"]));
+        }
+        let end = log.flush().await.expect("flushed").durable;
+        log.set_log_start(end, end).await.expect("raised");
+        assert_eq!(send(&log, &["a"], 1, 0, 0), Ok((0, true)));
+    });
+    for seed in 0..20 {
+        let cut = World {
+            disk: world.disk.fork(seed).power_cut(),
+            clock: world.clock.clone(),
+            options: world.options.clone(),
+        };
+        cut.with(async |dir| {
+            let log = dir.log(&partition("t")).expect("recovered");
+            assert_eq!(send(&log, &["a"], 1, 0, 0), Ok((0, true)), "seed {seed}");
+        });
+    }
+}
+
 #[test]
 fn i51_a_cut_takes_back_what_producers_wrote_behind_it() {
     World::new(5).with(async |dir| {

@@ -213,6 +213,11 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             }
             state.segment_of(offset).map_or(Offset::ZERO, |at| state.segments[at].base)
         };
+        // A producer whose batches all go is known by the snapshot at the first segment that stays (I51). Without space
+        // for it the producer is forgotten (P6): what is deleted makes space.
+        if log.lock().unsaved_below(offset) {
+            self.checkpoint(Scope::Log(log.inner.id)).await?;
+        }
         let frame = Frame {
             log: log.inner.id,
             segment_base: segment,
@@ -573,17 +578,25 @@ impl<D: Disk> Inner<D> {
 }
 
 impl<F> State<F> {
-    /// Forgets segments that lie below the log start; the active one stays. Their bases and sizes.
-    fn drop_below_start(&mut self) -> Vec<(Offset, u64)> {
-        let mut gone = Vec::new();
-        while self.segments.len() > 1 {
-            let oldest = &self.segments[0];
-            if oldest.end > self.log_start || oldest.end > self.written.offset {
-                break;
-            }
-            gone.push((oldest.base, oldest.size));
-            self.segments.pop_front();
+    /// How many segments lie below `start`; the active one stays.
+    fn count_below(&self, start: Offset) -> usize {
+        let older = self.segments.len().saturating_sub(1);
+        let end = start.min(self.written.offset);
+        self.segments.iter().take(older).take_while(|segment| segment.end <= end).count()
+    }
+
+    /// Whether a log start of `start` takes segments although the producers of those that stay are not saved.
+    fn unsaved_below(&self, start: Offset) -> bool {
+        match self.count_below(start) {
+            0 => false,
+            gone => self.segments[gone].base > self.anchor.point.offset,
         }
+    }
+
+    /// Forgets segments that lie below the log start. Their bases and sizes.
+    fn drop_below_start(&mut self) -> Vec<(Offset, u64)> {
+        let below = self.count_below(self.log_start);
+        let gone: Vec<_> = self.segments.drain(..below).map(|s| (s.base, s.size)).collect();
         if !gone.is_empty() {
             let first = self.segments[0].base;
             self.damages.retain(|damage| damage.start.segment >= first);
