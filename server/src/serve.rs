@@ -186,6 +186,9 @@ fn explain(error: StartError) -> Failed {
             if let Some(free) = free_bytes(&path).filter(|free| *free < ROOM_BYTES) {
                 let free = free >> 20;
                 message += &format!("; {free} MiB are free there, too few: {MAKE_ROOM}");
+            } else {
+                message += "; see to the disk, restore the directory from a copy, or name another \
+                            with --data or log.dirs";
             }
             Failed::new(Code::Disk, message)
         }

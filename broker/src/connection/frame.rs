@@ -8,6 +8,8 @@ const LENGTH_BYTES: usize = 4;
 const REQUEST_BYTES_MIN: usize = 8;
 /// Up to here a frame costs nothing of the memory that all connections share.
 const FREE_BYTES: usize = 128 << 10;
+/// A frame beyond this is among the largest: no producer's ordinary request is.
+const HUGE_BYTES: usize = 4 << 20;
 /// Shared memory is taken in steps of this size.
 const STEP_BYTES: usize = 1 << 20;
 /// Up to here room for a frame is reserved at once; beyond it only as bytes arrive, so that a length without bytes behind
@@ -52,14 +54,15 @@ impl Inbox {
         Ok(Some(frame))
     }
 
-    /// Bytes of shared memory that it must hold before more is read.
-    pub(crate) fn shared_bytes(&self) -> usize {
-        let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return 0 };
+    /// Bytes of shared memory that it must hold before more is read, and whether for a frame that is among the largest.
+    pub(crate) fn shared_bytes(&self) -> (usize, bool) {
+        let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return (0, false) };
         match usize::try_from(i32::from_be_bytes(*head)) {
             Ok(bytes) if bytes > FREE_BYTES && self.buffer.len() > FREE_BYTES / 2 => {
-                (self.buffer.len() + FREE_BYTES).next_multiple_of(STEP_BYTES)
+                let wanted = (self.buffer.len() + FREE_BYTES).next_multiple_of(STEP_BYTES);
+                (wanted, bytes > HUGE_BYTES)
             }
-            _ => 0,
+            _ => (0, false),
         }
     }
 
@@ -96,12 +99,12 @@ mod tests {
             bytes.resize(arrived, 0);
             inbox(&bytes).shared_bytes()
         };
-        assert_eq!(of(100 << 20, 2), 0);
-        assert_eq!(of(100 << 20, 1000), 0, "a length without bytes behind it");
-        assert_eq!(of(100 << 10, 100 << 10), 0);
-        assert_eq!(of(100 << 20, 100 << 10), 1 << 20);
-        assert_eq!(of(100 << 20, 5 << 20), 6 << 20);
-        assert_eq!(of(-1, 1 << 20), 0);
+        assert_eq!(of(100 << 20, 2), (0, false));
+        assert_eq!(of(100 << 20, 1000), (0, false), "a length without bytes behind it");
+        assert_eq!(of(100 << 10, 100 << 10), (0, false));
+        assert_eq!(of(1 << 20, 100 << 10), (1 << 20, false));
+        assert_eq!(of(100 << 20, 5 << 20), (6 << 20, true));
+        assert_eq!(of(-1, 1 << 20), (0, false));
     }
 
     #[test]

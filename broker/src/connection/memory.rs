@@ -2,7 +2,8 @@
 //!
 //! A request may be as large as `socket.request.max.bytes`, and as many may be begun as there are connections: what each
 //! may hold must be bounded together, or a few hundred connections that send half a request each fill the machine. Small
-//! requests cost nothing here. A connection that gets no more memory is not read until others give theirs back. One
+//! requests cost nothing here, and the largest may take half of it only, so that a producer's ordinary request finds room
+//! beside them. A connection that gets no more memory is not read until others give theirs back. One
 //! connection at a time may exceed the budget, so that many requests that are half here cannot wait for each other; and
 //! while others wait, who takes too long to finish a request is given up ([`Share::is_wanted`]).
 
@@ -57,33 +58,34 @@ impl Share {
         Share { memory, bytes: 0, exceeds: false, waits: false }
     }
 
-    /// Holds `bytes` in all from now on, if there is room for them; less is always granted.
-    pub(crate) fn hold(&mut self, bytes: usize) -> bool {
+    /// Holds `bytes` in all from now on, for a request that is among the largest or not, if there is room for them; less is
+    /// always granted.
+    pub(crate) fn hold(&mut self, bytes: usize, is_huge: bool) -> bool {
         if bytes == self.bytes && !self.waits {
             return true;
         }
         let mut state = self.memory.lock();
-        let used = state.used - self.bytes + bytes;
-        let fits = bytes <= self.bytes || used <= self.memory.bytes_max || self.exceeds;
-        if !fits && state.is_exceeded {
+        let bytes_max = self.memory.bytes_max / if is_huge { 2 } else { 1 };
+        let gives_back = bytes < self.bytes;
+        // What exceeds the budget is not counted, or nobody else would find room beside it.
+        let others = state.used - if self.exceeds { 0 } else { self.bytes };
+        let fits = gives_back || others + bytes <= bytes_max;
+        if !fits && !self.exceeds && state.is_exceeded {
             state.waiting += usize::from(!self.waits);
             self.waits = true;
             return false;
         }
-        let gives_back = bytes < self.bytes;
-        if !fits {
-            self.exceeds = true;
-            state.is_exceeded = true;
-        } else if self.exceeds && gives_back {
-            self.exceeds = false;
-            state.is_exceeded = false;
+        let was_exceeding = self.exceeds;
+        self.exceeds = !gives_back && (was_exceeding || !fits);
+        if self.exceeds != was_exceeding {
+            state.is_exceeded = self.exceeds;
         }
         state.waiting -= usize::from(self.waits);
         self.waits = false;
-        state.used = used;
+        state.used = others + if self.exceeds { 0 } else { bytes };
         self.bytes = bytes;
         drop(state);
-        if gives_back {
+        if gives_back || self.exceeds != was_exceeding {
             self.memory.freed.notify_waiters();
         }
         true
@@ -103,7 +105,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut state = self.memory.lock();
-        state.used -= self.bytes;
+        state.used -= if self.exceeds { 0 } else { self.bytes };
         state.waiting -= usize::from(self.waits);
         if self.exceeds {
             state.is_exceeded = false;
@@ -122,22 +124,22 @@ mod tests {
         let memory = Memory::new(100);
         let share = || Share::new(memory.clone());
         let (mut a, mut b, mut c) = (share(), share(), share());
-        assert!(a.hold(60) && b.hold(40));
+        assert!(a.hold(60, false) && b.hold(40, false));
         assert!(!a.is_wanted());
-        // Nothing is left: the first to ask for more gets it, so that somebody can finish.
-        assert!(a.hold(90));
-        assert!(!b.hold(50));
-        assert!(!c.hold(1));
+        // Nothing is left: the first to ask for more gets it, so that somebody can finish, and leaves its part to others.
+        assert!(a.hold(90, false));
+        assert!(b.hold(100, false));
+        assert!(!b.hold(101, false) && !c.hold(1, false));
         assert!(a.is_wanted() && b.is_wanted() && !c.is_wanted());
-        assert!(a.hold(300), "whoever exceeds goes on");
-        assert!(a.hold(0));
-        assert!(b.hold(50) && c.hold(50));
-        assert!(!b.is_wanted());
-        assert!(c.hold(51), "again one");
-        assert!(!b.hold(51));
-        drop(c);
-        assert!(b.hold(100));
-        drop((a, b));
+        assert!(a.hold(300, false), "whoever exceeds goes on");
+        assert!(a.hold(0, false));
+        assert!(b.hold(101, false), "again one");
+        assert!(c.hold(1, false) && !b.is_wanted());
+        drop(b);
+        let mut huge = share();
+        assert!(huge.hold(49, true));
+        assert!(a.hold(50, false), "there is room beside the largest");
+        drop((a, c, huge));
         let state = memory.lock();
         assert_eq!((state.used, state.waiting, state.is_exceeded), (0, 0, false));
     }

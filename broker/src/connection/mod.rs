@@ -45,7 +45,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a large request may take to arrive while others wait for its memory.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// As long as anything lasts.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -191,7 +191,8 @@ impl<E: Env> Connection<E> {
         if !self.share.is_held() {
             self.begun = now;
         }
-        self.share.hold(self.inbox.shared_bytes())
+        let (bytes, is_huge) = self.inbox.shared_bytes();
+        self.share.hold(bytes, is_huge)
     }
 
     /// Starts the requests that have arrived, as far as there is room for them.
