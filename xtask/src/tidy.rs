@@ -22,6 +22,44 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
+/// Arrows inside a crate: each module and the others it may know. Rooms of `broker` meet in `shared` and know no room that
+/// calls them; what is not listed may be known to all.
+const MODULES: &[(&str, &str, &[&str])] = &[
+    ("cluster", "config", &["replica"]),
+    ("cluster", "controller", &["config", "metadata"]),
+    ("cluster", "group", &[]),
+    ("cluster", "metadata", &["config"]),
+    ("cluster", "replica", &[]),
+    ("broker", "connection", &["context", "handlers", "partition", "shared"]),
+    ("broker", "coordinator", &["config", "partition", "shared"]),
+    ("broker", "directory", &["config", "start"]),
+    ("broker", "fetch_session", &[]),
+    (
+        "broker",
+        "handlers",
+        &[
+            "connection",
+            "context",
+            "coordinator",
+            "error_map",
+            "fetch_session",
+            "partition",
+            "shared",
+        ],
+    ),
+    ("broker", "metadata", &["error_map", "partition", "shared", "start"]),
+    ("broker", "partition", &["error_map", "shared", "together"]),
+    ("broker", "retention", &["shared"]),
+    ("broker", "together", &[]),
+];
+
+/// Structures of `cluster::config` whose every field somebody must read: a setting that nobody reads is accepted, stored
+/// and ignored.
+const SETTINGS: &[&str] = &["broker.rs", "topic.rs"];
+
+/// Lines around a number of an invariant in which the assertion stands that checks it.
+const NEAR: usize = 4;
+
 /// Rooms that the simulator runs: the outside reaches them through `env` alone.
 const CORE: &[&str] = &["types", "env", "record", "wire", "log", "cluster", "broker", "client"];
 
@@ -53,6 +91,8 @@ pub fn run(root: &Path) -> Result<(), String> {
         collect(&root.join(room), &mut sources);
     }
     imports(root, &mut findings);
+    modules(root, &sources, &mut findings);
+    settings(root, &sources, &mut findings);
     lints(root, &mut findings);
     words(root, &sources, &mut findings);
     reached(root, &sources, &mut findings);
@@ -97,17 +137,83 @@ fn imports(root: &Path, findings: &mut Findings) {
             if line.starts_with('[') {
                 section = line.to_owned();
             }
-            let name = line.split(['=', ' ', '.']).next().unwrap_or_default();
-            let is_dependency = section.contains("dependencies]");
+            let is_dependency =
+                section.contains("dependencies]") || section.contains("dependencies.");
             let is_test = section.contains("dev-dependencies");
-            if is_dependency
-                && names.contains(name)
-                && !allowed.contains(&name)
-                && !(is_test && name == "sim")
-            {
+            let Some(name) = room_named(line, &names).filter(|_| is_dependency) else { continue };
+            if !(allowed.contains(&name) || is_test && name == "sim") {
                 findings.add(
                     format!("{room}/Cargo.toml"),
                     format!("may not import `{name}` (ARCHITECTURE.md)"),
+                );
+            }
+        }
+    }
+}
+
+/// The room that a line of a Cargo.toml makes a dependency of, by whatever name it is called.
+fn room_named<'a>(line: &str, names: &BTreeSet<&'a str>) -> Option<&'a str> {
+    let key = line.split(['=', ' ', '.', ']']).next().unwrap_or_default();
+    let table = line.trim_start_matches('[').trim_end_matches(']').rsplit('.').next();
+    let package = line.split_once("package").and_then(|(_, rest)| rest.split('"').nth(1));
+    let package = package.and_then(|package| package.strip_prefix("foretold-"));
+    let called = [Some(key), table.filter(|_| line.starts_with('[')), package];
+    called.into_iter().flatten().find_map(|name| names.get(name).copied())
+}
+
+/// Each module of a crate knows only those that [`MODULES`] allows.
+fn modules(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Findings) {
+    for (room, module, allowed) in MODULES {
+        let src = root.join(room).join("src");
+        let (file, folder) = (src.join(format!("{module}.rs")), src.join(module));
+        let ours = sources.iter().filter(|(path, _)| **path == file || path.starts_with(&folder));
+        let mut is_there = false;
+        for (path, text) in ours {
+            is_there = true;
+            for (number, line) in text.lines().enumerate() {
+                let known = line.split("crate::").skip(1).filter_map(|rest| {
+                    let word = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+                    MODULES.iter().find(|(r, m, _)| r == room && *m == word).map(|(_, m, _)| *m)
+                });
+                for other in known.filter(|other| other != module && !allowed.contains(other)) {
+                    let place = path.strip_prefix(root).unwrap_or(path).display();
+                    findings.add(
+                        format!("{place}:{}", number + 1),
+                        format!("`{module}` may not know `{other}` (MODULES in xtask/src/tidy.rs)"),
+                    );
+                }
+            }
+        }
+        if !is_there {
+            findings.add(format!("{room}/src/{module}"), "is in MODULES and not there");
+        }
+    }
+}
+
+/// Every setting is read by somebody who is not the configuration itself.
+fn settings(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Findings) {
+    let config = root.join("cluster/src/config");
+    for file in SETTINGS {
+        let Some(text) = sources.get(&config.join(file)) else {
+            findings.add(format!("cluster/src/config/{file}"), "is in SETTINGS and not there");
+            continue;
+        };
+        for field in text.lines().filter_map(|line| line.strip_prefix("    pub ")) {
+            let Some((name, _)) = field.split_once(": ").filter(|_| !field.starts_with("fn "))
+            else {
+                continue;
+            };
+            // Behind a function of its own file it counts as read, if that function is.
+            let read = format!(".{name}");
+            let is_word = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            let is_read = sources.iter().any(|(path, text)| {
+                (!path.starts_with(&config) || path.ends_with(file))
+                    && text.split(&read).skip(1).any(is_word)
+            });
+            if !is_read {
+                findings.add(
+                    format!("cluster/src/config/{file}"),
+                    format!("`{name}` is accepted, stored and ignored: nobody reads it"),
                 );
             }
         }
@@ -215,9 +321,14 @@ fn promises(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Fin
         return;
     };
     let mut cited = BTreeSet::new();
+    let judges = [root.join("sim/src/checker"), root.join("sim/src/harness")];
     for (path, text) in sources {
-        if !is_generated(text) && !path.starts_with(root.join("xtask")) {
-            cited.extend(numbers(text, 'I'));
+        if is_generated(text) || path.starts_with(root.join("xtask")) {
+            continue;
+        }
+        match judges.iter().any(|judge| path.starts_with(judge)) {
+            true => cited.extend(numbers(text, 'I')),
+            false => cited.extend(asserted(text)),
         }
     }
     for line in spec.lines().filter_map(|line| line.strip_prefix("- I")) {
@@ -228,6 +339,19 @@ fn promises(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Fin
             findings.add("SPEC.md", format!("I{number} is cited by no assertion and no checker"));
         }
     }
+}
+
+/// The invariants that stand near an assertion: words about one are no check.
+fn asserted(text: &str) -> BTreeSet<u32> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = BTreeSet::new();
+    for (at, line) in lines.iter().enumerate() {
+        let near = &lines[at.saturating_sub(NEAR)..lines.len().min(at + NEAR + 1)];
+        if near.iter().any(|line| line.contains("assert") || line.contains("require(")) {
+            found.extend(numbers(line, 'I'));
+        }
+    }
+    found
 }
 
 /// The numbers that follow `letter` as words of their own: `I7` and the ends of `I1-I14` both count.
@@ -269,6 +393,30 @@ fn growth(root: &Path, sources: &BTreeMap<PathBuf, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dependency_is_known_by_any_name() {
+        let names: BTreeSet<&str> = ["broker", "types", "log"].into();
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(room_named(line, &names), expected, "{line}");
+        };
+        check("broker = { workspace = true }", Some("broker"));
+        check("broker.workspace = true", Some("broker"));
+        check("[dependencies.broker]", Some("broker"));
+        check("[target.'cfg(madsim)'.dependencies.log]", Some("log"));
+        check("b = { path = \"../broker\", package = \"foretold-broker\" }", Some("broker"));
+        check("bytes = { workspace = true }", None);
+        check("[dependencies]", None);
+    }
+
+    #[test]
+    fn words_about_an_invariant_are_no_check() {
+        let found = |text: &str| asserted(text).into_iter().collect::<Vec<_>>();
+        assert_eq!(found("// I7 holds.\nfn f() {}"), [] as [u32; 0]);
+        assert_eq!(found("assert!(a < b, \"I7\");"), [7]);
+        assert_eq!(found("assert!(\n    a < b,\n    \"I7\"\n);"), [7]);
+        assert_eq!(found("assert!(true);\n\n\n\n\n\n// I7"), [] as [u32; 0]);
+    }
 
     #[test]
     fn numbers_are_whole_words() {
