@@ -670,6 +670,10 @@ fn the_offsets_topic_makes_itself() {
             let found = client.call(&request, version).await;
             assert_eq!(found.coordinators[0].error_code, code.as_i16(), "key type {key_type}");
             assert_eq!((found.coordinators[0].node_id, found.coordinators[0].port), (-1, -1));
+            // Java clients print these words and nothing else.
+            let words = found.coordinators[0].error_message.as_deref().unwrap_or_default();
+            let is_missing = code == ErrorCode::UnsupportedVersion;
+            assert_eq!(words.ends_with("not supported by this broker yet"), is_missing, "{words}");
         }
     });
 }

@@ -26,9 +26,10 @@ use wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
 use wire::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use wire::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
-use super::Reply;
+use super::{Reply, error_fields};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::coordinator::{Answer, Groups, OFFSETS_TOPIC};
+use crate::error_map::Refused;
 use crate::shared::Shared;
 
 /// How long FindCoordinator waits for the shard that it has just caused to exist.
@@ -435,46 +436,36 @@ pub(crate) async fn find_coordinator<E: Env>(
 ) -> Reply<FindCoordinatorResponse> {
     if ctx.api_version < 4 {
         let found = coordinator_of(ctx, broker, request.key_type, &request.key).await;
-        let (code, node) = node(ctx, broker, found);
+        let code = found.as_ref().err().map_or(ErrorCode::None, |refused| refused.code);
+        let (node_id, host, port) = node(ctx, broker, found.is_ok());
+        // These versions name the code even where nothing is wrong.
+        let message = found.err().and_then(|refused| refused.message);
         return Reply::Now(FindCoordinatorResponse {
             throttle_time_ms: 0,
             error_code: code.as_i16(),
-            error_message: Some(code.name().into()),
-            node_id: node.0,
-            host: node.1,
-            port: node.2,
+            error_message: Some(message.unwrap_or_else(|| code.name().to_owned()).into()),
+            node_id,
+            host,
+            port,
             coordinators: Vec::new(),
         });
     }
     let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
     for key in request.coordinator_keys {
         let found = coordinator_of(ctx, broker, request.key_type, &key).await;
-        let (code, (node_id, host, port)) = node(ctx, broker, found);
-        let error_code = code.as_i16();
-        coordinators.push(Coordinator {
-            key,
-            node_id,
-            host,
-            port,
-            error_code,
-            ..Coordinator::default()
-        });
+        let (node_id, host, port) = node(ctx, broker, found.is_ok());
+        let (error_code, error_message) = error_fields(found);
+        coordinators.push(Coordinator { key, node_id, host, port, error_code, error_message });
     }
     Reply::Now(FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() })
 }
 
-/// Id, host and port of this broker as the client's listener sees it; the wire's "no node" with an error.
-fn node<E: Env>(
-    ctx: &RequestContext,
-    broker: &Shared<E>,
-    found: Result<(), ErrorCode>,
-) -> (ErrorCode, (i32, Str, i32)) {
-    match found {
-        Ok(()) => {
-            let (host, port) = &ctx.listener.advertised;
-            (ErrorCode::None, (broker.broker_id().0, host.as_str().into(), i32::from(*port)))
-        }
-        Err(code) => (code, (-1, Str::EMPTY, -1)),
+/// Id, host and port of this broker as the client's listener sees it, or the wire's "no node".
+fn node<E: Env>(ctx: &RequestContext, broker: &Shared<E>, is_found: bool) -> (i32, Str, i32) {
+    let (host, port) = &ctx.listener.advertised;
+    match is_found {
+        true => (broker.broker_id().0, host.as_str().into(), i32::from(*port)),
+        false => (-1, Str::EMPTY, -1),
     }
 }
 
@@ -484,7 +475,13 @@ async fn coordinator_of<E: Env>(
     broker: &Shared<E>,
     key_type: i8,
     key: &str,
-) -> Result<(), ErrorCode> {
+) -> Result<(), Refused> {
+    let not_there = |what: &str| {
+        Refused::new(
+            ErrorCode::UnsupportedVersion,
+            format!("{what} are not supported by this broker yet"),
+        )
+    };
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
     const SHARE: i8 = 2;
@@ -498,10 +495,10 @@ async fn coordinator_of<E: Env>(
         TRANSACTION => {
             authorize(ctx, Operation::Describe, Resource::TransactionalId(key))
                 .map_err(|denied| denied.code)?;
-            return Err(ErrorCode::UnsupportedVersion);
+            return Err(not_there("transactions"));
         }
-        SHARE if ctx.api_version >= 6 => return Err(ErrorCode::UnsupportedVersion),
-        _ => return Err(ErrorCode::InvalidRequest),
+        SHARE if ctx.api_version >= 6 => return Err(not_there("share groups")),
+        _ => return Err(ErrorCode::InvalidRequest.into()),
     }
     if broker.view().topic(OFFSETS_TOPIC).is_none() {
         broker
@@ -515,7 +512,7 @@ async fn coordinator_of<E: Env>(
     let index = Groups::partition_of(key, topic.partitions_count());
     match topic.partition(index) {
         Some(partition) if partition.check_serving().is_ok() => Ok(()),
-        _ => Err(ErrorCode::CoordinatorNotAvailable),
+        _ => Err(ErrorCode::CoordinatorNotAvailable.into()),
     }
 }
 
