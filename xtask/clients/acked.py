@@ -1,10 +1,11 @@
-"""acked.py send BOOTSTRAP FIRST SECONDS FILE | acked.py read BOOTSTRAP FILE
+"""acked.py send BOOTSTRAP FIRST SECONDS FILE | acked.py read BOOTSTRAP FILE FIRST
 
 send: publishes numbered records (acks=all, idempotent, 8 partitions of topic `acked`) and appends the number of each
-acknowledged one to FILE; whatever is unanswered at the end is nobody's promise. read: every number in FILE must be in
-the topic exactly once per acknowledgement; prints acked=N lost=N read=N.
+acknowledged one to FILE; whatever is unanswered at the end is nobody's promise. read: every number in FILE from FIRST on
+must be in the topic, none twice; prints acked=N lost=N read=N. It begins where the last read ended (FILE.ends; what was
+readable then must be there still), with FIRST 0 at the start of the topic.
 """
-import os, signal, sys, time
+import json, os, signal, sys, time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -43,11 +44,15 @@ if mode == "send":
     out.flush()
     os._exit(0)
 
-acked = [int(line) for line in open(sys.argv[3])]
+path, first = sys.argv[3], int(sys.argv[4])
+acked = {number for number in map(int, open(path)) if number >= first}
 consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False, "check.crcs": True})
-ends = {p: consumer.get_watermark_offsets(TopicPartition("acked", p), 20) for p in range(PARTITIONS)}
-need, seen, twice, limit = sum(high - low for low, high in ends.values()), set(), 0, time.time() + 60
-consumer.assign([TopicPartition("acked", p, low) for p, (low, _) in ends.items()])
+marks = [consumer.get_watermark_offsets(TopicPartition("acked", p), 20) for p in range(PARTITIONS)]
+starts = json.load(open(path + ".ends")) if first else [low for low, _ in marks]
+if any(start > high for start, (_, high) in zip(starts, marks)):
+    sys.exit(f"ends {[high for _, high in marks]} before those read once, {starts}")
+need, seen, twice, limit = sum(high - start for start, (_, high) in zip(starts, marks)), set(), 0, time.time() + 120
+consumer.assign([TopicPartition("acked", p, start) for p, start in enumerate(starts)])
 read = 0
 while read < need and time.time() < limit:
     for message in consumer.consume(5000, 1):
@@ -56,6 +61,7 @@ while read < need and time.time() < limit:
             twice += number in seen
             seen.add(number)
             read += 1
-lost = len(set(acked) - seen)
+lost = len(acked - seen)
+json.dump([high for _, high in marks], open(path + ".ends", "w"))
 print(f"acked={len(acked)} lost={lost} twice={twice} read={read} of {need}")
 sys.exit(1 if lost or twice or read < need else 0)

@@ -15,6 +15,8 @@ def texts():
         for folder, folders, names in os.walk(source):
             folders.sort()
             found += [os.path.join(folder, n) for n in sorted(names) if n.endswith((".rs", ".md", ".c", ".h", ".toml"))]
+    if not found:
+        sys.exit(f"no text in {sources}")
     turn = 0
     while True:
         turn += 1

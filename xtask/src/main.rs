@@ -15,7 +15,8 @@ cargo xtask TASK
 
   ci                 everything that CI runs: format, lints, tests, simulation, real clients, power cuts
   tidy               imports table, words, dead files, promises without a checker
-  clients [NAME...]  real Kafka clients and real power cuts against a release build (no NAME: all; `list` names them)
+  clients [NAME...] [--rounds N]
+                     real Kafka clients and N real power cuts against a release build (`list` names the checks)
   soak [--rounds N]  the long forms of simulation, power cuts and kills; resumable
   gen [--check]      message and record structures from Kafka's published schemas
 ";

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -46,13 +46,30 @@ impl Broker {
         self.data.with_extension("stderr")
     }
 
-    /// SIGKILL, and waits until the process is gone.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // The process may already have ended by itself; restart will tell.
-            let _ = child.kill();
-            let _ = child.wait();
+    /// SIGKILL, and waits until the process is gone; an error if it had ended by itself before, which a restart would
+    /// hide.
+    pub fn kill(&mut self) -> Result<(), String> {
+        match self.end() {
+            Some(status) => {
+                Err(format!("the broker ended by itself: {status}\n{}", self.last_words()))
+            }
+            None => Ok(()),
         }
+    }
+
+    /// SIGKILL; how the process ended if it had done so before.
+    pub fn end(&mut self) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
+        let before = child.try_wait().ok().flatten();
+        let _ = child.kill();
+        let _ = child.wait();
+        before
+    }
+
+    /// The end of its log, newest line first.
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        log.lines().rev().take(10).collect::<Vec<_>>().join("\n")
     }
 
     /// SIGTERM; an error if it does not end cleanly in time.
@@ -105,10 +122,8 @@ impl Broker {
             Ok(line) if line.starts_with("ready ") => Ok(started.elapsed()),
             Ok(line) => Err(format!("unexpected line on stdout: {line}")),
             Err(_) => {
-                self.kill();
-                let log = fs::read_to_string(self.log_path()).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(10).collect();
-                Err(format!("no ready line; its last words, newest first:\n{}", tail.join("\n")))
+                self.end();
+                Err(format!("no ready line; its last words, newest first:\n{}", self.last_words()))
             }
         }
     }
@@ -116,7 +131,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
     }
 }
 

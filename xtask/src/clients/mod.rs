@@ -15,44 +15,64 @@ mod tools;
 
 use tools::Tools;
 
-/// Names of the checks that always run, in that order.
-const NAMES: &[&str] = &["corpus", "segments", "retention", "powercut"];
-/// Other projects' suites take too long for every change: they run when named.
-const SUITES: &[&str] = &["kafka-python", "java-tools", "kafka-go"];
+/// The checks that run when none is named, in that order.
+const NAMES: &[&str] = &["corpus", "segments", "retention", "powercut", "kafka-python"];
+/// Other projects' suites that take too long for every change: they run when named.
+const LONG: &[&str] = &["java-tools", "kafka-go", "rust-rdkafka"];
 /// Power cuts in the ordinary run; `soak` makes more.
 const CUTS: u32 = 5;
 
-/// Runs the checks named (all when none is).
+/// Runs the checks named (those of [`NAMES`] when none is); `--rounds N` sets the number of power cuts.
 pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
-    if arguments.first().is_some_and(|name| name == "list") {
-        println!("{}\n{}", NAMES.join("\n"), SUITES.join("\n"));
+    let (chosen, cuts) = choose(arguments)?;
+    if chosen == ["list"] {
+        println!("{}\n{}", NAMES.join("\n"), LONG.join("\n"));
         return Ok(());
     }
-    for name in arguments {
-        if !NAMES.contains(&name.as_str()) && !SUITES.contains(&name.as_str()) {
-            let (names, suites) = (NAMES.join(", "), SUITES.join(", "));
-            return Err(format!("no check `{name}`; there are: {names}, {suites}"));
+    run_checks(root, &chosen, cuts)
+}
+
+/// Power cuts in number, for the soak.
+pub fn powercuts(root: &Path, rounds: u32) -> Result<(), String> {
+    run_checks(root, &["powercut"], rounds)
+}
+
+/// The checks that `arguments` name, and how many power cuts.
+fn choose(arguments: &[String]) -> Result<(Vec<&str>, u32), String> {
+    let (mut chosen, mut cuts) = (Vec::new(), CUTS);
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        if word == "--rounds" {
+            let count = words.next().and_then(|count| count.parse().ok());
+            cuts = count.ok_or("--rounds takes a number")?;
+        } else if word == "list" || NAMES.contains(&word) || LONG.contains(&word) {
+            chosen.push(word);
+        } else {
+            let (names, long) = (NAMES.join(", "), LONG.join(", "));
+            return Err(format!("no check `{word}`; there are: {names}, {long}"));
         }
     }
-    let chosen: Vec<&str> = NAMES
-        .iter()
-        .copied()
-        .filter(|n| arguments.is_empty() || arguments.iter().any(|a| a == n))
-        .collect();
+    if chosen.is_empty() {
+        chosen = NAMES.to_vec();
+    }
+    Ok((chosen, cuts))
+}
+
+fn run_checks(root: &Path, chosen: &[&str], cuts: u32) -> Result<(), String> {
     let binary = build(root)?;
     let tools = match Tools::prepare(root) {
         Ok(tools) => tools,
         Err(error) => return skip(&format!("all client checks: {error}")),
     };
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for name in chosen {
+    for &name in chosen {
         println!("== {name}");
         let started = Instant::now();
         let result = match name {
             "corpus" => corpus::run(&tools, &binary).map(Some),
             "segments" => segments::run(&tools, &binary).map(Some),
             "retention" => retention::run(&tools, &binary).map(Some),
-            "powercut" => powercut::run(&tools, &binary, CUTS),
+            "powercut" => powercut::run(&tools, &binary, cuts),
             suite => suites::run(root, &tools, &binary, suite),
         };
         let seconds = started.elapsed().as_secs_f64();
@@ -75,17 +95,6 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
 }
 
-/// Power cuts in number, for the soak.
-pub fn powercuts(root: &Path, rounds: u32) -> Result<(), String> {
-    let binary = build(root)?;
-    let tools = Tools::prepare(root)?;
-    match powercut::run(&tools, &binary, rounds)? {
-        Some(seen) => println!("{seen}"),
-        None => skip("powercut")?,
-    }
-    Ok(())
-}
-
 fn build(root: &Path) -> Result<std::path::PathBuf, String> {
     shell::run(&mut shell::command(
         root,
@@ -97,15 +106,30 @@ fn build(root: &Path) -> Result<std::path::PathBuf, String> {
     Ok(target.join("release/foretold"))
 }
 
-/// Says what is skipped; on CI nothing may be.
+/// Says what is skipped; on CI nothing may be but other projects' suites, which a checkout may lack.
 fn skip(what: &str) -> Result<(), String> {
     println!("SKIPPED {what}");
-    if std::env::var_os("CI").is_some()
-        && !what.starts_with("kafka-python")
-        && !what.starts_with("java-tools")
-    {
+    if std::env::var_os("CI").is_some() && !suites::is_one(what) {
         Err(format!("CI skips nothing: {what}"))
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_runs_and_nothing_else() {
+        let choose_of = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            choose(&words).map(|(names, cuts)| (names.join(" "), cuts))
+        };
+        assert_eq!(choose_of(""), Ok((NAMES.join(" "), CUTS)));
+        assert_eq!(choose_of("java-tools"), Ok(("java-tools".to_owned(), CUTS)));
+        assert_eq!(choose_of("powercut --rounds 100"), Ok(("powercut".to_owned(), 100)));
+        assert!(choose_of("java").is_err());
+        assert!(choose_of("powercut --rounds").is_err());
     }
 }

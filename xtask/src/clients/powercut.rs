@@ -3,11 +3,14 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::broker::Broker;
 use super::tools::Tools;
 use crate::shell;
+
+/// The exit code of a broker whose disk failed.
+const DISK: i32 = 5;
 
 /// Runs `rounds` cuts; what was seen, in one line. `Ok(None)`: loop devices are not permitted here.
 pub fn run(tools: &Tools, binary: &Path, rounds: u32) -> Result<Option<String>, String> {
@@ -39,22 +42,35 @@ fn cut_rounds(
     let acked = tools.work.join("acked.txt").display().to_string();
     let mut broker = Broker::start(binary, &mount.join("data"), &[])?;
     let boot = broker.bootstrap();
-    let mut last = String::new();
+    let read = |first: u64| {
+        let first = first.to_string();
+        shell::output(&mut tools.python("acked.py", &["read", &boot, &acked, &first]))
+            .map_err(|error| format!("records from {first} on: {error}"))
+    };
     for round in 0..rounds {
-        let first = (u64::from(round) * 10_000_000).to_string();
+        let first = u64::from(round) * 10_000_000;
         let mut sender = tools
-            .python("acked.py", &["send", &boot, &first, "30", &acked])
+            .python("acked.py", &["send", &boot, &first.to_string(), "30", &acked])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| error.to_string())?;
+        // A round in which nothing was acknowledged would promise nothing.
+        let promised = size(&acked);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while size(&acked) == promised && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         // The moment differs from round to round; it must not follow the sender's rhythm.
-        std::thread::sleep(Duration::from_millis(2000 + u64::from(round) * 373 % 1500));
+        std::thread::sleep(Duration::from_millis(700 + u64::from(round) * 373 % 1500));
         if let Ok(Some(status)) = sender.try_wait() {
             return Err(format!("round {round}: the sender ended early, {status}"));
         }
         power("cut")?;
-        broker.kill();
+        // It may have noticed that its disk is gone; other ends are not in order.
+        if let Some(status) = broker.end().filter(|status| status.code() != Some(DISK)) {
+            return Err(format!("round {round}: the broker ended by itself with {status}"));
+        }
         // The sender sees its connection go; SIGTERM would lose its last lines, so it gets the time to write them.
         std::thread::sleep(Duration::from_millis(300));
         shell::output(
@@ -63,10 +79,19 @@ fn cut_rounds(
         let _ = sender.wait();
         power("back")?;
         broker.restart()?;
-        last = shell::output(&mut tools.python("acked.py", &["read", &boot, &acked]))
-            .map_err(|error| format!("round {round}: {error}"))?;
-        println!("  round {}: {}", round + 1, last.trim());
+        let seen = read(first)?;
+        println!("  round {}: {}", round + 1, seen.trim());
+        if seen.starts_with("acked=0 ") {
+            return Err(format!("round {round}: nothing was acknowledged before the cut"));
+        }
     }
+    // What one cut spared a later one may have taken.
+    let all = read(0)?;
     broker.stop()?;
-    Ok(format!("{rounds} power cuts, {}", last.trim()))
+    Ok(format!("{rounds} power cuts, {}", all.trim()))
+}
+
+/// Bytes of a file, which may not be there yet.
+fn size(path: &str) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

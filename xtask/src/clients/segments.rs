@@ -27,7 +27,7 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
         return Err(format!("{segments} segments: the topic should have many"));
     }
     read_all(tools, &boot, RECORDS)?;
-    broker.kill();
+    broker.kill()?;
     broker.restart()?;
     read(tools, &boot, "librdkafka", RECORDS, 70_001)?;
 
@@ -72,6 +72,8 @@ fn read_all(tools: &Tools, boot: &str, records: u64) -> Result<(), String> {
             "earliest",
             "--max-messages",
             &records.to_string(),
+            "--timeout-ms",
+            "60000",
             "--formatter-property",
             "print.offset=true",
             "--command-property",
@@ -81,11 +83,14 @@ fn read_all(tools: &Tools, boot: &str, records: u64) -> Result<(), String> {
         ],
     );
     // Offset:N<TAB>N....: both numbers must be the line's own.
-    let mut check = Command::new("bash");
-    check.arg("-c").arg(
-        "set -o pipefail; \"$@\" | tr ':. ' '\\t' | awk -F'\\t' '$2 != NR-1 || $3 != NR-1 {print \"line\", NR, $0; exit 1} END {if (NR == 0) exit 1}'",
+    let lines = format!(
+        "$2 != NR-1 || $3 != NR-1 {{print \"line\", NR, $0; exit 1}} END {{if (NR != {records}) exit 1}}"
     );
-    check.arg("bash").arg(java.get_program()).args(java.get_args());
+    let mut check = Command::new("bash");
+    check
+        .arg("-c")
+        .arg("set -o pipefail; lines=$1; shift; \"$@\" | tr ':. ' '\\t' | awk -F'\\t' \"$lines\"");
+    check.arg("bash").arg(lines).arg(java.get_program()).args(java.get_args());
     shell::output(&mut check)?;
     let status = python.wait().map_err(|error| error.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("kafka-python: {status}")) }
