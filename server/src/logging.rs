@@ -23,7 +23,12 @@ pub fn start(format: Format, level: &str) -> Result<(), Failed> {
             "--log-level {level}: {error}; use error, warn, info, debug or trace"
         ))
     })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A line that cannot be written (a full disk, a closed pipe) is lost; complaining about it on the same stderr
+        // would panic.
+        .log_internal_errors(false);
     let is_color = std::io::stderr().is_terminal();
     let started = match format {
         Format::Text => logs.with_ansi(is_color).with_target(false).try_init(),

@@ -1,5 +1,6 @@
 //! Entry point: parses the command line, runs the command, turns its outcome into an exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,7 +11,8 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
-            eprintln!("foretold: {failed}");
+            // Where nobody can read it the exit code must still be right.
+            let _ = writeln!(std::io::stderr(), "foretold: {failed}");
             ExitCode::from(failed.code as u8)
         }
     }

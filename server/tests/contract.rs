@@ -57,6 +57,27 @@ fn what_was_acknowledged_survives_a_kill() {
     }
 }
 
+/// Found by cutting the power of the disk that the log was on too: the first line that could not be written ended the
+/// broker, and with the wrong code.
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        std::process::Stdio::from(writer)
+    };
+    let scratch = Scratch::new();
+    let data = scratch.path().to_str().unwrap();
+    let args = ["dev", "--listen", "127.0.0.1:0", "--data", data];
+    let server = Server::start_with_log(&args, closed());
+    server.ok(&["produce", "t"], "hello\n");
+    server.stop();
+
+    let args = ["dev", "--listen", "127.0.0.1:0", "--data", data, "--set", "no.such.key=1"];
+    let status = std::process::Command::new(common::FORETOLD).args(args).stderr(closed()).status();
+    assert_eq!(status.unwrap().code(), Some(2));
+}
+
 #[test]
 fn a_port_in_use_is_exit_code_3() {
     let scratch = Scratch::new();

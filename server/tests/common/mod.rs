@@ -57,34 +57,39 @@ impl Server {
 
     /// Runs `foretold` with `args` until it prints its ready line.
     pub fn start(args: &[&str]) -> Server {
-        Server::spawn(Command::new(FORETOLD).args(args))
+        Server::spawn(Command::new(FORETOLD).args(args), Stdio::piped())
+    }
+
+    /// As `start`, with its standard error somewhere else.
+    pub fn start_with_log(args: &[&str], log: Stdio) -> Server {
+        Server::spawn(Command::new(FORETOLD).args(args), log)
     }
 
     /// `foretold dev` that may hold only so many open files.
     pub fn dev_with_files(data: &Path, files: u32) -> Server {
         let script =
             format!("ulimit -n {files}; exec \"$0\" dev --listen 127.0.0.1:0 --data \"$1\"");
-        Server::spawn(Command::new("sh").args(["-c", &script, FORETOLD, data.to_str().unwrap()]))
+        let arguments = ["-c", &script, FORETOLD, data.to_str().unwrap()];
+        Server::spawn(Command::new("sh").args(arguments), Stdio::piped())
     }
 
-    fn spawn(command: &mut Command) -> Server {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn spawn(command: &mut Command, log: Stdio) -> Server {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
         stdout.read_line(&mut ready).unwrap();
         if !ready.starts_with("ready ") {
             let mut errors = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            if let Some(mut stderr) = child.stderr.take() {
+                stderr.read_to_string(&mut errors).unwrap();
+            }
             panic!("not ready: {ready:?}, {:?}, {errors}", child.wait());
         }
         // The pipe must not fill up while the broker logs.
-        let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        if let Some(mut stderr) = child.stderr.take() {
+            std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        }
         let bootstrap = ready
             .split_whitespace()
             .find_map(|word| word.strip_prefix("bootstrap="))
