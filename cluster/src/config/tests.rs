@@ -91,6 +91,15 @@ fn kafkas_stock_server_properties_starts() {
     assert!(notices.iter().all(|notice| !notice.contains("num.network.threads")), "{notices:?}");
 }
 
+/// Kafka's own tests and those of its clients run brokers with such a limit.
+#[test]
+fn a_batch_limit_that_no_request_reaches_is_noticed() {
+    let (settings, notices) = parse(&[("message.max.bytes", "200000000")]).expect("it starts");
+    assert_eq!(settings.topic_defaults.batch_bytes_max, 200_000_000);
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].contains("socket.request.max.bytes, which is 104857600"), "{notices:?}");
+}
+
 #[test]
 fn retention_takes_the_finest_unit_that_is_set() {
     let retention = |values: &[(&str, &str)]| parse(values).unwrap().0.topic_defaults.retention;

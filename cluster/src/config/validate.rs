@@ -26,6 +26,7 @@ pub fn check_static(values: &ConfigMap) -> Result<Vec<String>, Vec<ConfigError>>
         }
     }
     errors.extend(check_relations(values).err());
+    notices.extend(larger_than_a_request(values));
     if errors.is_empty() { Ok(notices) } else { Err(errors) }
 }
 
@@ -64,13 +65,24 @@ fn check_present(key: &ConfigKey, value: &str) -> Result<(), ConfigError> {
     }
 }
 
+/// A limit for batches that no request can reach: harmless, and Kafka starts with it too.
+fn larger_than_a_request(values: &ConfigMap) -> Option<String> {
+    let (batch, request) = ("message.max.bytes", "socket.request.max.bytes");
+    let (batch_bytes, request_bytes) = (number(values, batch)?, number(values, request)?);
+    (batch_bytes > request_bytes).then(|| {
+        format!("{batch}={batch_bytes}: a request is at most {request}, which is {request_bytes}")
+    })
+}
+
+/// The number set for `name`, or the table's default.
+fn number(values: &ConfigMap, name: &str) -> Option<i64> {
+    let set = values.get(name).map(|value| value.trim());
+    set.or_else(|| find(BROKER, name)?.default)?.parse().ok()
+}
+
 /// Values that must agree with one another.
 fn check_relations(values: &ConfigMap) -> Result<(), ConfigError> {
-    let number = |name: &str| -> Option<i64> {
-        let set = values.get(name).map(|value| value.trim());
-        set.or_else(|| find(BROKER, name)?.default)?.parse().ok()
-    };
-    let at_most = |low: &str, high: &str| match (number(low), number(high)) {
+    let at_most = |low: &str, high: &str| match (number(values, low), number(values, high)) {
         (Some(less), Some(more)) if less > more => Err(ConfigError::Invalid {
             name: low.to_owned(),
             value: less.to_string(),
@@ -79,8 +91,7 @@ fn check_relations(values: &ConfigMap) -> Result<(), ConfigError> {
         _ => Ok(()),
     };
     at_most("group.min.session.timeout.ms", "group.max.session.timeout.ms")?;
-    at_most("log.journal.file.bytes", "log.journal.bytes")?;
-    at_most("message.max.bytes", "socket.request.max.bytes")
+    at_most("log.journal.file.bytes", "log.journal.bytes")
 }
 
 /// Checks values that a user sets on a topic, the whole of them after a change.
