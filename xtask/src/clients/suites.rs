@@ -9,13 +9,9 @@ use std::process::Command;
 use super::broker::Broker;
 use super::tools::Tools;
 
-/// What all of them like: tests do not wait for members that died or might still come.
-const SETTINGS: &[&str] = &[
-    "group.initial.rebalance.delay.ms=0",
-    "group.min.session.timeout.ms=1000",
-    "offsets.topic.num.partitions=8",
-    "num.partitions=4",
-];
+/// What all of them like: tests do not wait for members that might still come.
+const SETTINGS: &[&str] =
+    &["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=8", "num.partitions=4"];
 /// The suites, and what their tests want of a broker beside that.
 const SUITES: &[(&str, &[&str])] = &[
     ("kafka-python", &[]),
