@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Broker {
     binary: PathBuf,
     data: PathBuf,
+    log: PathBuf,
     port: u16,
     settings: Vec<String>,
     child: Option<Child>,
@@ -21,13 +22,24 @@ pub struct Broker {
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 impl Broker {
-    /// Starts a broker on a free loopback port with its data in `data`.
+    /// Starts a broker on a free loopback port with its data in `data` and its log beside it.
     pub fn start(binary: &Path, data: &Path, settings: &[&str]) -> Result<Broker, String> {
+        Broker::start_with_log(binary, data, &data.with_extension("stderr"), settings)
+    }
+
+    /// As `start`, with the log elsewhere.
+    pub fn start_with_log(
+        binary: &Path,
+        data: &Path,
+        log: &Path,
+        settings: &[&str],
+    ) -> Result<Broker, String> {
         let port = free_port()?;
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
         let mut broker = Broker {
             binary: binary.to_owned(),
             data: data.to_owned(),
+            log: log.to_owned(),
             port,
             settings,
             child: None,
@@ -39,11 +51,6 @@ impl Broker {
     /// `HOST:PORT` for clients.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Where its log lines go.
-    pub fn log_path(&self) -> PathBuf {
-        self.data.with_extension("stderr")
     }
 
     /// SIGKILL, and waits until the process is gone; an error if it had ended by itself before, which a restart would
@@ -68,7 +75,7 @@ impl Broker {
 
     /// The end of its log, newest line first.
     fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().rev().take(10).collect::<Vec<_>>().join("\n")
     }
 
@@ -95,7 +102,7 @@ impl Broker {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(self.log_path())
+            .open(&self.log)
             .map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.binary);
         command.args(["dev", "--listen", &self.bootstrap(), "--data"]).arg(&self.data);

@@ -40,7 +40,9 @@ fn cut_rounds(
     power: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<String, String> {
     let acked = tools.work.join("acked.txt").display().to_string();
-    let mut broker = Broker::start(binary, &mount.join("data"), &[])?;
+    // The log must outlive the cut: it says how the broker took it.
+    let log = tools.work.join("powercut.stderr");
+    let mut broker = Broker::start_with_log(binary, &mount.join("data"), &log, &[])?;
     let boot = broker.bootstrap();
     let read = |first: u64| {
         let first = first.to_string();

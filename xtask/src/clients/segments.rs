@@ -49,7 +49,7 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
 }
 
 fn read_all(tools: &Tools, boot: &str, records: u64) -> Result<(), String> {
-    let mut python = tools
+    let python = tools
         .python(
             "millions.py",
             &["read", "kafka-python", boot, "many", &records.to_string(), "33333"],
@@ -92,8 +92,11 @@ fn read_all(tools: &Tools, boot: &str, records: u64) -> Result<(), String> {
         .arg("set -o pipefail; lines=$1; shift; \"$@\" | tr ':. ' '\\t' | awk -F'\\t' \"$lines\"");
     check.arg("bash").arg(lines).arg(java.get_program()).args(java.get_args());
     shell::output(&mut check)?;
-    let status = python.wait().map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("kafka-python: {status}")) }
+    let python = python.wait_with_output().map_err(|error| error.to_string())?;
+    if python.status.success() {
+        return Ok(());
+    }
+    Err(format!("kafka-python: {} {}", python.status, String::from_utf8_lossy(&python.stderr)))
 }
 
 fn read(tools: &Tools, boot: &str, client: &str, records: u64, fetch: u64) -> Result<(), String> {
