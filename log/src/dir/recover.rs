@@ -539,6 +539,9 @@ impl<D: Disk> Opening<D> {
         // Beyond the end: bytes that nobody was told of (E1).
         let dead: Vec<Offset> =
             segments.keys().copied().filter(|base| *base > redo.end.segment).collect();
+        // Of a page-cache log only the files tell where it ends: what was cut off must not come back behind new appends
+        // that a power cut takes (I8).
+        self.resync |= paged && !dead.is_empty();
         for base in dead {
             self.report.torn_bytes += segments.remove(&base).unwrap_or(0);
             self.remove_segment(&redo.path, base).await.map_err(loading())?;
@@ -558,7 +561,9 @@ impl<D: Disk> Opening<D> {
         state.entries_changed = true;
         state.anchor = redo.stored.anchor;
         state.marks = Marks { oldest: redo.oldest, syncing: None, next };
+        let torn_bytes = self.report.torn_bytes;
         self.build_segments(&mut state, &mut redo, &segments).await.map_err(loading())?;
+        self.resync |= paged && self.report.torn_bytes > torn_bytes;
         state.log_end = redo.end.offset;
         state.written = redo.end;
         state.durable = if state.sync { redo.end } else { redo.trusted };
