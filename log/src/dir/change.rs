@@ -562,7 +562,7 @@ impl<D: Disk> Inner<D> {
         let disk = &self.door.disk;
         let partition = spec.topic_partition();
         let path = layout::log_dir(&self.door.path, &partition);
-        if disk.exists(&path).await? {
+        if disk.exists(&path).await? && !self.is_unfinished(&path).await? {
             let aside = layout::stray_dir(&path, id);
             tracing::warn!(path = %path.display(), aside = %aside.display(), "a stray directory is put aside");
             disk.rename(&path, &aside).await?;
@@ -574,6 +574,13 @@ impl<D: Disk> Inner<D> {
         let file = disk.open(&path.join(METADATA_FILE), OpenMode::Create).await?;
         file.set_len(0).await?;
         file.write_at(0, vec![card.encode()]).await
+    }
+
+    /// Whether a directory holds at most a card: a creation that ended there, before the journal knew of it. Its log id is
+    /// given out again, so that the name to put it aside under may be taken; it has nothing to keep.
+    async fn is_unfinished(&self, path: &std::path::Path) -> io::Result<bool> {
+        let entries = self.door.disk.list(path).await?;
+        Ok(entries.iter().all(|entry| !entry.is_dir && entry.name == METADATA_FILE))
     }
 }
 
