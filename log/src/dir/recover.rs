@@ -738,7 +738,9 @@ impl<D: Disk> Opening<D> {
     ) -> io::Result<()> {
         let end = redo.end;
         let mut bases: Vec<Offset> = segments.keys().copied().collect();
-        if end.position > 0 && !segments.contains_key(&end.segment) {
+        // A segment that was rolled and never written has no file. It is there all the same: if the log went on in the one
+        // before it, the next recovery would take what is appended now for what the anchor vouches for.
+        if !segments.contains_key(&end.segment) && (end.position > 0 || !bases.is_empty()) {
             bases.push(end.segment);
         }
         for (at, &base) in bases.iter().enumerate() {
@@ -937,7 +939,7 @@ impl<F: File> Redo<F> {
         }
         let start = Point { offset: first, segment, position };
         let after = Point { offset: end, segment, position: position + len };
-        let known = (after.segment, after.position) <= (self.end.segment, self.end.position);
+        let known = after.offset <= self.end.offset;
         if !known && start != self.end {
             if segment == self.end.offset && position == 0 {
                 self.roll(segment);
