@@ -241,9 +241,18 @@ impl<D: Disk> Journal<D> {
         self.slots.iter().filter_map(|slot| slot.lap).map(|lap| lap.used).sum()
     }
 
-    /// Whether it is time for a checkpoint, so that [`JournalOptions::total_bytes`] holds without a stall.
+    /// Bytes that the files behind the current one keep from being used again, full or not.
+    fn bytes_held(&self) -> u64 {
+        let current = self.lap;
+        let is_behind = |slot: &&Slot<D::File>| slot.lap.is_some_and(|lap| lap.lap != current);
+        self.slots.iter().filter(is_behind).map(|slot| slot.bytes).sum()
+    }
+
+    /// Whether it is time for a checkpoint, so that [`JournalOptions::total_bytes`] holds without a stall, on the disk
+    /// too: a start begins a file of its own, and many that end in crashes would leave as many files with little in them.
     pub fn needs_checkpoint(&self) -> bool {
         self.bytes_live() > self.options.total_bytes / 2
+            || self.bytes_held() >= self.options.total_bytes
     }
 
     /// A position worth a checkpoint: making everything before it stable frees about half of the live bytes, oldest
