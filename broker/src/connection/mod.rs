@@ -7,18 +7,20 @@
 //! ```
 //!
 //! A request runs to its end before the next one starts; what waits for an offset or a deadline is parked, and the task
-//! reads on. Only the head of the queue is polled: it alone may leave. Requests and bytes in flight are bounded; beyond
-//! the bound the socket is not read. What large requests hold before they are whole is bounded for all connections
-//! together ([`memory`]). No request of the hot path crosses to another task.
+//! reads on. Only the head of the queue is polled, and what follows a finished head: nothing else may leave. Requests and
+//! bytes in flight are bounded; beyond the bound the socket is not read. What large requests hold before they are whole
+//! is bounded for all connections together ([`memory`]). No request of the hot path crosses to another task.
 
 mod accept;
 mod frame;
 mod memory;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -329,16 +331,21 @@ impl<E: Env> Queue<E> {
         self.slots.push_back((bytes, slot));
     }
 
-    /// Completes when the head can leave; never while the queue is empty. Cancel-safe.
+    /// Completes when the head can leave, and has then looked at those behind it: what one commit has answered leaves in
+    /// one call. Never while the queue is empty. Cancel-safe.
     async fn settle(&mut self) -> Result<(), EncodeError> {
-        let Some((_, slot)) = self.slots.front_mut() else {
-            return std::future::pending().await;
-        };
-        if let Slot::Parked(parked) = slot {
-            let response = parked.as_mut().await?;
-            *slot = Slot::Ready(response);
-        }
-        Ok(())
+        poll_fn(|cx| {
+            let mut settled = Poll::Pending;
+            for (_, slot) in &mut self.slots {
+                if let Slot::Parked(parked) = slot {
+                    let Poll::Ready(response) = parked.as_mut().poll(cx) else { break };
+                    *slot = Slot::Ready(response?);
+                }
+                settled = Poll::Ready(Ok(()));
+            }
+            settled
+        })
+        .await
     }
 
     /// Takes the responses at the head that are ready.

@@ -70,8 +70,9 @@ impl Waiters {
 pub(crate) struct Woken(BTreeMap<Ticket, Signal>);
 
 impl Woken {
+    /// The furthest first: a connection waits for its oldest response, and finds the younger ones ready when that wakes it.
     pub(crate) fn wake(self) {
-        for signal in self.0.into_values() {
+        for signal in self.0.into_values().rev() {
             signal.wake();
         }
     }

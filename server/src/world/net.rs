@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use env::{Conn, ConnReader, ConnWriter, File as _, Listener, Net, Part};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -151,17 +151,14 @@ impl Conn for RealConn {
 
 impl ConnReader for RealReader {
     async fn read(&mut self, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
-        loop {
-            // An idle connection holds no buffer: memory is reserved only once there are bytes to read.
-            self.half.readable().await?;
-            if buffer.capacity() == buffer.len() {
-                buffer.reserve(max.min(READ_BYTES));
-            }
-            match self.half.try_read_buf(&mut (&mut *buffer).limit(max)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
+        // An idle connection holds no buffer: memory is reserved only once there are bytes to read.
+        self.half.readable().await?;
+        if buffer.capacity() == buffer.len() {
+            buffer.reserve(max.min(READ_BYTES));
         }
+        // Through `AsyncRead`, which takes a buffer that was not filled as the sign that the socket is empty, and spares
+        // the call that would only say so.
+        self.half.read_buf(&mut (&mut *buffer).limit(max)).await
     }
 }
 
