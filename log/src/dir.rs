@@ -1,12 +1,13 @@
 //! A log directory: who is in it, and the one task that makes their appends durable.
 //!
-//! [`LogDir::run`] is that task: the committer (journal groups, back to back, and all changes of logs), beside it the
+//! [`LogDir::run`] is that task: the committer (journal groups and all changes of logs), beside it the
 //! housekeeper (checkpoints, removal of deleted files, free space). Nothing else writes the journal. Neither holds a
 //! log's lock across an await, and an idle directory has no timer but the one that marks it idle.
 
 mod change;
 mod checkpoint;
 mod commit;
+mod pace;
 mod recover;
 mod stored;
 

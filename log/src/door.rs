@@ -68,6 +68,10 @@ pub(crate) struct Door<D: Disk> {
     closing: AtomicBool,
     pub space_low: AtomicBool,
     queued_bytes: AtomicUsize,
+    /// Batches appended to logs that sync since the committer took the last ones.
+    arrived: AtomicUsize,
+    /// How many of them it waits for; [`usize::MAX`] when it takes whatever there is.
+    awaited: AtomicUsize,
     /// Bytes written to page-cache logs since the last look.
     pub paged_bytes: AtomicUsize,
     /// Bytes written to segments since the free space was looked up.
@@ -88,6 +92,8 @@ impl<D: Disk> Door<D> {
             closing: AtomicBool::new(false),
             space_low: AtomicBool::new(false),
             queued_bytes: AtomicUsize::new(0),
+            arrived: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(usize::MAX),
             paged_bytes: AtomicUsize::new(0),
             written_bytes: AtomicUsize::new(0),
             failure: watch::Sender::new(None),
@@ -98,10 +104,11 @@ impl<D: Disk> Door<D> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes all that waits.
-    pub fn take(&self) -> (Vec<Log<D>>, VecDeque<Command<D>>) {
+    /// Takes all that waits: logs, how many batches arrived in them, commands.
+    pub fn take(&self) -> (Vec<Log<D>>, usize, VecDeque<Command<D>>) {
         let mut work = self.work();
-        (std::mem::take(&mut work.dirty), std::mem::take(&mut work.commands))
+        let arrived = self.arrived.swap(0, Ordering::SeqCst);
+        (std::mem::take(&mut work.dirty), arrived, std::mem::take(&mut work.commands))
     }
 
     /// Lists a log that has queued bytes; the log's own flag keeps it from being listed twice.
@@ -113,7 +120,35 @@ impl<D: Disk> Door<D> {
             }
             work.dirty.push(log);
         }
-        self.wake.notify_one();
+        // A committer that waits for more looks at the list when it has them. One that took the list before the push
+        // above has ended its wait before, so this sees it.
+        if self.awaited.load(Ordering::SeqCst) == usize::MAX {
+            self.wake.notify_one();
+        }
+    }
+
+    /// `batches` more were queued in logs that sync, which are listed by now.
+    pub fn arrived(&self, batches: usize) {
+        let arrived = self.arrived.fetch_add(batches, Ordering::SeqCst) + batches;
+        if arrived >= self.awaited.load(Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// How many batches have arrived since the last [`Door::take`].
+    pub fn arrived_count(&self) -> usize {
+        self.arrived.load(Ordering::SeqCst)
+    }
+
+    /// From now on arrivals wake the committer only when there are `batches` of them; `None`: each new log does.
+    pub fn set_awaited(&self, batches: Option<usize>) {
+        self.awaited.store(batches.unwrap_or(usize::MAX), Ordering::SeqCst);
+    }
+
+    /// Whether a command waits, or nothing is taken any more.
+    pub fn is_asked(&self) -> bool {
+        let work = self.work();
+        work.closed || !work.commands.is_empty()
     }
 
     /// Leaves a command and waits for its answer.

@@ -669,11 +669,15 @@ impl<D: Disk> Log<D> {
         };
         door.queued(state.queued_bytes - queued);
         // The bytes of a page-cache log are written by `write_out`, which every appender calls.
-        let wake = state.sync && !state.dirty;
-        state.dirty |= wake;
+        let sync = state.sync;
+        let list = sync && !state.dirty;
+        state.dirty |= list;
         drop(state);
-        if wake {
+        if list {
             door.dirty(self.clone());
+        }
+        if sync {
+            door.arrived(batches.len());
         }
         Ok(appended)
     }

@@ -1,6 +1,6 @@
 //! The committer: drains dirty logs one lock at a time, writes their bytes to segments (page cache), then one journal
-//! group and one sync for all, then tells the listeners. Groups follow each other without a timer; while one syncs, the
-//! next one gathers in the queues.
+//! group and one sync for all, then tells the listeners. While one group syncs, the next one gathers in the queues; it
+//! begins at once, or when those that the last one answered are back ([`Pace`]).
 //!
 //! Changes of logs go through here too, before the data that waits with them: whatever must be durable before it is done
 //! (TRUNCATE, LOG_START, DELETE, CREATE) is one group of its own (I8, DESIGN section 4).
@@ -16,6 +16,7 @@ use types::mutant::{Mutant, planted};
 
 use super::Inner;
 use super::checkpoint::Scope;
+use super::pace::{Awaited, Pace};
 use crate::door::Reply;
 use crate::journal::{Frame, FrameKind, JournalError, Position};
 use crate::log::{Log, WriteError, Written};
@@ -41,12 +42,19 @@ pub(super) struct Committer<'a, D: Disk, C> {
     /// Waiting for their log to be durable up to an offset.
     pub flushes: Vec<(Log<D>, Offset, Reply<Ends>)>,
     pub closing: Option<Reply<()>>,
+    pub pace: Pace,
 }
 
 /// Runs until the directory is closed or has failed.
 pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
-    let mut committer =
-        Committer { dir, clock, stalled: Vec::new(), flushes: Vec::new(), closing: None };
+    let mut committer = Committer {
+        dir,
+        clock,
+        stalled: Vec::new(),
+        flushes: Vec::new(),
+        closing: None,
+        pace: Pace::default(),
+    };
     let end = committer.work().await;
     if end.is_err() {
         dir.door.attention.notify_one();
@@ -67,7 +75,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             if self.dir.door.is_offline() && !planted(Mutant::AppendAfterIoError) {
                 return Err(Offline); // I10
             }
-            let (mut dirty, commands) = self.dir.door.take();
+            let (mut dirty, mut arrived, commands) = self.dir.door.take();
             if dirty.is_empty() && commands.is_empty() {
                 // What found no space by now was never acknowledged.
                 if self.closing.is_some() {
@@ -80,14 +88,39 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             }
             self.change(commands).await?;
             while !dirty.is_empty() {
+                let began = self.clock.now();
                 dirty = self.group(dirty).await?;
+                self.pace.on_group(arrived, self.clock.now().saturating_since(began));
+                if dirty.is_empty() && self.flushes.is_empty() && self.closing.is_none() {
+                    self.gather().await;
+                }
                 // Newcomers share the next group; nobody waits for another's backlog.
-                let (more, commands) = self.dir.door.take();
+                let (more, newcomers, commands) = self.dir.door.take();
+                arrived = newcomers;
                 dirty.extend(more);
                 self.change(commands).await?;
             }
             self.answer_flushes();
         }
+    }
+
+    /// Waits for those that the last group answered, if they are worth it.
+    async fn gather(&mut self) {
+        let door = &self.dir.door;
+        let Some(Awaited { appends, patience }) = self.pace.next(door.arrived_count()) else {
+            return;
+        };
+        door.set_awaited(Some(appends));
+        let deadline = self.clock.now() + patience;
+        while door.arrived_count() < appends && !door.is_asked() && self.clock.now() < deadline {
+            tokio::select! {
+                biased;
+                () = door.wake.notified() => {}
+                () = self.clock.sleep_until(deadline) => {}
+            }
+        }
+        door.set_awaited(None);
+        self.pace.on_waited(door.arrived_count() >= appends);
     }
 
     /// Waits for work; marks the journal once the directory is idle, so that the last group has a successor that proves
