@@ -4,6 +4,7 @@
 //! housekeeper (checkpoints, removal of deleted files, free space). Nothing else writes the journal. Neither holds a
 //! log's lock across an await, and an idle directory has no timer but the one that marks it idle.
 
+mod alarm;
 mod change;
 mod checkpoint;
 mod commit;

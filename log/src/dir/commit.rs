@@ -15,6 +15,7 @@ use types::Offset;
 use types::mutant::{Mutant, planted};
 
 use super::Inner;
+use super::alarm::Alarm;
 use super::checkpoint::Scope;
 use super::pace::{Awaited, Pace};
 use crate::door::Reply;
@@ -71,6 +72,7 @@ pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
 
 impl<D: Disk, C: Clock> Committer<'_, D, C> {
     async fn work(&mut self) -> Result<(), Offline> {
+        let mut alarm = Alarm::new(self.clock);
         loop {
             if self.dir.door.is_offline() && !planted(Mutant::AppendAfterIoError) {
                 return Err(Offline); // I10
@@ -81,7 +83,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 if self.closing.is_some() {
                     return self.dir.stop(self.clock).await.map_err(|()| Offline);
                 }
-                self.rest().await?;
+                self.rest(&mut alarm).await?;
                 if !self.stalled.is_empty() {
                     dirty = std::mem::take(&mut self.stalled);
                 }
@@ -92,7 +94,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 dirty = self.group(dirty).await?;
                 self.pace.on_group(arrived, self.clock.now().saturating_since(began));
                 if dirty.is_empty() && self.flushes.is_empty() && self.closing.is_none() {
-                    self.gather().await;
+                    self.gather(&mut alarm).await;
                 }
                 // Newcomers share the next group; nobody waits for another's backlog.
                 let (more, newcomers, commands) = self.dir.door.take();
@@ -105,7 +107,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
     }
 
     /// Waits for those that the last group answered, if they are worth it.
-    async fn gather(&mut self) {
+    async fn gather(&mut self, alarm: &mut Alarm<'_, C>) {
         let door = &self.dir.door;
         let Some(Awaited { appends, patience }) = self.pace.next(door.arrived_count()) else {
             return;
@@ -116,7 +118,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             tokio::select! {
                 biased;
                 () = door.wake.notified() => {}
-                () = self.clock.sleep_until(deadline) => {}
+                () = alarm.at(deadline) => {}
             }
         }
         door.set_awaited(None);
@@ -125,7 +127,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
 
     /// Waits for work; marks the journal once the directory is idle, so that the last group has a successor that proves
     /// it was durable (E2, I14).
-    async fn rest(&mut self) -> Result<(), Offline> {
+    async fn rest(&mut self, alarm: &mut Alarm<'_, C>) -> Result<(), Offline> {
         let wake = self.dir.door.wake.notified();
         if !self.stalled.is_empty() {
             tokio::select! {
@@ -139,10 +141,11 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             wake.await;
             return Ok(());
         }
+        let idle_at = self.clock.now() + self.dir.door.options.idle_mark;
         tokio::select! {
             biased;
             () = wake => return Ok(()),
-            () = self.clock.sleep(self.dir.door.options.idle_mark) => {}
+            () = alarm.at(idle_at) => {}
         }
         let mut journal = self.dir.journal.lock().await;
         let marked = tokio::select! {
