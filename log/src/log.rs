@@ -350,7 +350,8 @@ impl<F> State<F> {
         let bytes = head.len() + rest.len();
         let active = self.segments.back_mut().expect("a roll makes the first segment");
         active.ages.first_append.get_or_insert(now);
-        active.ages.last_append = Some(now);
+        // A clock that is set back does not make older appends older.
+        active.ages.last_append = active.ages.last_append.max(Some(now));
         self.queue.push_back(Queued {
             header,
             segment: active.base,

@@ -222,6 +222,44 @@ fn e37_timestamps_from_the_future_keep_nothing_for_longer() {
     });
 }
 
+/// A machine whose battery is empty starts in 1986 and learns the time later: nothing has become forty years old by that,
+/// whether the broker was stopped or died, and whether something was appended meanwhile.
+#[test]
+fn e37_a_clock_that_was_far_behind_for_a_while_makes_nothing_old() {
+    for dies in [false, true] {
+        for appends in [false, true] {
+            let mut world = World::new(8);
+            let mut spec = spec("t", 1);
+            spec.config = LogConfig { segment_bytes: 1 << 20, ..keep(Some(HOUR), None) };
+            let today = wall(&world.clock);
+            let decades = 40 * 365 * 86_400_000;
+            for start in 0..3 {
+                world.with(async |dir| {
+                    let log = dir.create(spec.clone()).await.expect("there");
+                    if start == 0 {
+                        (0..30).for_each(|_| put(&log, today, today));
+                    }
+                    if start == 1 && appends {
+                        put(&log, Timestamp(today.0 - decades), wall(&world.clock));
+                    }
+                    log.flush().await.expect("flushed");
+                    let now = wall(&world.clock);
+                    let end = log.ends().written;
+                    let removed = log.retain(now, end).await.expect("runs").segments;
+                    assert_eq!(removed, 0, "start {start}, dies {dies}, appends {appends}");
+                    if !dies {
+                        dir.close().await.expect("closes");
+                    }
+                });
+                if dies {
+                    world.power_cut();
+                }
+                world.clock.step_wall(if start == 0 { -decades } else { decades });
+            }
+        }
+    }
+}
+
 #[test]
 fn unknown_timestamps_are_not_old_also_after_a_restart() {
     let mut world = World::new(6);

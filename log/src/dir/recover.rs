@@ -865,16 +865,18 @@ impl<D: Disk> Opening<D> {
 }
 
 impl<F> State<F> {
-    /// Puts a loaded index in its place. A clock that was set back must not make a segment look young for ever; a time
-    /// that was lost counts as now, never as long ago (E37).
+    /// Puts a loaded index in its place. What was known stays known: a start under a clock that is far behind, as after the
+    /// battery of a machine is empty, must not make everything look old once the clock is right again (E37). A time that
+    /// was lost is needed only where the records have none; there it counts as now, never as long ago.
     fn adopt_index(&mut self, base: Offset, index: Index, ages: Ages, now: Timestamp) {
         let Some(segment) = self.segment(base) else { return };
+        let lost = index.latest().is_none().then_some(now);
         segment.index = Some(Box::new(index));
         segment.ages = match segment.size {
             0 => Ages::default(),
             _ => Ages {
                 first_append: Some(ages.first_append.map_or(now, |first| first.min(now))),
-                last_append: Some(ages.last_append.map_or(now, |last| last.min(now))),
+                last_append: ages.last_append.or(lost),
             },
         };
     }
