@@ -114,6 +114,8 @@ pub struct Granted {
     pub generation: i32,
     /// The consumer instance, as in [`Polled`].
     pub consumer: u32,
+    /// When that consumer began, in true nanoseconds: it joined later.
+    pub born: u64,
     /// The member.
     pub member: Arc<str>,
     /// The name of a static member: its successor takes over within one generation.

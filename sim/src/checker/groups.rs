@@ -85,9 +85,10 @@ pub fn i66_one_owner(history: &History, lives: &Lives) -> Verdict {
     Ok(())
 }
 
-/// I65: a member, which has its id for good, never sees its group's generation go back; if it joins again within one, it
-/// is given the same.
-pub fn i65_generations_rise(history: &History) -> Verdict {
+/// I65: generations rise. A member, which has its id for good, never sees its group's generation go back, and if it joins
+/// again within one it is given the same. A consumer is given no generation older than one that was known to anybody
+/// before that consumer began.
+pub fn i65_generations_rise(history: &History, lives: &Lives) -> Verdict {
     let mut newest: BTreeMap<(&Arc<str>, &Arc<str>), &Granted> = BTreeMap::new();
     for grant in &history.grants {
         require("I65", !grant.member.is_empty(), || format!("a grant to nobody: {grant:?}"))?;
@@ -97,6 +98,13 @@ pub fn i65_generations_rise(history: &History) -> Verdict {
                 || (before.generation == grant.generation && before.partitions == grant.partitions)
         });
         require("I65", fits, || format!("group {}: after {before:?} came {grant:?}", grant.group))?;
+        let newer = history.grants.iter().find(|other| {
+            other.group == grant.group
+                && other.at < grant.born
+                && other.generation > grant.generation
+                && !lives.may_be_another(&grant.group, other.at, grant.at)
+        });
+        require("I65", newer.is_none(), || format!("{grant:?} goes back behind {newer:?}"))?;
     }
     Ok(())
 }
@@ -280,6 +288,7 @@ mod tests {
             group: "g".into(),
             generation,
             consumer: member.bytes().map(u32::from).sum(),
+            born: 0,
             member: member.into(),
             instance: None,
             partitions: partitions.iter().map(|p| (*p).into()).collect(),
@@ -319,6 +328,7 @@ mod tests {
 
     #[test]
     fn i65_i66_i68_watch_assignments() {
+        let i65 = |history: &History| rule(i65_generations_rise(history, &strict(history)));
         let i66 = |history: &History| rule(i66_one_owner(history, &strict(history)));
         let good = with(vec![
             grant(1, "a", &["t-0", "t-1"]),
@@ -326,7 +336,7 @@ mod tests {
             grant(2, "b", &["t-1"]),
         ]);
         assert_eq!(i66(&good), "ok");
-        assert_eq!(rule(i65_generations_rise(&good)), "ok");
+        assert_eq!(i65(&good), "ok");
         let all = BTreeSet::from(["t-0".into(), "t-1".into()]);
         assert_eq!(rule(i68_all_covered(&good.grants[1..], &all)), "ok");
         assert_eq!(rule(i68_all_covered(&good.grants[2..], &all)), "I68");
@@ -336,12 +346,16 @@ mod tests {
         assert_eq!(i66(&double), "I66");
         assert_eq!(rule(i68_all_covered(&double.grants, &all)), "I68");
         let again = with(vec![grant(2, "a", &["t-0"]), grant(2, "a", &["t-0"])]);
-        assert_eq!(rule(i65_generations_rise(&again)), "ok");
+        assert_eq!(i65(&again), "ok");
         let other = with(vec![grant(2, "a", &["t-0"]), grant(2, "a", &["t-1"])]);
-        assert_eq!(rule(i65_generations_rise(&other)), "I65");
+        assert_eq!(i65(&other), "I65");
         let back = with(vec![grant(2, "a", &[]), grant(1, "a", &[])]);
-        assert_eq!(rule(i65_generations_rise(&back)), "I65");
-        assert_eq!(rule(i65_generations_rise(&with(vec![grant(2, "", &[])]))), "I65");
+        assert_eq!(i65(&back), "I65");
+        assert_eq!(i65(&with(vec![grant(2, "", &[])])), "I65");
+        let born = |born| Granted { born, at: 20, ..grant(1, "b", &[]) };
+        let known = Granted { at: 10, ..grant(2, "a", &[]) };
+        assert_eq!(i65(&with(vec![known.clone(), born(5)])), "ok", "it may have learnt late");
+        assert_eq!(i65(&with(vec![known, born(15)])), "I65");
     }
 
     #[test]

@@ -293,7 +293,7 @@ impl Play {
             &|| i31_acknowledged_is_committed(&sound, excused),
             &|| i39_topics(&history, there),
             &|| i45_producer_ids(&history),
-            &|| i65_generations_rise(&history),
+            &|| i65_generations_rise(&history, &lives),
             &|| i66_one_owner(&history, &lives),
             &|| i67_let_go_first(&history),
             &|| i70_register(&sound, &lives),

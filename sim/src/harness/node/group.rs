@@ -31,6 +31,7 @@ pub(super) fn group_of(number: u32) -> &'static str {
 struct Holding {
     number: u32,
     consumer: u32,
+    born: u64,
     instance: Option<Arc<str>>,
     turn: u32,
     /// Where polls have got to, by partition, since the assignment.
@@ -61,7 +62,7 @@ impl Play {
         let is_static = dice.choose(Kind::Operation, 4) == 0;
         let dialect = if is_static { Dialect::Named } else { Dialect::Any };
         let client = self.client(node, dice, dialect);
-        let consumer = self.next_instance();
+        let (consumer, born) = (self.next_instance(), self.now());
         lock(&self.shared.groups).insert(consumer, group.clone());
         let scaled = !self.stage.scenario.production;
         let session = if scaled { dice.between(Kind::Operation, 1_500, 5_000) } else { 45_000 };
@@ -91,6 +92,7 @@ impl Play {
         let mut holding = Holding {
             number,
             consumer,
+            born,
             instance,
             turn,
             positions: BTreeMap::new(),
@@ -172,6 +174,7 @@ impl Play {
                     group: group.clone(),
                     generation: *generation,
                     consumer: holding.consumer,
+                    born: holding.born,
                     member,
                     instance: holding.instance.clone(),
                     partitions: partitions.iter().map(name_of).collect(),
