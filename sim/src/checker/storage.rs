@@ -26,12 +26,19 @@ pub struct Seen {
     pub last: i64,
     /// Leader epoch.
     pub epoch: i32,
-    /// Identity of the content.
+    /// Identity of the content: checksum (upper half) and size.
     pub digest: u64,
     /// Whether the checksum holds.
     pub crc_ok: bool,
     /// Its producer, if idempotent.
     pub stamp: Option<Stamp>,
+}
+
+impl Seen {
+    /// Its size in the log.
+    pub fn bytes(&self) -> u64 {
+        self.digest & u64::from(u32::MAX)
+    }
 }
 
 /// I1: every batch handed out has a valid checksum.
@@ -288,6 +295,31 @@ pub fn i81_start(log: &str, old: i64, new: i64, high_watermark: i64) -> Verdict 
     })
 }
 
+/// What retention was to keep, and what it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// `retention.bytes`.
+    pub bytes_wanted: Option<u64>,
+    /// `retention.ms`.
+    pub ms_wanted: Option<i64>,
+    /// The broker's clock.
+    pub now: i64,
+    /// The broker's time of the youngest append that was taken.
+    pub youngest_taken: Option<i64>,
+    /// Bytes left in the log.
+    pub bytes_kept: u64,
+}
+
+/// E37: retention takes only what is too old, or what is more than is to be kept; records without a timestamp are as old
+/// as their append, never older.
+pub fn e37_retained(log: &str, retention: Retention) -> Verdict {
+    let Retention { bytes_wanted, ms_wanted, now, youngest_taken, bytes_kept } = retention;
+    let Some(youngest) = youngest_taken else { return Ok(()) };
+    let too_much = bytes_wanted.is_some_and(|wanted| bytes_kept >= wanted);
+    let too_old = ms_wanted.is_some_and(|wanted| youngest.saturating_add(wanted) < now);
+    require("E37", too_much || too_old, || format!("{log}: retention took too much: {retention:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +420,24 @@ mod tests {
         assert_eq!(rule(i18_committed("p", &committed, 0, &[batch(0, 1)])), "I18");
         let other = Seen { digest: 9, ..batch(2, 3) };
         assert_eq!(rule(i18_committed("p", &committed, 0, &[batch(0, 1), other])), "I18");
+    }
+
+    #[test]
+    fn e37_sees_what_retention_should_have_kept() {
+        let sound = Retention {
+            bytes_wanted: Some(100),
+            ms_wanted: Some(10),
+            now: 50,
+            youngest_taken: Some(45),
+            bytes_kept: 100,
+        };
+        assert_eq!(rule(e37_retained("p", sound)), "ok");
+        let short = Retention { bytes_kept: 99, ..sound };
+        assert_eq!(rule(e37_retained("p", short)), "E37");
+        assert_eq!(rule(e37_retained("p", Retention { youngest_taken: Some(39), ..short })), "ok");
+        assert_eq!(rule(e37_retained("p", Retention { youngest_taken: None, ..short })), "ok");
+        let forever = Retention { bytes_wanted: None, ms_wanted: None, ..sound };
+        assert_eq!(rule(e37_retained("p", forever)), "E37");
     }
 
     #[test]

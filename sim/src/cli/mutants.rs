@@ -1,4 +1,5 @@
-//! `mutants`: does each checker bite? Plants every bug in turn and counts the seeds until it is seen.
+//! `mutants`: does each checker bite? Plants every bug in turn and counts the seeds until it is seen. A bug that is too rare
+//! for seeds is to be seen by a named test of `log`: a schedule that leads straight to it.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -18,6 +19,23 @@ struct Hunt {
     found: usize,
     /// Rules that saw it.
     rules: Vec<String>,
+    /// Named tests that see it; asked for only when seeds do not.
+    tests: Vec<String>,
+}
+
+impl Hunt {
+    /// Whether most searches found it.
+    fn is_found_by_seeds(&self) -> bool {
+        self.found * 2 > self.seeds.len()
+    }
+
+    fn found_by(&self) -> String {
+        let rules = if self.rules.is_empty() { "nobody".into() } else { self.rules.join(" ") };
+        match self.tests.first() {
+            Some(test) => format!("{rules}, test {test} and {} more", self.tests.len() - 1),
+            None => rules,
+        }
+    }
 }
 
 /// Builds with planted bugs and hunts each; exit code.
@@ -40,7 +58,10 @@ pub fn mutants(args: &MutantArgs) -> u8 {
     let mut hunts = Vec::new();
     for mutant in chosen {
         let started = Instant::now();
-        let hunt = hunt(*mutant, args, &plan);
+        let mut hunt = hunt(*mutant, args, &plan);
+        if !hunt.is_found_by_seeds() {
+            hunt.tests = tests_that_see(*mutant);
+        }
         if !args.json {
             let mut seeds = hunt.seeds.clone();
             seeds.sort_unstable();
@@ -50,7 +71,7 @@ pub fn mutants(args: &MutantArgs) -> u8 {
                 hunt.found,
                 args.searches,
                 seeds[seeds.len() / 2],
-                if hunt.rules.is_empty() { "nobody".into() } else { hunt.rules.join(" ") },
+                hunt.found_by(),
                 started.elapsed().as_secs_f64(),
             );
         }
@@ -59,13 +80,19 @@ pub fn mutants(args: &MutantArgs) -> u8 {
     if args.json {
         println!("{}", serde_json::to_string(&hunts).unwrap_or_default());
     }
-    let missed = hunts.iter().any(|hunt| hunt.found * 2 <= args.searches as usize);
+    let missed = hunts.iter().any(|hunt| !hunt.is_found_by_seeds() && hunt.tests.is_empty());
     if missed { VIOLATION } else { 0 }
 }
 
 fn hunt(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
     let plan = Plan { mutant: Some(mutant.name().to_owned()), ..plan.clone() };
-    let mut hunt = Hunt { mutant: mutant.name(), seeds: Vec::new(), found: 0, rules: Vec::new() };
+    let mut hunt = Hunt {
+        mutant: mutant.name(),
+        seeds: Vec::new(),
+        found: 0,
+        rules: Vec::new(),
+        tests: Vec::new(),
+    };
     for search in 0..args.searches {
         let first = search * 1_000_000;
         let mut seeds = first..first + args.seeds_max;
@@ -91,6 +118,22 @@ fn hunt(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
         hunt.rules.extend(rule.filter(|rule| !hunt.rules.contains(rule)));
     }
     hunt
+}
+
+/// The tests of `log` that fail with the bug planted.
+fn tests_that_see(mutant: Mutant) -> Vec<String> {
+    let output = Command::new("cargo")
+        .args(["test", "--quiet", "--no-fail-fast", "--package", "foretold-log"])
+        .args(["--features", "foretold-log/mutants", "--tests", "--", "--test-threads", "1"])
+        .env("FORETOLD_MUTANT", mutant.name())
+        .stderr(Stdio::null())
+        .output();
+    let Ok(output) = output else { return Vec::new() };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Each failed test has a heading of its own.
+    let name =
+        |line: &str| Some(line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?.to_owned());
+    text.lines().filter_map(name).collect()
 }
 
 /// One build with the `mutants` feature, beside the ordinary one.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use env::{Clock, Env};
 use log::{
-    Append, AppendError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read,
-    ReadError,
+    Append, AppendError, ChangeError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec,
+    Origin, Read, ReadError,
 };
 use record::{Batch, BatchBuilder, BatchOptions, Codec, Compression, ProducerStamp};
 use tokio::sync::{RwLock, watch};
@@ -21,9 +21,9 @@ use types::{
 };
 
 use crate::checker::storage::{
-    Before, EndsSeen, Expected, Seen, Stamp, i1_checksums, i2_contiguous, i3_epochs,
-    i4_epoch_cache, i7_recovered, i10_no_progress, i11_ends, i13_unchanged, i47_sequences,
-    i49_expected, i81_start,
+    Before, EndsSeen, Expected, Retention, Seen, Stamp, e37_retained, i1_checksums, i2_contiguous,
+    i3_epochs, i4_epoch_cache, i7_recovered, i10_no_progress, i11_ends, i13_unchanged,
+    i47_sequences, i49_expected, i81_start,
 };
 use crate::checker::{Verdict, require};
 use crate::decisions::{Decisions, Kind};
@@ -56,9 +56,15 @@ struct Ghost {
     /// A power cut or a disk error may have dropped written pages since the log was last recovered; a start that dies
     /// before it has looked at the log leaves that as it is.
     dropped: bool,
+    /// Where truncations of this incarnation cut, the one under way included.
+    cuts: Vec<i64>,
     epoch: i32,
     /// Batches that can be sent again, newest last.
     sent: Vec<Batch>,
+    /// Its records bear no timestamps (E37).
+    undated: bool,
+    /// The broker's time of each append, by base offset.
+    appended: BTreeMap<i64, i64>,
     producers: BTreeMap<i64, i16>,
     changed: watch::Sender<u64>,
     gate: Arc<RwLock<()>>,
@@ -225,6 +231,7 @@ impl Play {
             index_interval_bytes: if small { 200 } else { 4096 },
             index_bytes: if small { 1 << 10 } else { 10 << 20 },
             retention_bytes: small.then_some(40 * u64::from(scenario.segment_bytes)),
+            retention_ms: Some(Duration::from_secs(if small { 6 * 3600 } else { 7 * 24 * 3600 })),
             segment_ms: if small {
                 Duration::from_secs(20)
             } else {
@@ -265,10 +272,21 @@ impl Play {
             stage.spawn(NODE, "committer", async move { dir.run(clock).await });
         }
         self.watch_failure(&dir);
-        if !self.adopt(&dir).await {
+        if !self.adopt(&dir).await || !self.configure(&dir).await {
             return;
         }
         self.work(&env, &dir).await;
+    }
+
+    /// A directory does not store the settings of its logs: their owner tells them again after each start.
+    async fn configure(&self, dir: &LogDir<SimDisk>) -> bool {
+        for (name, log) in view::logs_by_name(dir) {
+            let page_cache = log.config().durability == Durability::PageCache;
+            if let Err(error) = log.set_config(self.config(page_cache)).await {
+                return self.excused_change("configure", &name, &error);
+            }
+        }
+        true
     }
 
     fn watch_failure(&self, dir: &LogDir<SimDisk>) {
@@ -559,13 +577,18 @@ fn judge_whole(name: &str, log: &Log<SimDisk>, batches: &[Seen]) -> Verdict {
     i3_epochs(name, batches)?;
     // A producer that is not known may begin anywhere (P6), and the workload has such.
     i47_sequences(name, batches, false)?;
+    judge_epochs(name, log, batches)
+}
+
+/// What the epoch cache answers, against the readable batches (I4).
+fn judge_epochs(name: &str, log: &Log<SimDisk>, batches: &[Seen]) -> Verdict {
     let asked = |epoch: i32| {
         let end = log.end_of_epoch(LeaderEpoch(epoch));
         (epoch, end.map(|(epoch, end)| (epoch.0, end.0)))
     };
     let answers: Vec<_> = batches.iter().map(|batch| batch.epoch).map(asked).collect();
     let newest = log.newest_epoch().map(|epoch| epoch.0);
-    i4_epoch_cache(name, batches, ends.log_end.0, newest, &answers)
+    i4_epoch_cache(name, batches, log.ends().log_end.0, newest, &answers)
 }
 
 impl Ghost {
@@ -581,8 +604,11 @@ impl Ghost {
             ends: None,
             truncating: None,
             dropped: false,
+            cuts: Vec::new(),
             epoch: 0,
             sent: Vec::new(),
+            undated: false,
+            appended: BTreeMap::new(),
             producers: BTreeMap::new(),
             changed: watch::channel(0).0,
             gate: Arc::default(),
@@ -591,6 +617,11 @@ impl Ghost {
 
     fn end(&self) -> i64 {
         self.batches.last().map_or(self.start, |batch| batch.last + 1).max(self.start)
+    }
+
+    /// How many truncations have ended: the ones after are beside whatever begins now.
+    fn cuts_ended(&self) -> usize {
+        self.cuts.len() - usize::from(self.truncating.is_some())
     }
 
     /// The log goes on as recovered.
@@ -605,6 +636,7 @@ impl Ghost {
         self.ends = None;
         self.truncating = None;
         self.dropped = false;
+        self.cuts.clear();
         self.epoch = self.epoch.max(log.newest_epoch().map_or(0, |epoch| epoch.0));
         self.changed = watch::channel(0).0;
         self.gate = Arc::default();

@@ -40,24 +40,35 @@ pub fn ends_seen(ends: &Ends) -> EndsSeen {
     }
 }
 
-/// One read as a consumer would do it, parsed. `None` if the bytes are not whole batches.
-pub async fn read_slice(
-    log: &Log<SimDisk>,
-    read: Read,
-) -> Result<Option<(Vec<Seen>, i64)>, ReadError> {
+/// What one read gave.
+pub struct Polled {
+    /// Batches, as far as the bytes are batches.
+    pub batches: Vec<Seen>,
+    /// Whether all bytes are whole batches.
+    pub whole: bool,
+    /// Where the next read is told to go on.
+    pub next: i64,
+}
+
+/// One read as a consumer would do it, parsed.
+pub async fn read_slice(log: &Log<SimDisk>, read: Read) -> Result<Polled, ReadError> {
     let slice = log.read(read).await?;
     let mut all = BytesMut::new();
     for part in slice.parts {
         all.extend_from_slice(&part_bytes(part).await.map_err(ReadError::Io)?);
     }
-    let mut batches = Vec::new();
+    let mut polled =
+        Polled { batches: Vec::new(), whole: all.len() == slice.bytes, next: slice.next_offset.0 };
     for batch in Batches::split(all.freeze()) {
         match batch {
-            Ok(batch) => batches.push(seen(&batch)),
-            Err(_) => return Ok(None),
+            Ok(batch) => polled.batches.push(seen(&batch)),
+            Err(_) => {
+                polled.whole = false;
+                break;
+            }
         }
     }
-    Ok(Some((batches, slice.next_offset.0)))
+    Ok(polled)
 }
 
 async fn part_bytes(part: Part<SimFile>) -> std::io::Result<Bytes> {

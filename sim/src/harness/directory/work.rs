@@ -6,7 +6,7 @@ impl Play {
     /// Starts the workers of one incarnation and keeps creating and deleting logs.
     pub(super) async fn work(&self, env: &SimEnv, dir: &LogDir<SimDisk>) {
         for (name, log) in view::logs_by_name(dir) {
-            self.employ(env, &name, &log);
+            self.employ(env, dir, &name, &log);
         }
         let dice = self.stage.dice(0);
         loop {
@@ -45,7 +45,8 @@ impl Play {
                 partition: PartitionIndex(0),
                 config: self.config(page_cache),
             };
-            let ghost = Ghost::new(spec.topic_id, page_cache);
+            let mut ghost = Ghost::new(spec.topic_id, page_cache);
+            ghost.undated = number % 3 == 0;
             ghosts.logs.insert(name.clone(), (Presence::Creating, ghost));
             (name, spec)
         };
@@ -55,7 +56,7 @@ impl Play {
                     *presence = Presence::There;
                 }
                 self.listen(&name, &log);
-                self.employ(env, &name, &log);
+                self.employ(env, dir, &name, &log);
                 self.stage.done(true, 1);
                 true
             }
@@ -86,7 +87,7 @@ impl Play {
     }
 
     /// Whether the process goes on after a change was refused.
-    fn excused_change(&self, what: &str, name: &str, error: &log::ChangeError) -> bool {
+    pub(super) fn excused_change(&self, what: &str, name: &str, error: &log::ChangeError) -> bool {
         let errors = ["D2", "D3", "D4", "D5", "D6", "D9", "D10"];
         let excused = self.stage.scenario.faults.iter().any(|kind| errors.contains(&kind.code()));
         self.stage.judge(require("L4", excused, || {
@@ -95,10 +96,11 @@ impl Play {
         false
     }
 
-    fn employ(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>) {
+    fn employ(&self, env: &SimEnv, dir: &LogDir<SimDisk>, name: &str, log: &Log<SimDisk>) {
         let client = lock(&self.ghosts).topics as u32 * 10;
         for worker in 0..3 {
             let (play, env, name, log) = (self.clone(), env.clone(), name.to_owned(), log.clone());
+            let failure = dir.failure();
             let dice = self.stage.dice(client + worker);
             self.stage.spawn(
                 NODE,
@@ -114,7 +116,7 @@ impl Play {
                             return;
                         }
                         let goes_on = match worker {
-                            2 => play.read(&name, &log, &dice).await,
+                            2 => play.read(&name, &log, &failure, &dice).await,
                             _ => play.append(&env, &name, &log, &dice).await,
                         };
                         if !goes_on {
@@ -212,6 +214,7 @@ impl Play {
                 let fresh = expected.iter().any(|e| matches!(e, None | Some(Expected::Fresh)));
                 let at = ghost.end();
                 let placed = view::seen(&placed);
+                ghost.appended.insert(placed.base, appended.append_time.0);
                 ghost.batches.push(placed);
                 ghost.sent.push(batch.clone());
                 if ghost.sent.len() > 20 {
@@ -296,8 +299,8 @@ impl Play {
             let len = dice.choose(Kind::Operation, self.stage.scenario.value_bytes_max) as usize;
             let mut value = vec![b'v'; len.max(8)];
             dice.fill(&mut value[..8]);
-            let timestamp = env.clock().timestamp();
-            builder.push(Some(timestamp), None, Some(&value));
+            let timestamp = (!ghost.undated).then(|| env.clock().timestamp());
+            builder.push(timestamp, None, Some(&value));
         }
         builder.build()
     }
@@ -341,7 +344,13 @@ impl Play {
     }
 
     /// A walk from anywhere with an odd budget, compared with the ghost (I1, I2, I24).
-    async fn read(&self, name: &str, log: &Log<SimDisk>, dice: &Decisions) -> bool {
+    async fn read(
+        &self,
+        name: &str,
+        log: &Log<SimDisk>,
+        failure: &watch::Receiver<Option<log::Failure>>,
+        dice: &Decisions,
+    ) -> bool {
         let ends = log.ends();
         let span = (ends.written.0 - ends.log_start.0).max(0) as u64;
         let mut from = ends.log_start.0 + dice.choose(Kind::Operation, span + 1) as i64;
@@ -349,20 +358,33 @@ impl Play {
             let end = log.ends().written;
             let bytes_max = [1, 61, 500, 5_000, 100_000][dice.choose(Kind::Operation, 5) as usize];
             let read = Read { from: Offset(from), end, bytes_max, at_least_one: true };
+            let Some(cuts) = lock(&self.ghosts).logs.get(name).map(|(_, ghost)| ghost.cuts_ended())
+            else {
+                return false;
+            };
             let slice = view::read_slice(log, read).await;
+            // A slice is ranges of files, and a sync that failed may have put old bytes back under it (D6): from then on
+            // nothing is promised of the directory. A client sees it by the checksum.
+            if failure.borrow().is_some() {
+                self.stage.world.mark("read while the directory failed");
+                return false;
+            }
             let ghosts = lock(&self.ghosts);
             let Some((_, ghost)) = ghosts.logs.get(name) else { return false };
-            if ghost.truncating.is_some() || ghost.topic_id != log.topic_id() {
+            if ghost.topic_id != log.topic_id() {
                 return true;
             }
+            // What a truncation took while it was read may be anything too (the product reads below the high watermark,
+            // which is never cut), but what lies below every cut is as it was.
+            let cut = ghost.cuts[cuts..].iter().min().copied();
             let verdict = match slice {
-                Ok(None) => require("I1", false, || {
-                    format!("{name}: a read from {from} is not whole batches")
-                }),
-                Ok(Some((batches, next))) => {
-                    let verdict = judge_read(name, ghost, from, end.0, &batches, next);
-                    from = next;
-                    verdict
+                Ok(polled) => match cut {
+                    Some(cut) => judge_below(name, ghost, from, cut.min(end.0), &polled.batches),
+                    None => judge_read(name, ghost, from, end.0, &polled),
+                }
+                .map(|()| from = polled.next),
+                Err(ReadError::OffsetOutOfRange { .. }) if cut.is_some_and(|cut| from > cut) => {
+                    Ok(())
                 }
                 Err(ReadError::OffsetOutOfRange { log_start, .. }) => {
                     require("I2", from < log_start.0 || from >= end.0, || {
@@ -385,6 +407,10 @@ impl Play {
             }
             if !self.stage.judge(verdict) {
                 return false;
+            }
+            if cut.is_some() {
+                self.stage.world.mark("read beside a truncation");
+                return true;
             }
         }
         self.stage.done(true, from as u64);
@@ -420,6 +446,7 @@ impl Play {
                     if retained.segments > 0 {
                         self.stage.world.mark("retention deleted segments");
                     }
+                    self.judge_retained(env, name, log, start, retained.log_start.0);
                     self.judge_start(name, start, retained.log_start.0, durable.0, None);
                 }
             }
@@ -433,6 +460,26 @@ impl Play {
                 _ = log.begin_epoch(LeaderEpoch(epoch));
             }
         }
+    }
+
+    /// What retention took was too much or too old (E37). Clocks that step may age a segment as they like.
+    fn judge_retained(&self, env: &SimEnv, name: &str, log: &Log<SimDisk>, old: i64, new: i64) {
+        if self.stage.scenario.has(FaultKind::WallStep) {
+            return;
+        }
+        let (config, now) = (log.config(), env.clock().timestamp());
+        let ghosts = lock(&self.ghosts);
+        let Some((_, ghost)) = ghosts.logs.get(name) else { return };
+        let kept = ghost.batches.iter().filter(|batch| batch.base >= new);
+        let retention = Retention {
+            bytes_wanted: config.retention_bytes,
+            ms_wanted: config.retention_ms.map(|keep| keep.as_millis() as i64),
+            now: now.0,
+            youngest_taken: ghost.appended.range(old..new).map(|(_, at)| *at).max(),
+            bytes_kept: kept.map(Seen::bytes).sum(),
+        };
+        drop(ghosts);
+        self.stage.judge(e37_retained(name, retention));
     }
 
     fn ask_start(&self, name: &str, to: i64) {
@@ -472,13 +519,20 @@ impl Play {
                 return;
             };
             ghost.truncating = Some(*to);
+            ghost.cuts.push(*to);
             *to
         };
         let result = log.truncate(Offset(to)).await;
         let mut ghosts = lock(&self.ghosts);
         let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
-        if result.is_err() {
-            return;
+        match result {
+            Ok(()) => {}
+            // How far it came shows after the restart.
+            Err(ChangeError::Offline) => return,
+            Err(_) => {
+                ghost.truncating = None;
+                return;
+            }
         }
         self.stage.world.mark("truncation");
         ghost.batches.retain(|batch| batch.base < to);
@@ -487,33 +541,49 @@ impl Play {
         ghost.ends = None;
         ghost.durable = ghost.durable.min(to);
         ghost.written = ghost.written.min(to);
-        let end = log.ends().log_end.0;
-        drop(ghosts);
-        self.stage.judge(require("I8", end == to, || {
+        let ends = log.ends();
+        let end = ends.log_end.0;
+        let verdict = require("I8", end == to.max(ends.log_start.0), || {
             format!("{name}: truncated to {to}, ends at {end}")
-        }));
+        })
+        .and_then(|()| {
+            let start = ends.log_start.0;
+            let kept: Vec<Seen> =
+                ghost.batches.iter().filter(|batch| batch.last >= start).copied().collect();
+            judge_epochs(name, log, &kept)
+        });
+        drop(ghosts);
+        self.stage.judge(verdict);
     }
 }
 
 /// A read must be exactly what was appended, whole batches, nothing at or above `end`.
-fn judge_read(
-    name: &str,
-    ghost: &Ghost,
-    from: i64,
-    end: i64,
-    batches: &[Seen],
-    next: i64,
-) -> Verdict {
-    i1_checksums(name, batches)?;
-    i2_contiguous(name, from, batches)?;
+fn judge_read(name: &str, ghost: &Ghost, from: i64, end: i64, polled: &view::Polled) -> Verdict {
+    let view::Polled { batches, whole, next } = polled;
+    require("I1", *whole, || format!("{name}: a read from {from} is not whole batches"))?;
     let reached = batches.last().map_or(from, |batch| batch.last + 1);
-    require("I2", next == reached, || {
+    require("I2", *next == reached, || {
         format!("{name}: read {from}..{reached}, told to go on at {next}")
     })?;
     require("I24", reached <= end, || format!("{name}: read to {reached}, beyond {end}"))?;
     require("I2", !batches.is_empty() || from >= end, || {
         format!("{name}: a read from {from} below {end} gives nothing")
     })?;
+    judge_batches(name, ghost, from, batches)
+}
+
+/// A read beside truncations: below `sure`, the lowest cut or the end asked for, it must be what was appended.
+fn judge_below(name: &str, ghost: &Ghost, from: i64, sure: i64, batches: &[Seen]) -> Verdict {
+    let below = batches.iter().take_while(|batch| batch.last < sure).count();
+    require("I2", below > 0 || from >= sure, || {
+        format!("{name}: a read from {from} below the cut at {sure} gives nothing")
+    })?;
+    judge_batches(name, ghost, from, &batches[..below])
+}
+
+fn judge_batches(name: &str, ghost: &Ghost, from: i64, batches: &[Seen]) -> Verdict {
+    i1_checksums(name, batches)?;
+    i2_contiguous(name, from, batches)?;
     for batch in batches.iter().filter(|batch| batch.base >= ghost.start) {
         let known = ghost.batches.binary_search_by_key(&batch.base, |known| known.base);
         let known = known.ok().map(|at| ghost.batches[at]);
