@@ -173,11 +173,12 @@ impl Connection {
         self.open.close(&self.address);
     }
 
-    /// The version to speak: the pinned one, or the newest that both sides know and that is at most `max`.
+    /// The version to speak: the pinned one, or the newest that both sides know and that is at most `max` (what is known may not suffice for more).
     pub fn version<R: Request>(&self, pinned: Option<i16>, max: i16) -> Result<i16, ClientError> {
         let (lowest, newest) = R::API_KEY.stable_versions();
         let ours = match pinned {
-            Some(version) => (version, version),
+            // A pinned version that says more than is known (topic ids) gives way to the newest that does not.
+            Some(version) => (version.min(max), version.min(max)),
             None => (lowest, newest.min(max)),
         };
         let theirs = self.offered.get(&R::API_KEY.as_i16()).copied();
