@@ -404,20 +404,34 @@ impl Member<'_> {
             let text = format!("{new} replaced {old} in {}, which went on to commit", self.group);
             self.play.stage.world.violation("I72", text);
         }
+        // A coordinator that is loading its log accepts every heartbeat, as Kafka's does: only what it accepts again and
+        // again, after it has described the group from its log, does it accept for good.
+        for _ in 0..3 {
+            let is_loaded = Admin::new(self.client).describe_group(&self.group).await.is_ok();
+            if !is_loaded || !self.is_heartbeat_accepted(&old, instance, generation, dice).await {
+                self.play.stage.world.mark("replaced member refused");
+                return;
+            }
+        }
+        let text = format!("{new} replaced {old} in {}, whose heartbeat is accepted", self.group);
+        self.play.stage.world.violation("I72", text);
+    }
+
+    async fn is_heartbeat_accepted(
+        &self,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+        dice: &Decisions,
+    ) -> bool {
         let request = HeartbeatRequest {
             group_id: self.group.as_str().into(),
             generation_id: generation,
-            member_id: old.as_str().into(),
+            member_id: member.into(),
             group_instance_id: instance.map(Into::into),
         };
         let version = any_version(ApiKey::Heartbeat, 3, dice);
-        if let Ok(answer) = self.client.raw(self.target(), request, Some(version)).await
-            && answer.error_code == 0
-        {
-            let text =
-                format!("{new} replaced {old} in {}, whose heartbeat is accepted", self.group);
-            self.play.stage.world.violation("I72", text);
-        }
-        self.play.stage.world.mark("replaced member refused");
+        let answer = self.client.raw(self.target(), request, Some(version)).await;
+        answer.is_ok_and(|answer| answer.error_code == 0)
     }
 }
