@@ -510,7 +510,6 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         state.producers = producers;
         if let Some(segment) = state.segment(cut.segment) {
             segment.index = Some(Box::new(index));
-            segment.index_checked = false;
             segment.unsynced = true;
         }
         state.entries_changed = true;
@@ -630,6 +629,7 @@ impl<F> State<F> {
             active.sound.cut(cut.position);
             // Rebuilt from the cut file.
             active.index = None;
+            active.index_checked = false;
         }
         self.log_end = cut.offset;
         for point in [&mut self.stable, &mut self.durable, &mut self.written] {

@@ -64,6 +64,8 @@ struct Capture<D: Disk> {
     /// What was written, open until it is synced; whether it is a snapshot.
     derived: Vec<(D::File, bool)>,
     snapshots: Vec<Offset>,
+    /// Segments whose index files get cut to what is believed.
+    cuts: Vec<Offset>,
     sync_dir: bool,
     sync_metadata: bool,
 }
@@ -271,6 +273,14 @@ impl<D: Disk> Inner<D> {
                 Err(error) => return Err(error),
             }
         }
+        let mut state = capture.log.lock();
+        if state.generation == capture.generation {
+            for base in std::mem::take(&mut capture.cuts) {
+                if let Some(segment) = state.segment(base) {
+                    segment.index_checked = true;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -452,6 +462,7 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
         writes: Vec::new(),
         derived: Vec::new(),
         snapshots: Vec::new(),
+        cuts: Vec::new(),
         sync_dir: std::mem::take(&mut state.entries_changed),
         sync_metadata: std::mem::take(&mut state.metadata_unsynced),
     };
@@ -473,7 +484,8 @@ fn capture<D: Disk>(log: &Log<D>, scope: Scope) -> Option<Capture<D>> {
             bytes => sealed || stop || !segment.index_checked || bytes >= SAVE_BYTES,
         };
         if due {
-            let cut = !std::mem::replace(&mut segment.index_checked, true);
+            let cut = !segment.index_checked;
+            capture.cuts.extend(cut.then_some(segment.base));
             let blocks = index.unsaved_blocks(segment.ages);
             for (kind, (position, bytes)) in
                 [(Kind::Index, blocks.offset_file), (Kind::TimeIndex, blocks.time_file)]

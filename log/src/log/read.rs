@@ -387,16 +387,19 @@ impl<D: Disk> Log<D> {
 
     /// Loads the index of an older segment, or rebuilds it by walking the segment (E3).
     pub(crate) async fn load_index(&self, base: Offset) -> Result<(), ReadError> {
-        let (generation, size, interval) = {
+        let (generation, size, trusted, interval) = {
             let mut state = self.lock();
             let (generation, interval) = (state.generation, state.config.index_interval_bytes);
-            match state.segment(base) {
-                Some(segment) if segment.index.is_none() => (generation, segment.size, interval),
-                _ => return Ok(()),
-            }
+            let Some(segment) = state.segment(base).filter(|segment| segment.index.is_none())
+            else {
+                return Ok(());
+            };
+            // Files that were not cut yet tell of what a truncation took.
+            let trusted = if segment.index_checked { segment.size } else { 0 };
+            (generation, segment.size, trusted, interval)
         };
         let (index, ages) =
-            self.read_index(base, size, size, interval).await.map_err(ReadError::Io)?;
+            self.read_index(base, size, trusted, interval).await.map_err(ReadError::Io)?;
         let found = self.walk_end(&index, base, size).await.map_err(ReadError::Io)?;
         let mut state = self.lock();
         if state.generation != generation {
@@ -623,7 +626,9 @@ impl<F> State<F> {
         let active = self.segments.len().saturating_sub(1);
         let mut kept = 0;
         for segment in self.segments.iter_mut().take(active).rev() {
+            // Files that hold more than is believed (a truncation, a crash) must not be read in its place.
             let droppable = segment.base != base
+                && segment.index_checked
                 && !segment.unsynced
                 && segment.snapshot.is_none()
                 && segment

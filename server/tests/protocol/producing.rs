@@ -44,7 +44,7 @@ async fn each_bad_batch_has_its_code() {
         ("two batches", [&good[..], &good[..]].concat().into(), ErrorCode::InvalidRecord),
         ("wrong checksum", changed(|b| b[20] ^= 1), ErrorCode::CorruptMessage),
         ("too large", batch(&[&"x".repeat(200)], None).to_bytes(), ErrorCode::MessageTooLarge),
-        ("old format", changed(|b| b[16] = 1), ErrorCode::UnsupportedForMessageFormat),
+        ("old format", changed(|b| b[16] = 1), ErrorCode::InvalidRecord),
         ("cut", good.slice(..good.len() - 1), ErrorCode::CorruptMessage),
     ];
     for (name, records, code) in table {

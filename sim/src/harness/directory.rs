@@ -65,6 +65,8 @@ struct Ghost {
     undated: bool,
     /// The broker's time of each append, by base offset.
     appended: BTreeMap<i64, i64>,
+    /// Producers without an append since this time of the broker may have expired.
+    expired_before: i64,
     producers: BTreeMap<i64, i16>,
     changed: watch::Sender<u64>,
     gate: Arc<RwLock<()>>,
@@ -609,6 +611,7 @@ impl Ghost {
             sent: Vec::new(),
             undated: false,
             appended: BTreeMap::new(),
+            expired_before: i64::MIN,
             producers: BTreeMap::new(),
             changed: watch::channel(0).0,
             gate: Arc::default(),
@@ -646,7 +649,15 @@ impl Ghost {
     fn expected(&self, stamp: Stamp) -> Vec<Option<Expected>> {
         let kept: Vec<Seen> =
             self.batches.iter().filter(|batch| batch.last >= self.start).copied().collect();
-        vec![i49_expected(&self.batches, stamp), i49_expected(&kept, stamp)]
+        let mut expected = vec![i49_expected(&self.batches, stamp), i49_expected(&kept, stamp)];
+        // A clock that was stepped may have let the producer expire (P6): then it is one that nobody knows.
+        let its = |batch: &&Seen| batch.stamp.is_some_and(|known| known.id == stamp.id);
+        let newest =
+            self.batches.iter().filter(its).filter_map(|b| self.appended.get(&b.base)).max();
+        if newest.is_some_and(|appended| *appended < self.expired_before) {
+            expected.push(None);
+        }
+        expected
     }
 }
 
