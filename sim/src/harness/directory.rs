@@ -3,7 +3,7 @@
 //! The ghost knows every batch ever appended and every end ever announced. After each death the recovered logs are
 //! compared with it, and now and then a copy of the disk is cut from power while the process goes on (I9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use log::{
 use record::{Batch, BatchBuilder, BatchOptions, Codec, Compression, ProducerStamp};
 use tokio::sync::{RwLock, watch};
 use types::{
-    DirectoryId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
-    Uuid,
+    DirectoryId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+    Timestamp, TopicId, Uuid,
 };
 
 use crate::checker::storage::{
@@ -65,8 +65,8 @@ struct Ghost {
     undated: bool,
     /// The broker's time of each append, by base offset.
     appended: BTreeMap<i64, i64>,
-    /// Producers without an append since this time of the broker may have expired.
-    expired_before: i64,
+    /// Producers that may have expired.
+    forgotten: BTreeSet<i64>,
     producers: BTreeMap<i64, i16>,
     changed: watch::Sender<u64>,
     gate: Arc<RwLock<()>>,
@@ -611,7 +611,7 @@ impl Ghost {
             sent: Vec::new(),
             undated: false,
             appended: BTreeMap::new(),
-            expired_before: i64::MIN,
+            forgotten: BTreeSet::new(),
             producers: BTreeMap::new(),
             changed: watch::channel(0).0,
             gate: Arc::default(),
@@ -650,14 +650,23 @@ impl Ghost {
         let kept: Vec<Seen> =
             self.batches.iter().filter(|batch| batch.last >= self.start).copied().collect();
         let mut expected = vec![i49_expected(&self.batches, stamp), i49_expected(&kept, stamp)];
-        // A clock that was stepped may have let the producer expire (P6): then it is one that nobody knows.
-        let its = |batch: &&Seen| batch.stamp.is_some_and(|known| known.id == stamp.id);
-        let newest =
-            self.batches.iter().filter(its).filter_map(|b| self.appended.get(&b.base)).max();
-        if newest.is_some_and(|appended| *appended < self.expired_before) {
+        // One that nobody knows may begin anywhere, and what it sent before is no duplicate any more.
+        if self.forgotten.contains(&stamp.id) {
             expected.push(None);
         }
         expected
+    }
+
+    /// Producers without an append since `horizon` expire (P6): a clock that was stepped may get there.
+    fn may_expire(&mut self, horizon: Timestamp) {
+        let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
+        for batch in &self.batches {
+            if let (Some(stamp), Some(appended)) = (batch.stamp, self.appended.get(&batch.base)) {
+                newest.insert(stamp.id, *appended);
+            }
+        }
+        let expired = newest.into_iter().filter(|(_, appended)| *appended < horizon.0);
+        self.forgotten.extend(expired.map(|(id, _)| id));
     }
 }
 

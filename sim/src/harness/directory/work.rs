@@ -443,7 +443,9 @@ impl Play {
                 let (durable, start) = (log.ends().durable, log.ends().log_start.0);
                 self.ask_start(name, durable.0);
                 let now = env.clock().timestamp();
-                self.may_expire(name, now.saturating_sub(log.config().producer_id_expiration));
+                if let Some((_, ghost)) = lock(&self.ghosts).logs.get_mut(name) {
+                    ghost.may_expire(now.saturating_sub(log.config().producer_id_expiration));
+                }
                 if let Ok(retained) = log.retain(now, durable).await {
                     if retained.segments > 0 {
                         self.stage.world.mark("retention deleted segments");
@@ -482,12 +484,6 @@ impl Play {
         };
         drop(ghosts);
         self.stage.judge(e37_retained(name, retention));
-    }
-
-    fn may_expire(&self, name: &str, horizon: types::Timestamp) {
-        if let Some((_, ghost)) = lock(&self.ghosts).logs.get_mut(name) {
-            ghost.expired_before = ghost.expired_before.max(horizon.0);
-        }
     }
 
     fn ask_start(&self, name: &str, to: i64) {
