@@ -515,7 +515,12 @@ impl Play {
             }
             for (name, log) in view::logs_by_name(&dir) {
                 if let Some(batches) = self.read_back(&name, Some(&log)).await {
-                    stage.judge(judge_whole(&name, &log, &batches));
+                    let ghosts = lock(&self.ghosts);
+                    let forgotten =
+                        ghosts.logs.get(&name).map(|(_, ghost)| ghost.forgotten.clone());
+                    drop(ghosts);
+                    let forgotten = forgotten.unwrap_or_default();
+                    stage.judge(judge_whole(&name, &log, &batches, &forgotten));
                 }
             }
             let closed = dir.close().await;
@@ -566,19 +571,27 @@ fn judge_recovered(
     i1_checksums(name, batches)?;
     i3_epochs(name, batches)?;
     i7_recovered(name, &before, ends.log_start.0, ends.log_end.0, batches)?;
-    judge_whole(name, log, batches)
+    judge_whole(name, log, batches, &ghost.forgotten)
 }
 
 /// Rules over a whole log as read from its start.
-fn judge_whole(name: &str, log: &Log<SimDisk>, batches: &[Seen]) -> Verdict {
+fn judge_whole(
+    name: &str,
+    log: &Log<SimDisk>,
+    batches: &[Seen],
+    forgotten: &BTreeSet<i64>,
+) -> Verdict {
     let ends = log.ends();
     i1_checksums(name, batches)?;
     if let Some(first) = batches.first() {
         i2_contiguous(name, ends.log_start.0.max(first.base), batches)?;
     }
     i3_epochs(name, batches)?;
-    // A producer that is not known may begin anywhere (P6), and the workload has such.
-    i47_sequences(name, batches, false)?;
+    // A producer that is not known may begin anywhere (P6), and the workload has such; one that was forgotten may even
+    // write again what it wrote.
+    let is_known = |batch: &&Seen| batch.stamp.is_none_or(|stamp| !forgotten.contains(&stamp.id));
+    let known: Vec<Seen> = batches.iter().filter(is_known).copied().collect();
+    i47_sequences(name, &known, false)?;
     judge_epochs(name, log, batches)
 }
 
