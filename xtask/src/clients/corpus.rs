@@ -38,12 +38,18 @@ pub fn run(tools: &Tools, binary: &Path) -> Result<String, String> {
 
     let mut broker = Broker::start(binary, &tools.work.join("corpus-data"), &[])?;
     let boot = broker.bootstrap();
-    let mut running = Vec::new();
-    for (file, topic, client) in [
+    let topics = [
         ("lines.txt", "lines", "java"),
         ("blocks-4096.bin", "blocks-4096", "librdkafka"),
         ("blocks-16384.bin", "blocks-16384", "kafka-python"),
-    ] {
+    ];
+    // Readers start beside the writers; one that finds no topic may not look again for minutes.
+    for (_, topic, _) in topics {
+        let mut create = Command::new(binary);
+        shell::output(create.args(["topic", "create", topic, "--bootstrap", &boot]))?;
+    }
+    let mut running = Vec::new();
+    for (file, topic, client) in topics {
         let path = dir.join(file);
         let path_text = path.display().to_string();
         let messages = made[file]["messages"].to_string();
