@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use types::{DirectoryId, Instant, LogId, TopicPartition};
 
 use crate::door::{Command, Door};
-use crate::journal::Journal;
+use crate::journal::{Journal, Position};
 use crate::{ChangeError, Failure, Log, LogDirOptions, LogSpec, OpenError};
 
 /// A log directory. Cheap to clone; clones are the same directory.
@@ -36,6 +36,8 @@ pub(crate) struct Inner<D: Disk> {
     recovery: RecoveryReport,
     registry: Mutex<Registry<D>>,
     journal: tokio::sync::Mutex<Journal<D>>,
+    /// Groups from here on may hold frames that no log has in its marks yet.
+    uncounted: Mutex<Option<Position>>,
     /// One checkpoint at a time.
     checkpointing: tokio::sync::Mutex<()>,
 }
@@ -175,5 +177,9 @@ impl<D: Disk> LogDir<D> {
 impl<D: Disk> Inner<D> {
     fn registry(&self) -> MutexGuard<'_, Registry<D>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uncounted(&self) -> MutexGuard<'_, Option<Position>> {
+        self.uncounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

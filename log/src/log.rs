@@ -46,7 +46,7 @@ use crate::{AppendError, ChangeError, Durability, LogConfig, Quarantined};
 
 pub(crate) use read::SCAN_BYTES;
 pub(crate) use sound::Sound;
-pub(crate) use write::{WriteError, Written};
+pub(crate) use write::{Round, WriteError};
 
 /// One partition's log. Cheap to clone; clones are the same log.
 pub struct Log<D: Disk> {
@@ -186,6 +186,8 @@ pub(crate) struct State<F> {
     pub anchor: Anchor,
     /// In the committer's list.
     pub dirty: bool,
+    /// The head of its queue is part of the group that the committer writes.
+    pub in_group: bool,
     /// Whether appends wait for the committer's sync.
     pub sync: bool,
     /// A truncation is under way.
@@ -227,6 +229,7 @@ impl<F> State<F> {
             marks: Marks::default(),
             anchor: Anchor::default(),
             dirty: false,
+            in_group: false,
             sync,
             blocked: false,
             deleted: false,

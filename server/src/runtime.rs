@@ -6,8 +6,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Failed;
 
-/// Threads that may wait for a device at the same time: syncs, cold reads, unlinks.
-const BLOCKING_THREADS_MAX: usize = 64;
+/// Threads of the runtime that may wait: for a name to be resolved, for a line from a terminal. Devices have others.
+const BLOCKING_THREADS_MAX: usize = 8;
 
 /// Stack of a runtime thread: our futures are on the heap, and no recursion depends on input.
 const STACK_BYTES: usize = 1024 * 1024;

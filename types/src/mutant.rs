@@ -31,6 +31,8 @@ mutants! {
     AckBeforeSync = "ack-before-sync",
     /// M5, KAFKA-10533: a metadata record counts as committed before its own sync.
     MetadataAckBeforeSync = "metadata-ack-before-sync",
+    /// I11: a checkpoint frees a journal group whose frames no log has counted yet.
+    UncountedGroupFreed = "uncounted-group-freed",
     /// M7: recovery truncates at the first bad checksum although a later group names a durable point beyond it.
     TruncateAtFirstBadCrc = "truncate-at-first-bad-crc",
     /// M8: a failed sync is tried again and its success believed.

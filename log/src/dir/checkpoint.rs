@@ -216,6 +216,10 @@ impl<D: Disk> Inner<D> {
 
     async fn checkpoint_inner(&self, scope: Scope) -> io::Result<bool> {
         let next = self.journal.lock().await.next_position();
+        let next = match *self.uncounted() {
+            Some(uncounted) if !planted(Mutant::UncountedGroupFreed) => next.min(uncounted),
+            _ => next,
+        };
         let logs: Vec<Log<D>> = self.registry().logs.values().cloned().collect();
         let mut captures: Vec<Capture<D>> =
             logs.iter().filter_map(|log| capture(log, scope)).collect();

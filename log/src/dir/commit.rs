@@ -1,6 +1,6 @@
-//! The committer: drains dirty logs one lock at a time, writes their bytes to segments (page cache), then one journal
-//! group and one sync for all, then tells the listeners. While one group syncs, the next one gathers in the queues; it
-//! begins at once, or when those that the last one answered are back ([`Pace`]).
+//! The committer: drains dirty logs one lock at a time, gives the device one journal group and one sync for all, writes
+//! their bytes to segments (page cache) meanwhile, then tells the listeners. While one group syncs, the next one gathers
+//! in the queues; it begins at once, or when those that the last one answered are back ([`Pace`]).
 //!
 //! Changes of logs go through here too, before the data that waits with them: whatever must be durable before it is done
 //! (TRUNCATE, LOG_START, DELETE, CREATE) is one group of its own (I8, DESIGN section 4).
@@ -20,7 +20,7 @@ use super::checkpoint::Scope;
 use super::pace::{Awaited, Pace};
 use crate::door::Reply;
 use crate::journal::{Frame, FrameKind, JournalError, Position};
-use crate::log::{Log, WriteError, Written};
+use crate::log::{Log, Round, WriteError};
 use crate::{ChangeError, Ends};
 
 /// How long to wait before trying again to write to a full disk (E11).
@@ -32,7 +32,7 @@ pub(super) struct Offline;
 /// A log's part of a group.
 struct Part<D: Disk> {
     log: Log<D>,
-    written: Written,
+    round: Round,
 }
 
 pub(super) struct Committer<'a, D: Disk, C> {
@@ -40,6 +40,8 @@ pub(super) struct Committer<'a, D: Disk, C> {
     pub clock: &'a C,
     /// Logs whose bytes found no space.
     pub stalled: Vec<Log<D>>,
+    /// The last bytes found no space: the next ones are journaled only when they have found some.
+    pub is_full: bool,
     /// Waiting for their log to be durable up to an offset.
     pub flushes: Vec<(Log<D>, Offset, Reply<Ends>)>,
     pub closing: Option<Reply<()>>,
@@ -52,6 +54,7 @@ pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
         dir,
         clock,
         stalled: Vec::new(),
+        is_full: false,
         flushes: Vec::new(),
         closing: None,
         pace: Pace::default(),
@@ -155,13 +158,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         };
         match marked {
             Ok(_) | Err(JournalError::NoSpace) => Ok(()),
-            Err(error) => Err(self.fail("marking the journal", &error)),
+            Err(error) => Err(self.dir.offline("marking the journal", &error)),
         }
-    }
-
-    pub(super) fn fail(&self, doing: &str, error: &JournalError) -> Offline {
-        self.dir.door.fail(doing, &journal_io(error));
-        Offline
     }
 
     pub(super) fn fail_io(&self, doing: String, error: &io::Error) -> Offline {
@@ -181,46 +179,34 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 continue;
             }
             let writer = log.inner.writer.lock().await;
-            let (sync, empty) = {
+            let (sync, round) = {
                 let mut state = log.lock();
-                let empty = state.queue.is_empty();
-                state.dirty &= !empty;
-                (state.sync, empty)
-            };
-            if empty {
-                continue;
-            }
-            let written = match log.write_queued(budget).await {
-                Ok(written) => written,
-                Err(WriteError::NoSpace) => {
-                    drop(writer);
-                    self.stalled.push(log);
+                // A log may have been listed twice: before and after it was drained for a change.
+                if state.in_group {
                     continue;
                 }
-                Err(WriteError::Failed) if planted(Mutant::AppendAfterIoError) => continue,
-                Err(WriteError::Failed) => return Err(Offline),
+                if state.queue.is_empty() {
+                    state.dirty = false;
+                    continue;
+                }
+                state.in_group = true;
+                (state.sync, state.next_round(budget))
             };
-            let count = written.runs.iter().map(|run| run.bytes).sum::<usize>();
-            bytes += count;
-            budget = budget.saturating_sub(count);
-            let more = {
-                let mut state = log.lock();
-                // What came meanwhile is not in `written.more`.
-                state.dirty = !state.queue.is_empty();
-                state.dirty
-            };
-            if more {
-                rest.push(log.clone());
-            }
+            budget = budget.saturating_sub(round.bytes);
             if sync {
+                // Only the committer writes such a log: it needs no lock for that.
                 drop(writer);
-                parts.push(Part { log, written });
-            } else {
-                log.publish_paged(written).await;
+                parts.push(Part { log, round });
+                continue;
+            }
+            let part = Part { log: log.clone(), round };
+            if self.write(&part, &mut rest).await? {
+                bytes += part.round.bytes;
+                log.publish_paged(part.round).await;
             }
         }
         if !parts.is_empty() {
-            self.commit(parts).await?;
+            bytes += self.commit(parts, &mut rest).await?;
         }
         if self.dir.door.should_look_at_space(bytes) {
             self.dir.door.look_at_space().await;
@@ -228,61 +214,77 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         Ok(rest)
     }
 
-    async fn commit(&mut self, parts: Vec<Part<D>>) -> Result<(), Offline> {
-        let mut frames = Vec::with_capacity(parts.len());
-        for part in &parts {
-            for run in &part.written.runs {
-                frames.push(Frame {
-                    log: part.log.inner.id,
-                    segment_base: run.segment,
-                    position: run.position,
-                    kind: FrameKind::Data(run.pieces.clone()),
-                });
+    /// Writes to the page cache; whether it did. A log with more in its queue goes to `rest`, one without space waits.
+    async fn write(&mut self, part: &Part<D>, rest: &mut Vec<Log<D>>) -> Result<bool, Offline> {
+        let written = part.log.write(&part.round).await;
+        let mut state = part.log.lock();
+        state.in_group = false;
+        match written {
+            Ok(()) => self.is_full = false,
+            Err(WriteError::NoSpace) => {
+                self.is_full = true;
+                self.stalled.push(part.log.clone());
+                return Ok(false);
             }
+            Err(WriteError::Failed) if planted(Mutant::AppendAfterIoError) => return Ok(false),
+            Err(WriteError::Failed) => return Err(Offline),
         }
-        if planted(Mutant::AckBeforeSync) {
-            parts.iter().for_each(|part| announce(part, None));
+        // Whatever came while it was written is in the queue.
+        state.dirty = !state.queue.is_empty();
+        if state.dirty {
+            rest.push(part.log.clone());
         }
-        let groups = self.journal(frames).await?;
-        // No await from the sync to here: a checkpoint, which runs in this same task, sees both or neither.
-        parts.iter().for_each(|part| announce(part, Some(&groups)));
-        Ok(())
+        Ok(true)
     }
 
-    /// Writes and syncs one group. A full journal waits for the checkpointer, a full disk for space (E11); everything
-    /// else that fails is final (I10).
-    pub(super) async fn journal(&self, frames: Vec<Frame>) -> Result<Range<Position>, Offline> {
-        let options = &self.dir.door.options;
-        loop {
-            let live = self.dir.journal.lock().await.bytes_live();
-            if live >= options.journal_bytes_max {
-                self.dir.checkpoint(self.clock, Scope::All).await.map_err(|()| Offline)?;
-            }
-            let mut journal = self.dir.journal.lock().await;
-            let result = tokio::select! {
-                biased;
-                result = journal.append_group(frames.clone()) => result,
-                () = self.clock.sleep(options.sync_timeout) => Err(timed_out()),
-            };
-            let next = journal.next_position();
-            let needs_checkpoint = journal.needs_checkpoint();
-            drop(journal);
-            if needs_checkpoint {
-                self.dir.door.attention.notify_one();
-            }
-            match result {
-                Ok(first) => return Ok(first..next),
-                Err(JournalError::NoSpace) if self.dir.door.is_closing() => {
-                    return Err(self.fail("writing the journal", &JournalError::NoSpace));
-                }
-                Err(JournalError::NoSpace) => {
-                    self.dir.door.set_space_low(true);
-                    self.dir.checkpoint(self.clock, Scope::All).await.map_err(|()| Offline)?;
-                    self.clock.sleep(RETRY).await;
-                }
-                Err(error) => return Err(self.fail("writing the journal", &error)),
+    async fn write_all(
+        &mut self,
+        parts: Vec<Part<D>>,
+        rest: &mut Vec<Log<D>>,
+    ) -> Result<Vec<Part<D>>, Offline> {
+        let mut written = Vec::with_capacity(parts.len());
+        for part in parts {
+            if self.write(&part, rest).await? {
+                written.push(part);
             }
         }
+        Ok(written)
+    }
+
+    /// Makes a group durable and says so; bytes written. What finds no space in its segment although it is in the journal
+    /// is not announced: it stays queued, and is written and journaled again at the same place.
+    async fn commit(
+        &mut self,
+        mut parts: Vec<Part<D>>,
+        rest: &mut Vec<Log<D>>,
+    ) -> Result<usize, Offline> {
+        let dir = self.dir;
+        let groups = if self.is_full || planted(Mutant::AckBeforeSync) {
+            parts = self.write_all(parts, rest).await?;
+            if planted(Mutant::AckBeforeSync) {
+                parts.iter().for_each(|part| announce(part, None));
+            }
+            if parts.is_empty() {
+                return Ok(0);
+            }
+            dir.journal_group(self.clock, frames(&parts)).await?
+        } else {
+            // A checkpoint meanwhile must not free groups that no log has in its marks yet.
+            *dir.uncounted() = Some(dir.journal.lock().await.next_position());
+            let journal = dir.journal_group(self.clock, frames(&parts));
+            let (groups, written) = tokio::join!(biased; journal, self.write_all(parts, rest));
+            parts = written?;
+            groups?
+        };
+        // No await from here to the end: a checkpoint, which runs in this same task, sees all of it or nothing.
+        parts.iter().for_each(|part| announce(part, Some(&groups)));
+        *dir.uncounted() = None;
+        Ok(parts.iter().map(|part| part.round.bytes).sum())
+    }
+
+    /// Writes and syncs one group of frames.
+    pub(super) async fn journal(&self, frames: Vec<Frame>) -> Result<Range<Position>, Offline> {
+        self.dir.journal_group(self.clock, frames).await
     }
 
     /// Answers those whose log is durable as far as they asked.
@@ -304,21 +306,84 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
     }
 }
 
+impl<D: Disk> Inner<D> {
+    /// Writes and syncs one group. A full journal waits for the checkpointer, a full disk for space (E11); everything
+    /// else that fails is final (I10).
+    async fn journal_group<C: Clock>(
+        &self,
+        clock: &C,
+        frames: Vec<Frame>,
+    ) -> Result<Range<Position>, Offline> {
+        let options = &self.door.options;
+        loop {
+            let live = self.journal.lock().await.bytes_live();
+            if live >= options.journal_bytes_max {
+                self.checkpoint(clock, Scope::All).await.map_err(|()| Offline)?;
+            }
+            let mut journal = self.journal.lock().await;
+            let result = tokio::select! {
+                biased;
+                result = journal.append_group(frames.clone()) => result,
+                () = clock.sleep(options.sync_timeout) => Err(timed_out()),
+            };
+            let next = journal.next_position();
+            let needs_checkpoint = journal.needs_checkpoint();
+            drop(journal);
+            if needs_checkpoint {
+                self.door.attention.notify_one();
+            }
+            match result {
+                Ok(first) => return Ok(first..next),
+                Err(JournalError::NoSpace) if self.door.is_closing() => {
+                    return Err(self.offline("writing the journal", &JournalError::NoSpace));
+                }
+                Err(JournalError::NoSpace) => {
+                    self.door.set_space_low(true);
+                    self.checkpoint(clock, Scope::All).await.map_err(|()| Offline)?;
+                    clock.sleep(RETRY).await;
+                }
+                Err(error) => return Err(self.offline("writing the journal", &error)),
+            }
+        }
+    }
+
+    fn offline(&self, doing: &str, error: &JournalError) -> Offline {
+        self.door.fail(doing, &journal_io(error));
+        Offline
+    }
+}
+
+/// What the journal is to know of `parts`.
+fn frames<D: Disk>(parts: &[Part<D>]) -> Vec<Frame> {
+    let mut frames = Vec::with_capacity(parts.len());
+    for part in parts {
+        for run in &part.round.runs {
+            frames.push(Frame {
+                log: part.log.inner.id,
+                segment_base: run.segment,
+                position: run.position,
+                kind: FrameKind::Data(run.pieces.clone()),
+            });
+        }
+    }
+    frames
+}
+
 /// The group that holds `part` is durable.
 fn announce<D: Disk>(part: &Part<D>, groups: Option<&Range<Position>>) {
     {
         let mut state = part.log.lock();
         // Nothing becomes durable once the directory has failed, whatever its journal says (I10).
         let failed = part.log.inner.door.is_offline() && !planted(Mutant::AppendAfterIoError);
-        if failed || state.generation != part.written.generation {
+        if failed || state.generation != part.round.generation {
             return;
         }
-        if state.durable.offset < part.written.end.offset {
-            for run in &part.written.runs {
+        if state.durable.offset < part.round.end.offset {
+            for run in &part.round.runs {
                 state.index(run);
             }
-            state.durable = part.written.end;
-            state.remember(part.written.end);
+            state.durable = part.round.end;
+            state.remember(part.round.end);
         }
         if let Some(groups) = groups {
             state.marks.journaled(groups);

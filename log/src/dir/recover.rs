@@ -190,6 +190,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
         recovery: report,
         registry: Mutex::new(registry),
         journal: tokio::sync::Mutex::new(journal),
+        uncounted: Mutex::new(None),
         checkpointing: tokio::sync::Mutex::new(()),
     });
     if checkpoint && !matches!(inner.checkpoint(clock, Scope::All).await, Ok(true)) {

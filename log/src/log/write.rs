@@ -27,16 +27,16 @@ pub(crate) struct Run {
     pub position: u64,
     pub pieces: Vec<Bytes>,
     pub headers: Vec<BatchHeader>,
-    pub bytes: usize,
 }
 
-/// What one round took from a log's queue.
-pub(crate) struct Written {
+/// What one round takes from a log's queue.
+pub(crate) struct Round {
     pub runs: Vec<Run>,
     pub end: Point,
     pub generation: u64,
-    /// Whether more is queued.
-    pub more: bool,
+    /// Batches.
+    count: usize,
+    pub bytes: usize,
 }
 
 impl<D: Disk> Log<D> {
@@ -67,8 +67,9 @@ impl<D: Disk> Log<D> {
                     return Ok(());
                 }
             }
-            match self.write_queued(self.inner.door.options.group_bytes_max).await {
-                Ok(written) => self.publish_paged(written).await,
+            let round = self.lock().next_round(self.inner.door.options.group_bytes_max);
+            match self.write(&round).await {
+                Ok(()) => self.publish_paged(round).await,
                 Err(WriteError::NoSpace) => {
                     self.relist();
                     return Err(ChangeError::NoSpace);
@@ -87,20 +88,20 @@ impl<D: Disk> Log<D> {
     }
 
     /// Makes bytes of a page-cache log readable.
-    pub(crate) async fn publish_paged(&self, written: Written) {
+    pub(crate) async fn publish_paged(&self, round: Round) {
         let door = &self.inner.door;
-        let bytes = written.runs.iter().map(|run| run.bytes).sum::<usize>();
+        let bytes = round.bytes;
         let flush = {
             let mut state = self.lock();
             if door.is_offline() {
                 return; // I10
             }
-            for run in &written.runs {
+            for run in &round.runs {
                 state.index(run);
             }
-            state.unsynced_records += written.end.offset.since(state.written.offset) as u64;
-            state.written = written.end;
-            state.remember(written.end);
+            state.unsynced_records += round.end.offset.since(state.written.offset) as u64;
+            state.written = round.end;
+            state.remember(round.end);
             let flush = state.config.flush_messages.is_some_and(|n| state.unsynced_records >= n)
                 || (state.config.flush_ms.is_some() && state.flush_due.is_none());
             state.check();
@@ -116,15 +117,14 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Writes up to `budget` queued bytes (at least one batch) to the page cache. The caller holds the writer lock. For a
-    /// `sync` log the end of what is written moves here; for a page-cache log in [`Log::publish_paged`].
-    pub(crate) async fn write_queued(&self, budget: usize) -> Result<Written, WriteError> {
+    /// Writes what was taken to the page cache and takes it from the queue. For a `sync` log the end of what is written
+    /// moves here; for a page-cache log in [`Log::publish_paged`].
+    pub(crate) async fn write(&self, round: &Round) -> Result<(), WriteError> {
         let door = &self.inner.door;
         if door.is_offline() {
             return Err(WriteError::Failed); // I10
         }
-        let (mut written, count, bytes) = self.lock().peek(budget);
-        for run in &written.runs {
+        for run in &round.runs {
             let result = match self.segment_file(run.segment).await {
                 Ok(file) => file.write_at(run.position, run.pieces.clone()).await,
                 Err(error) => Err(error),
@@ -144,20 +144,19 @@ impl<D: Disk> Log<D> {
             }
         }
         let mut state = self.lock();
-        for run in &written.runs {
+        for run in &round.runs {
             if let Some(segment) = state.segment(run.segment) {
                 segment.unsynced = true;
             }
         }
-        state.queue.drain(..count);
-        state.queued_bytes -= bytes;
+        state.queue.drain(..round.count);
+        state.queued_bytes -= round.bytes;
         if state.sync {
-            state.written = written.end;
+            state.written = round.end;
         }
-        written.more = !state.queue.is_empty();
         drop(state);
-        door.unqueued(bytes);
-        Ok(written)
+        door.unqueued(round.bytes);
+        Ok(())
     }
 
     /// The open file of a segment; a new one is created.
@@ -199,8 +198,8 @@ impl<D: Disk> Drop for Halfway<'_, D> {
 }
 
 impl<F> State<F> {
-    /// The first queued batches, up to `budget` bytes but at least one: as runs, how many, how many bytes.
-    fn peek(&self, budget: usize) -> (Written, usize, usize) {
+    /// The first queued batches, up to `budget` bytes but at least one.
+    pub(crate) fn next_round(&self, budget: usize) -> Round {
         let mut runs: Vec<Run> = Vec::new();
         let mut end = self.written;
         let (mut count, mut bytes) = (0, 0);
@@ -215,7 +214,6 @@ impl<F> State<F> {
                     position: queued.position,
                     pieces: Vec::new(),
                     headers: Vec::new(),
-                    bytes: 0,
                 });
             }
             let run = runs.last_mut().expect("just pushed");
@@ -224,7 +222,6 @@ impl<F> State<F> {
                 run.pieces.push(queued.rest.clone());
             }
             run.headers.push(queued.header);
-            run.bytes += len;
             count += 1;
             bytes += len;
             end = Point {
@@ -233,8 +230,7 @@ impl<F> State<F> {
                 position: queued.position + len as u64,
             };
         }
-        let written = Written { runs, end, generation: self.generation, more: false };
-        (written, count, bytes)
+        Round { runs, end, generation: self.generation, count, bytes }
     }
 
     /// Indexes now describe the run as well.

@@ -5,12 +5,15 @@ use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use env::{DirEntry, Disk, File, OpenMode, Space};
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
+
+use super::syncer::Syncer;
+use super::threads::wait_for;
 
 /// The machine's file systems.
 #[derive(Clone)]
@@ -18,7 +21,14 @@ pub struct RealDisk;
 
 /// An open file.
 #[derive(Clone, Debug)]
-pub struct RealFile(pub(super) Arc<fs::File>);
+pub struct RealFile(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    file: fs::File,
+    /// For synced writes, once there are some.
+    syncer: OnceLock<Syncer>,
+}
 
 /// Most buffers the kernel takes in one vectored call (IOV_MAX on Linux).
 const BUFFERS_MAX: usize = 1024;
@@ -34,15 +44,6 @@ fn explained(error: io::Error) -> io::Error {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(io::Error::other(error)),
-    }
-}
-
 impl Disk for RealDisk {
     type File = RealFile;
 
@@ -55,7 +56,8 @@ impl Disk for RealDisk {
             OpenMode::Create => options.write(true).create(true).truncate(false),
             OpenMode::CreateNew => options.write(true).create_new(true),
         };
-        Ok(RealFile(Arc::new(options.open(path).map_err(explained)?)))
+        let file = options.open(path).map_err(explained)?;
+        Ok(RealFile(Arc::new(Open { file, syncer: OnceLock::new() })))
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -82,27 +84,27 @@ impl Disk for RealDisk {
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(move || fs::rename(from, to)).await
+        wait_for(move || fs::rename(from, to)).await
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || fs::remove_file(path)).await
+        wait_for(move || fs::remove_file(path)).await
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || fs::remove_dir_all(path)).await
+        wait_for(move || fs::remove_dir_all(path)).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || fs::File::open(path)?.sync_all()).await
+        wait_for(move || fs::File::open(path)?.sync_all()).await
     }
 
     async fn sync_all(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || Ok(rustix::fs::syncfs(fs::File::open(path)?)?)).await
+        wait_for(move || Ok(rustix::fs::syncfs(fs::File::open(path)?)?)).await
     }
 
     async fn space(&self, path: &Path) -> io::Result<Space> {
@@ -112,7 +114,7 @@ impl Disk for RealDisk {
 
     async fn lock(&self, path: &Path) -> io::Result<RealFile> {
         let file = self.open(path, OpenMode::Create).await?;
-        rustix::fs::flock(&*file.0, FlockOperation::NonBlockingLockExclusive)?;
+        rustix::fs::flock(file.as_fs(), FlockOperation::NonBlockingLockExclusive)?;
         Ok(file)
     }
 
@@ -122,6 +124,10 @@ impl Disk for RealDisk {
 }
 
 impl RealFile {
+    pub(super) fn as_fs(&self) -> &fs::File {
+        &self.0.file
+    }
+
     /// Writes all buffers from `offset` with as few calls as the kernel allows.
     fn write_all_at(&self, mut offset: u64, data: &[Bytes]) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = data.iter().map(|bytes| IoSlice::new(bytes)).collect();
@@ -129,7 +135,7 @@ impl RealFile {
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let batch = &rest[..rest.len().min(BUFFERS_MAX)];
-            match rustix::io::pwritev(&*self.0, batch, offset) {
+            match rustix::io::pwritev(self.as_fs(), batch, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     offset += written as u64;
@@ -146,7 +152,7 @@ impl RealFile {
     fn read_full_at(&self, mut offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], offset) {
+            match self.as_fs().read_at(&mut buffer[filled..], offset) {
                 Ok(0) => break,
                 Ok(read) => {
                     filled += read;
@@ -163,7 +169,7 @@ impl RealFile {
     fn read_cached_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
         let mut slices = [IoSliceMut::new(buffer)];
         // File systems without support answer EOPNOTSUPP: the caller then takes the slow way.
-        rustix::io::preadv2(&*self.0, &mut slices, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+        rustix::io::preadv2(self.as_fs(), &mut slices, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 
     /// Whether the first and last byte of the range are in the page cache: sending it will hardly wait for the device.
@@ -185,7 +191,7 @@ impl File for RealFile {
         let cached = self.read_cached_at(offset, &mut buffer);
         if cached < len {
             let file = self.clone();
-            buffer = blocking(move || {
+            buffer = wait_for(move || {
                 let read = file.read_full_at(offset + cached as u64, &mut buffer[cached..])?;
                 buffer.truncate(cached + read);
                 Ok(buffer)
@@ -196,28 +202,34 @@ impl File for RealFile {
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        let file = self.0.clone();
-        blocking(move || file.sync_data()).await
+        let file = self.clone();
+        wait_for(move || file.as_fs().sync_data()).await
     }
 
     async fn write_and_sync(&self, offset: u64, data: Vec<Bytes>) -> io::Result<()> {
-        let file = self.clone();
-        blocking(move || {
-            file.write_all_at(offset, &data)?;
-            file.0.sync_data()
-        })
-        .await
+        let syncer = match self.0.syncer.get() {
+            Some(syncer) => syncer,
+            None => {
+                let syncer = Syncer::new(self.as_fs()).map_err(explained)?;
+                self.0.syncer.get_or_init(|| syncer)
+            }
+        };
+        let (file, same) = (self.clone(), self.clone());
+        let write = move |offset, data: &[Bytes]| file.write_all_at(offset, data);
+        // Of the descriptor that other writes go through: it hears of their failures.
+        let sync = move || same.as_fs().sync_data();
+        syncer.write_and_sync(offset, data, write, sync).await
     }
 
     async fn set_len(&self, len: u64) -> io::Result<()> {
-        let file = self.0.clone();
-        blocking(move || file.set_len(len)).await
+        let file = self.clone();
+        wait_for(move || file.as_fs().set_len(len)).await
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let file = self.0.clone();
-        blocking(move || {
-            match rustix::fs::fallocate(&*file, FallocateFlags::KEEP_SIZE, offset, len) {
+        let file = self.clone();
+        wait_for(move || {
+            match rustix::fs::fallocate(file.as_fs(), FallocateFlags::KEEP_SIZE, offset, len) {
                 // A file system that cannot reserve reports the lack of space at the write itself.
                 Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
                 Err(errno) => Err(errno.into()),
@@ -227,7 +239,7 @@ impl File for RealFile {
     }
 
     async fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.as_fs().metadata()?.len())
     }
 }
 
@@ -255,5 +267,44 @@ mod tests {
         assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
         drop(held);
         RealDisk.remove_dir_all(&dir).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn synced_writes_of_any_size_and_place_read_back() {
+        let path = std::env::temp_dir().join(format!("foretold-synced-{}", std::process::id()));
+        let file = RealDisk.open(&path, OpenMode::Create).await.unwrap();
+        let mut expected = vec![0; 3 << 20];
+        // Whole pages, in several pieces and more than go in one write; then odd places, beside and over them.
+        let writes =
+            [(0, 8192), (4096, 1 << 20), (2 << 20, (1 << 20) - 4096), (100, 5000), (8192, 3)];
+        for (number, (offset, len)) in writes.into_iter().enumerate() {
+            let bytes: Vec<u8> = (0..len).map(|at| (at % 251 + number) as u8).collect();
+            expected[offset..offset + len].copy_from_slice(&bytes);
+            let pieces = bytes.chunks(len / 3 + 1).map(Bytes::copy_from_slice).collect();
+            file.write_and_sync(offset as u64, pieces).await.unwrap();
+            let read = file.read_at(offset as u64, len).await.unwrap();
+            assert!(read == bytes, "{len} bytes at {offset}");
+        }
+        let len = file.len().await.unwrap() as usize;
+        assert!(file.read_at(0, 3 << 20).await.unwrap() == expected[..len]);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_synced_write_that_nobody_waits_for_answers_no_other() {
+        let path = std::env::temp_dir().join(format!("foretold-abandoned-{}", std::process::id()));
+        let file = RealDisk.open(&path, OpenMode::Create).await.unwrap();
+        for round in 0..100u64 {
+            let page = |byte| vec![Bytes::from(vec![byte; 4096])];
+            tokio::select! {
+                biased;
+                _ = file.write_and_sync(round * 8192, page(1)) => {}
+                () = std::future::ready(()) => {}
+            }
+            file.write_and_sync(round * 8192 + 4096, page(2)).await.unwrap();
+            let read = file.read_at(round * 8192, 8192).await.unwrap();
+            assert!(read[..4096] == [1; 4096] && read[4096..] == [2; 4096], "round {round}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 }

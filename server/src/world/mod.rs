@@ -2,10 +2,13 @@
 //!
 //! Short operations that the page cache answers (positional writes, reads of cached ranges) run on the calling thread,
 //! because a hop to another thread costs more than they do; whatever may wait for a device (syncs, cold reads, unlinks)
-//! runs on tokio's blocking pool.
+//! runs on threads for that.
 
+mod direct;
 mod disk;
 mod net;
+mod syncer;
+mod threads;
 
 use std::future::Future;
 use std::time::Duration;

@@ -232,7 +232,7 @@ impl RealWriter {
             let left = (end - offset) as usize;
             let mut position = offset;
             let sent = write_ready(stream, || {
-                rustix::fs::sendfile(stream, &*file.0, Some(&mut position), left)
+                rustix::fs::sendfile(stream, file.as_fs(), Some(&mut position), left)
             })
             .await?;
             if sent == 0 {
