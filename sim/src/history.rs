@@ -1,6 +1,7 @@
 //! What the clients of a run did and saw: plain values in the order in which they ended, judged by `checker::history` and
 //! `checker::groups`. The same form can hold the history of a real cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A partition by name. A topic that is deleted and created again gets a name of its own per life here.
@@ -135,8 +136,19 @@ pub struct TopicLife {
     pub id: Option<u128>,
     /// Its creation.
     pub created: (Span, Outcome<()>),
-    /// Its deletion, if asked for.
+    /// Its deletion, if asked for: from the first time that it was.
     pub deleted: Option<(Span, Outcome<()>)>,
+    /// A deletion was left without an answer: it may yet arrive, and end a later life of the name.
+    pub lingers: bool,
+}
+
+/// The topics, as a client was told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicsTold {
+    /// Identities by name; not every version of the answer tells them.
+    pub topics: BTreeMap<Arc<str>, Option<u128>>,
+    /// When.
+    pub span: Span,
 }
 
 /// A partition's log as read when all was quiet: whose, its start, its records as (offset, value).
@@ -159,8 +171,10 @@ pub struct History {
     pub reads: Vec<OffsetRead>,
     /// Assignments.
     pub grants: Vec<Granted>,
-    /// Topics.
+    /// Topics, the lives of one name in their order.
     pub topics: Vec<TopicLife>,
+    /// Lists of topics.
+    pub topics_told: Vec<TopicsTold>,
     /// Producer ids handed out, with epochs.
     pub producers: Vec<(i64, i16)>,
 }

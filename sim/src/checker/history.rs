@@ -236,39 +236,49 @@ pub fn i45_producer_ids(history: &History) -> Verdict {
     Ok(())
 }
 
-/// I39 and I41: a topic whose creation was acknowledged is there at the end, one whose deletion was is not; I44: an
-/// identity belongs to one life. `there` maps names to identities at the end.
-pub fn i39_topics(history: &History, there: &BTreeMap<String, u128>) -> Verdict {
+/// I39 and I41: a topic whose creation was acknowledged is in every list that is asked for later, until its deletion is
+/// asked for; one whose deletion was acknowledged is in none. I44: an identity belongs to one life.
+pub fn i39_topics(history: &History) -> Verdict {
     let mut ids: BTreeMap<u128, usize> = BTreeMap::new();
-    let mut lives: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (number, topic) in history.topics.iter().enumerate() {
-        if let Some(id) = topic.id {
+    // Names whose topics may end at any time: a deletion of an earlier life is still on its way.
+    let mut doomed: BTreeSet<&str> = BTreeSet::new();
+    for (number, life) in history.topics.iter().enumerate() {
+        let name: &str = &life.name;
+        if let Some(id) = life.id {
             let other = *ids.entry(id).or_insert(number);
             require("I44", other == number, || {
-                format!("topic id {id:x} of {} was used before", topic.name)
+                format!("topic id {id:x} of {name} was used before")
             })?;
         }
-        lives.entry(&topic.name).or_default().push(number);
-    }
-    for (name, lives) in lives {
-        // Lives of one name follow each other: only the last can be there.
-        let Some(topic) = lives.last().map(|number| &history.topics[*number]) else { continue };
-        let found = there.get(name);
-        let created = topic.created.1 == Outcome::Ok(());
-        match topic.deleted {
-            None if created => {
-                require("I39", found.is_some(), || {
-                    format!("topic {name} was created and is not there")
-                })?;
-                require("I44", topic.id.is_none() || topic.id == found.copied(), || {
-                    format!("topic {name} was {:x?} and is {found:x?}", topic.id)
-                })?;
-            }
-            Some((_, Outcome::Ok(()))) => {
-                let same = topic.id.is_some() && topic.id == found.copied();
-                require("I39", !same, || format!("topic {name} was deleted and is there"))?;
-            }
-            _ => {}
+        let (created, outcome) = life.created;
+        let lasts = outcome == Outcome::Ok(()) && !doomed.contains(name);
+        for told in &history.topics_told {
+            let found = told.topics.get(name);
+            let is_there = lasts
+                && created.to < told.span.from
+                && life.deleted.is_none_or(|(span, _)| told.span.to < span.from);
+            require("I39", !is_there || found.is_some(), || {
+                format!(
+                    "topic {name} was created in {created:?} and is not there in {:?}",
+                    told.span
+                )
+            })?;
+            let known = life.id.zip(found.copied().flatten());
+            require("I44", !is_there || known.is_none_or(|(id, found)| id == found), || {
+                format!("topic {name} was {:x?} and is {found:x?} in {:?}", life.id, told.span)
+            })?;
+            let is_gone = life.deleted.is_some_and(|(span, outcome)| {
+                outcome == Outcome::Ok(()) && span.to < told.span.from
+            });
+            require("I39", !is_gone || known.is_none_or(|(id, found)| id != found), || {
+                format!(
+                    "topic {name} was deleted in {:?} and is there in {:?}",
+                    life.deleted, told.span
+                )
+            })?;
+        }
+        if life.lingers {
+            doomed.insert(name);
         }
     }
     Ok(())
@@ -277,7 +287,7 @@ pub fn i39_topics(history: &History, there: &BTreeMap<String, u128>) -> Verdict 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{EndTold, Polled, Sent, TopicLife};
+    use crate::history::{EndTold, Polled, Sent, TopicLife, TopicsTold};
 
     fn sent(value: u64, offset: i64) -> Sent {
         Sent {
@@ -411,23 +421,48 @@ mod tests {
     }
 
     #[test]
-    fn i39_i44_i45_watch_metadata() {
-        let life = |id, created, deleted| TopicLife {
+    fn i39_and_i44_watch_lists_of_topics() {
+        let span = |from, to| Span { from, to };
+        let life = |id, from, deleted| TopicLife {
             name: "t".into(),
             id: Some(id),
-            created: (Span::default(), created),
+            created: (span(from, from + 2), Outcome::Ok(())),
             deleted,
+            lingers: false,
         };
-        let topics = |topics: Vec<TopicLife>| History { topics, ..History::default() };
-        let there = BTreeMap::from([("t".to_owned(), 7)]);
-        let none = BTreeMap::new();
-        let created = life(7, Outcome::Ok(()), None);
-        let deleted = life(7, Outcome::Ok(()), Some((Span::default(), Outcome::Ok(()))));
-        assert_eq!(rule(i39_topics(&topics(vec![created.clone()]), &there)), "ok");
-        assert_eq!(rule(i39_topics(&topics(vec![created.clone()]), &none)), "I39");
-        assert_eq!(rule(i39_topics(&topics(vec![deleted.clone()]), &none)), "ok");
-        assert_eq!(rule(i39_topics(&topics(vec![deleted.clone()]), &there)), "I39");
-        assert_eq!(rule(i39_topics(&topics(vec![deleted, created]), &there)), "I44");
+        let told = |at, id: Option<u128>| TopicsTold {
+            topics: id.into_iter().map(|id| ("t".into(), Some(id))).collect(),
+            span: span(at, at + 2),
+        };
+        let check = |topics: &[TopicLife], told: TopicsTold| {
+            let (topics, topics_told) = (topics.to_vec(), vec![told]);
+            rule(i39_topics(&History { topics, topics_told, ..History::default() }))
+        };
+        let created = [life(7, 10, None)];
+        assert_eq!(check(&created, told(20, Some(7))), "ok");
+        assert_eq!(check(&created, told(20, None)), "I39");
+        assert_eq!(check(&created, told(11, None)), "ok", "asked before the answer");
+        assert_eq!(check(&created, told(20, Some(8))), "I44");
+        let nameless =
+            TopicsTold { topics: BTreeMap::from([("t".into(), None)]), ..told(20, None) };
+        assert_eq!(check(&created, nameless), "ok", "an old version tells no identity");
+        let deleted = [life(7, 10, Some((span(30, 32), Outcome::Ok(()))))];
+        assert_eq!(check(&deleted, told(20, None)), "I39", "before its deletion");
+        assert_eq!(check(&deleted, told(31, None)), "ok");
+        assert_eq!(check(&deleted, told(40, None)), "ok");
+        assert_eq!(check(&deleted, told(40, Some(7))), "I39");
+        let [first] = deleted;
+        let lives = [first, life(8, 50, None)];
+        assert_eq!(check(&lives, told(60, Some(8))), "ok");
+        assert_eq!(check(&lives, told(60, None)), "I39");
+        let mut doomed = lives.clone();
+        doomed[0].lingers = true;
+        assert_eq!(check(&doomed, told(60, None)), "ok", "an old deletion may have arrived");
+        assert_eq!(check(&[life(7, 10, None), life(7, 50, None)], told(1, None)), "I44");
+    }
+
+    #[test]
+    fn i45_sees_a_producer_id_twice() {
         let ids = History { producers: vec![(1, 0), (2, 0), (1, 0)], ..History::default() };
         assert_eq!(rule(i45_producer_ids(&ids)), "I45");
     }

@@ -13,7 +13,7 @@ use types::{ErrorCode, GroupId, Offset, TopicName};
 use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of, value_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
-use crate::history::{OffsetRead, Outcome, Span, TopicLife};
+use crate::history::{OffsetRead, Outcome, Span, TopicLife, TopicsTold};
 use crate::world::SimEnv;
 
 impl Play {
@@ -71,10 +71,7 @@ impl Play {
                         admin.delete_records(&BTreeMap::from([(some, Some(Offset(to)))])).await;
                     self.stage.done(result.is_ok_and(|all| all.values().all(Result::is_ok)), 10);
                 }
-                _ => {
-                    let result = admin.list_topics().await;
-                    self.stage.done(result.is_ok(), 11);
-                }
+                _ => _ = self.look_at_topics(&admin).await,
             }
             self.stage.think(dice, self.stage.scenario.think * 4).await;
         }
@@ -98,6 +95,19 @@ impl Play {
         });
     }
 
+    /// Asks which topics there are.
+    pub(super) async fn look_at_topics(&self, admin: &Admin<SimEnv>) -> bool {
+        let from = self.now();
+        let result = admin.list_topics().await;
+        self.stage.done(result.is_ok(), 11);
+        let Ok(found) = result else { return false };
+        let id = |topic: &client::Topic| topic.id.map(|id| u128::from_be_bytes(id.0.0));
+        let topics = found.iter().map(|(name, topic)| (name.as_str().into(), id(topic))).collect();
+        let span = self.span(from);
+        self.history(|history| history.topics_told.push(TopicsTold { topics, span }));
+        true
+    }
+
     /// Topics that come and go: nothing of an earlier life may show in a later one (I44).
     pub(super) async fn churn(&self, node: Node, dice: &Decisions) {
         let client = self.client(node, dice, Dialect::Newest);
@@ -115,7 +125,10 @@ impl Play {
                 })
             });
             match open {
-                Some(life) => self.delete_topic(&admin, &name, life).await,
+                Some(life) => {
+                    _ = self.look_at_topics(&admin).await;
+                    self.delete_topic(&admin, &name, life).await;
+                }
                 None => {
                     let partitions = dice.between(Kind::Operation, 1, 3) as i32;
                     if self.create_topic(&admin, &name, partitions).await {
@@ -134,6 +147,7 @@ impl Play {
             id: None,
             created: (Span { from, to: u64::MAX }, Outcome::Unknown),
             deleted: None,
+            lingers: false,
         };
         let position = self.history(|history| {
             history.topics.push(life);
@@ -161,7 +175,14 @@ impl Play {
     }
 
     async fn delete_topic(&self, admin: &Admin<SimEnv>, name: &str, life: usize) {
-        let from = self.now();
+        let now = self.now();
+        // Whatever becomes of this attempt, or of its client: it is on its way.
+        let (from, lingered) = self.history(|history| {
+            let life = &mut history.topics[life];
+            let from = life.deleted.map_or(now, |(span, _)| span.from);
+            life.deleted = Some((Span { from, to: u64::MAX }, Outcome::Unknown));
+            (from, std::mem::replace(&mut life.lingers, true))
+        });
         let topic = TopicName::from(name);
         let result = admin.delete_topics(std::slice::from_ref(&topic)).await;
         let result = result.and_then(|mut all| all.remove(&topic).transpose().map(|_| ()));
@@ -174,7 +195,11 @@ impl Play {
             Err(error) => outcome_of(error),
         };
         let span = self.span(from);
-        self.history(|history| history.topics[life].deleted = Some((span, outcome)));
+        self.history(|history| {
+            let life = &mut history.topics[life];
+            life.deleted = Some((span, outcome));
+            life.lingers = lingered || outcome == Outcome::Unknown;
+        });
         self.stage.world.mark("topic deleted");
         self.stage.done(outcome == Outcome::Ok(()), 14);
     }
