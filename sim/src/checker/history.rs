@@ -284,6 +284,24 @@ pub fn i39_topics(history: &History) -> Verdict {
     Ok(())
 }
 
+/// I44: a fetch session that knew `topic` by name is told of each of its partitions that another topic has that name now,
+/// before it reads the other. `answered` are the error codes of the partitions in the first answer since.
+pub fn i44_told_of_successor(
+    topic: &str,
+    partitions: i32,
+    answered: &BTreeMap<i32, i16>,
+) -> Verdict {
+    for index in 0..partitions {
+        let code = answered.get(&index);
+        require("I44", code.is_some_and(|code| *code != 0), || {
+            format!(
+                "a session reads on in {topic}-{index}, which is of another topic now: {code:?}"
+            )
+        })?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -459,6 +477,16 @@ mod tests {
         doomed[0].lingers = true;
         assert_eq!(check(&doomed, told(60, None)), "ok", "an old deletion may have arrived");
         assert_eq!(check(&[life(7, 10, None), life(7, 50, None)], told(1, None)), "I44");
+    }
+
+    #[test]
+    fn i44_sees_a_session_that_reads_on_in_another_topic() {
+        let check = |answered: &[(i32, i16)]| {
+            rule(i44_told_of_successor("t", 2, &answered.iter().copied().collect()))
+        };
+        assert_eq!(check(&[(0, 3), (1, 3)]), "ok");
+        assert_eq!(check(&[(0, 3), (1, 0)]), "I44");
+        assert_eq!(check(&[(0, 3)]), "I44", "nothing is said of the other partition");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "I18", text: "what was committed does not change" },
     Checker { rule: "I24", text: "no read goes beyond its bound" },
     Checker { rule: "I39", text: "a topic is listed from its creation to its deletion" },
-    Checker { rule: "I44", text: "a topic's successor is another log" },
+    Checker { rule: "I44", text: "a topic's successor is another log, also to a fetch session" },
     Checker { rule: "I45", text: "no producer id is handed out twice" },
     Checker { rule: "I47", text: "sequences of a producer follow each other" },
     Checker { rule: "I48", text: "no batch of a producer is there twice" },

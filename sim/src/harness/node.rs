@@ -16,6 +16,7 @@ mod memory;
 mod produce;
 mod read;
 mod rude;
+mod session;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

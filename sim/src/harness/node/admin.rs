@@ -112,6 +112,7 @@ impl Play {
     pub(super) async fn churn(&self, node: Node, dice: &Decisions) {
         let client = self.client(node, dice, Dialect::Newest);
         let admin = Admin::new(&client);
+        let mut sessions = BTreeMap::new();
         for round in 0..dice.between(Kind::Operation, 3, 30) {
             if self.phase() != Phase::Work {
                 return;
@@ -133,6 +134,11 @@ impl Play {
                     let partitions = dice.between(Kind::Operation, 1, 3) as i32;
                     if self.create_topic(&admin, &name, partitions).await {
                         self.use_topic(&client, &name, partitions, dice).await;
+                        if let Some(session) = sessions.remove(&name) {
+                            self.outlive_topic(&client, session, dice).await;
+                        }
+                        let session = self.open_session(&client, &name, partitions, dice).await;
+                        sessions.extend(session.map(|session| (name, session)));
                     }
                 }
             }
