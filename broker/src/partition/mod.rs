@@ -309,7 +309,7 @@ impl<E: Env> Partition<E> {
             Acks::Leader => state.leader.local_end(),
             Acks::All => state.leader.high_watermark(),
         };
-        if end <= reached || planted(Mutant::AckBeforeSync) {
+        if end <= reached {
             return Ok(Wait::Over);
         }
         if let Some(gone) = state.gone {
