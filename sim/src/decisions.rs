@@ -11,6 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::scenario::Fixed;
+
 /// What a choice is about. Choices of one kind within one stream are numbered apart from the others on the tape.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Kind {
@@ -58,11 +60,16 @@ struct StreamName {
     subsystem: Subsystem,
 }
 
+/// First bytes of a tape.
+const TAPE_MAGIC: &[u8] = b"foretold tape 1\n";
+
 /// The non-zero choices of a run. Anything absent is 0.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Tape {
     /// The seed the run was drawn from.
     pub seed: u64,
+    /// What was fixed and not drawn.
+    pub fixed: Fixed,
     entries: BTreeMap<(StreamName, Kind), Vec<(u64, u64)>>,
 }
 
@@ -93,14 +100,15 @@ impl Tape {
         tape
     }
 
-    /// The tape as bytes (postcard).
+    /// The tape as bytes: a line that says what it is, then postcard.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("a tape holds only plain values")
+        let values = postcard::to_stdvec(self).expect("a tape holds only plain values");
+        [TAPE_MAGIC, &values].concat()
     }
 
     /// Reads what [`Tape::encode`] wrote; `None` if it is not a tape.
     pub fn decode(bytes: &[u8]) -> Option<Tape> {
-        postcard::from_bytes(bytes).ok()
+        postcard::from_bytes(bytes.strip_prefix(TAPE_MAGIC)?).ok()
     }
 }
 
@@ -196,7 +204,7 @@ impl Decisions {
 
     /// What was chosen so far, if this run records.
     pub fn tape(&self) -> Tape {
-        let mut tape = Tape { seed: self.shared.seed, entries: BTreeMap::new() };
+        let mut tape = Tape { seed: self.shared.seed, ..Tape::default() };
         if self.shared.mode != Mode::Record {
             return tape;
         }

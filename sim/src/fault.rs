@@ -10,7 +10,7 @@ macro_rules! table {
         /// One kind of fault.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
         pub enum FaultKind {
-            $(#[doc = $text] $name,)*
+            $(#[doc = $text] #[serde(rename = $code)] $name,)*
         }
 
         impl FaultKind {

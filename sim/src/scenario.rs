@@ -14,6 +14,7 @@ use crate::net::NetRates;
 
 /// Which world a seed runs in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Name {
     /// One log directory without a network.
     Directory,
@@ -88,14 +89,45 @@ pub struct Scenario {
     pub offsets_check: Duration,
 }
 
+/// What is fixed beforehand instead of drawn; everything that is absent is drawn.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fixed {
+    /// Which world.
+    pub scenario: Option<Name>,
+    /// The kinds of fault that may strike, by their codes.
+    pub faults: Option<BTreeSet<FaultKind>>,
+    /// Faults strike for so many seconds.
+    pub fault_seconds: Option<u64>,
+    /// Settings and time-outs as in production.
+    pub production: Option<bool>,
+    /// Mean milliseconds between two blows to a process.
+    pub blow_mean_ms: Option<u64>,
+    /// In a thousand blows of death, how many cut the power.
+    pub power_cuts: Option<u64>,
+    /// Segment size of logs.
+    pub segment_bytes: Option<u32>,
+    /// Largest value of a record.
+    pub value_bytes_max: Option<u64>,
+    /// In a thousand logs, how many are `page-cache`.
+    pub page_cache: Option<u64>,
+    /// Mean milliseconds between two operations of one client.
+    pub think_ms: Option<u64>,
+}
+
+/// What is fixed, or else what was drawn: it is drawn in any case, so that the draws after it are the same.
+fn or<T>(fixed: Option<T>, drawn: T) -> T {
+    fixed.unwrap_or(drawn)
+}
+
 impl Scenario {
-    /// What `seed` draws; in the given world, or in one that it draws.
-    pub fn draw(decisions: &Decisions, name: Option<Name>) -> Scenario {
+    /// What `seed` draws beside what is fixed.
+    pub fn draw(decisions: &Decisions, fixed: &Fixed) -> Scenario {
         let dice = decisions.stream(0, Subsystem::Scenario);
         let pick = |n: u64| dice.choose(Kind::Scenario, n);
         let drawn = if pick(5) == 0 { Name::Directory } else { Name::Node };
-        let name = name.unwrap_or(drawn);
-        let production = pick(10) == 9;
+        let name = or(fixed.scenario, drawn);
+        let production = or(fixed.production, pick(10) == 9);
         let gentle = pick(20) == 0;
         let mut faults = BTreeSet::new();
         for kind in FaultKind::ALL {
@@ -111,6 +143,9 @@ impl Scenario {
         if !beyond {
             faults.remove(&FaultKind::BitRot);
             faults.remove(&FaultKind::LostWrite);
+        }
+        if let Some(fixed) = &fixed.faults {
+            faults.clone_from(fixed);
         }
         let rate = |kind: FaultKind, max: u64| {
             let drawn = pick(max) as u32 + 1;
@@ -153,17 +188,20 @@ impl Scenario {
         Scenario {
             name,
             production,
-            fault_time: Duration::from_secs(dice.between(Kind::Scenario, 35, 60)),
+            fault_time: Duration::from_secs(or(
+                fixed.fault_seconds,
+                dice.between(Kind::Scenario, 35, 60),
+            )),
             disk,
             disk_latency,
             net,
-            blow_mean: millis(1_000, 12_000),
-            power_cuts: pick(1001),
-            segment_bytes: tiny(1 << (10 + pick(8)), 1 << 30) as u32,
+            blow_mean: or(fixed.blow_mean_ms.map(Duration::from_millis), millis(1_000, 12_000)),
+            power_cuts: or(fixed.power_cuts, pick(1001)),
+            segment_bytes: or(fixed.segment_bytes, tiny(1 << (10 + pick(8)), 1 << 30) as u32),
             journal_bytes: (tiny(16_384 << pick(4), 32 << 20), tiny(131_072 << pick(4), 256 << 20)),
-            value_bytes_max: [40, 400, 4_000, 20_000][pick(4) as usize],
-            page_cache: [0, 300, 1000][pick(3) as usize],
-            think: millis(5, 100),
+            value_bytes_max: or(fixed.value_bytes_max, [40, 400, 4_000, 20_000][pick(4) as usize]),
+            page_cache: or(fixed.page_cache, [0, 300, 1000][pick(3) as usize]),
+            think: or(fixed.think_ms.map(Duration::from_millis), millis(5, 100)),
             // Drawn last: what comes before is the same for a seed whether this is drawn or not.
             offsets_expire: pick(3) == 0 && !production,
             offsets_check: millis(100, 3_000),
@@ -212,5 +250,25 @@ impl Scenario {
             if self.offsets_expire { "offsets expire, " } else { "" },
             codes.join(" "),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fixed_is_not_drawn_and_shifts_nothing() {
+        let free = Scenario::draw(&Decisions::new(7), &Fixed::default());
+        let text = r#"{"scenario": "directory", "faults": ["K1", "D7"], "page_cache": 1000}"#;
+        let fixed: Fixed = serde_json::from_str(text).expect("a configuration");
+        let scenario = Scenario::draw(&Decisions::new(7), &fixed);
+        assert_eq!(scenario.name, Name::Directory);
+        assert_eq!(scenario.faults, BTreeSet::from([FaultKind::Crash, FaultKind::PowerCut]));
+        assert_eq!(scenario.disk.error_read, 0, "a kind that is off has no rate");
+        assert_eq!(scenario.page_cache, 1000);
+        assert_eq!((scenario.blow_mean, scenario.think), (free.blow_mean, free.think));
+        assert!(serde_json::from_str::<Fixed>(r#"{"fualts": []}"#).is_err());
+        assert!(serde_json::from_str::<Fixed>(r#"{"faults": ["X9"]}"#).is_err());
     }
 }

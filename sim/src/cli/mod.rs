@@ -15,11 +15,16 @@ mod summary;
 mod supervisor;
 
 use std::ops::Range;
+#[cfg(madsim)]
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(madsim)]
+use crate::scenario::Fixed;
 use crate::scenario::Name;
 
 /// Exit code when a rule was broken.
@@ -42,7 +47,7 @@ enum Command {
     Run(RunArgs),
     /// Run seeds twice and find the first difference of their traces.
     Meta(RunArgs),
-    /// Run one seed again, with the product's own log on stderr (RUST_LOG).
+    /// Run one seed or tape again, with the product's own log on stderr (RUST_LOG).
     Replay(ReplayArgs),
     /// Show scenarios, faults, checkers and marks, with how often each has been hit.
     List(ListArgs),
@@ -65,9 +70,8 @@ struct RunArgs {
     /// Run for so long (90s, 10m, 1h): half of the seeds are fixed, half follow from the commit.
     #[arg(long, value_parser = parse_duration)]
     r#for: Option<Duration>,
-    /// Only this scenario.
-    #[arg(long, value_parser = parse_scenario)]
-    scenario: Option<Name>,
+    #[command(flatten)]
+    setting: Setting,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -81,11 +85,14 @@ struct RunArgs {
 
 #[derive(Args, Debug)]
 struct ReplayArgs {
-    /// The seed.
-    seed: u64,
-    /// The scenario it ran in, if it was named.
-    #[arg(long, value_parser = parse_scenario)]
-    scenario: Option<Name>,
+    /// A seed, or a file that --tape has written.
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// Write the choices of the run to this file: replaying it draws no random number.
+    #[arg(long, value_name = "FILE")]
+    tape: Option<PathBuf>,
+    #[command(flatten)]
+    setting: Setting,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -112,9 +119,8 @@ struct MutantArgs {
     /// Searches per bug, from different first seeds; the median counts.
     #[arg(long, default_value_t = 3)]
     searches: u64,
-    /// Only this scenario.
-    #[arg(long, value_parser = parse_scenario)]
-    scenario: Option<Name>,
+    #[command(flatten)]
+    setting: Setting,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -127,12 +133,55 @@ struct MutantArgs {
 struct OneArgs {
     #[arg(long)]
     seed: u64,
-    #[arg(long, value_parser = parse_scenario)]
-    scenario: Option<Name>,
+    #[command(flatten)]
+    setting: Setting,
     #[arg(long)]
     trace: bool,
     #[arg(long)]
     mutant: Option<String>,
+}
+
+/// What a run does not draw.
+#[derive(Args, Clone, Default, Debug)]
+struct Setting {
+    /// Only this scenario.
+    #[arg(long, value_parser = parse_scenario)]
+    scenario: Option<Name>,
+    /// Brokers in a run; there is no cluster yet.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
+    nodes: u32,
+    /// A JSON object of what is fixed instead of drawn, such as {"faults": ["K1", "D7"], "page_cache": 0}; see
+    /// `cargo sim list` for the kinds of fault.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[cfg(madsim)]
+impl Setting {
+    /// Reads the file.
+    fn fixed(&self) -> Result<Fixed, String> {
+        let mut fixed = match &self.config {
+            Some(path) => {
+                let shown = path.display();
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("cannot read {shown}: {error}"))?;
+                serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?
+            }
+            None => Fixed::default(),
+        };
+        if self.scenario.is_some() {
+            fixed.scenario = self.scenario;
+        }
+        Ok(fixed)
+    }
+
+    /// The same on a command line.
+    fn arguments(&self) -> Vec<String> {
+        let scenario = self.scenario.map(|name| ["--scenario".into(), name.text().into()]);
+        let shown = |path: &Path| path.display().to_string();
+        let config = self.config.as_deref().map(|path| ["--config".into(), shown(path)]);
+        scenario.into_iter().chain(config).flatten().collect()
+    }
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {

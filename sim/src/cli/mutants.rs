@@ -41,7 +41,7 @@ impl Hunt {
 /// Builds with planted bugs and hunts each; exit code.
 pub fn mutants(args: &MutantArgs) -> u8 {
     let plan = match build()
-        .and_then(|binary| Plan::new(args.scenario).map(|plan| Plan { binary, ..plan }))
+        .and_then(|binary| Plan::new(&args.setting).map(|plan| Plan { binary, ..plan }))
     {
         Ok(plan) => plan,
         Err(error) => {

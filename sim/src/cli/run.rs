@@ -13,7 +13,7 @@ type Twice = (Result<RunReport, String>, Result<RunReport, String>);
 
 /// Runs seeds; exit code.
 pub fn run(args: &RunArgs) -> u8 {
-    let plan = match Plan::new(args.scenario) {
+    let plan = match Plan::new(&args.setting) {
         Ok(plan) => plan,
         Err(error) => {
             eprintln!("{error}");
@@ -32,7 +32,7 @@ pub fn run(args: &RunArgs) -> u8 {
 
 /// Runs seeds with their traces and shows where two runs part; exit code.
 pub fn meta(args: &RunArgs) -> u8 {
-    let plan = match Plan::new(args.scenario) {
+    let plan = match Plan::new(&args.setting) {
         Ok(plan) => Plan { trace: true, ..plan },
         Err(error) => {
             eprintln!("{error}");
@@ -130,10 +130,10 @@ fn difference(first: &RunReport, second: &RunReport) -> String {
 }
 
 fn replay(seed: u64, plan: &Plan) -> String {
-    let scenario =
-        plan.scenario.map_or(String::new(), |name| format!(" --scenario {}", name.text()));
+    let setting: String =
+        plan.setting.arguments().iter().map(|argument| format!(" {argument}")).collect();
     let commit = commit().map_or(String::new(), |commit| format!("  # at {commit}"));
-    format!("cargo sim replay {seed}{scenario}{commit}")
+    format!("cargo sim replay {seed}{setting}{commit}")
 }
 
 /// The commit that is checked out, if this is a repository.

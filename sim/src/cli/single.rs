@@ -1,20 +1,31 @@
 //! One seed in this process: for the supervisor, and for people who look closer.
 
 use crate::cli::{OneArgs, ReplayArgs, USAGE, VIOLATION};
+use crate::decisions::{Decisions, Tape};
 use crate::harness;
 use crate::report::RunReport;
+use crate::scenario::Fixed;
 
 /// Runs one seed and prints its report as one line.
 pub fn one(args: &OneArgs) -> u8 {
     if let Err(code) = plant(args.mutant.as_deref()) {
         return code;
     }
-    let report = simulate(args.seed, args.scenario, args.trace);
+    let fixed = match args.setting.fixed() {
+        Ok(fixed) => fixed,
+        Err(error) => return wrong(&error),
+    };
+    let report = simulate(Decisions::new(args.seed), fixed, args.trace);
     match serde_json::to_string(&report) {
         Ok(line) => println!("{line}"),
         Err(error) => eprintln!("the report cannot be written: {error}"),
     }
     u8::from(report.violation.is_some())
+}
+
+fn wrong(error: &str) -> u8 {
+    eprintln!("{error}");
+    USAGE
 }
 
 /// Lines of a replay bear the time of the run.
@@ -26,29 +37,58 @@ impl tracing_subscriber::fmt::time::FormatTime for SimulatedTime {
     }
 }
 
-/// Runs one seed with the product's log on stderr.
+/// Runs one seed or tape with the product's log on stderr.
 pub fn replay(args: &ReplayArgs) -> u8 {
     if let Err(code) = plant(args.mutant.as_deref()) {
         return code;
     }
+    let (decisions, fixed) = match given(args) {
+        Ok(given) => given,
+        Err(error) => return wrong(&error),
+    };
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime);
     log.with_writer(std::io::stderr).init();
-    eprintln!("seed {}", args.seed);
-    let report = simulate(args.seed, args.scenario, false);
+    eprintln!("seed {}", decisions.seed());
+    let report = simulate(decisions.clone(), fixed.clone(), false);
     if args.json {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     } else {
         print(&report);
     }
+    if let Some(path) = &args.tape {
+        let mut tape = decisions.tape();
+        tape.fixed = fixed;
+        if let Err(error) = std::fs::write(path, tape.encode()) {
+            return wrong(&format!("cannot write {}: {error}", path.display()));
+        }
+    }
     if report.violation.is_some() { VIOLATION } else { 0 }
 }
 
-/// Runs a seed on a thread of its own: what this thread hashed before must not show in the run.
-fn simulate(seed: u64, scenario: Option<crate::scenario::Name>, keep_trace: bool) -> RunReport {
+/// The choices that are asked for, and what is not chosen.
+fn given(args: &ReplayArgs) -> Result<(Decisions, Fixed), String> {
+    if let Ok(seed) = args.what.parse() {
+        let fixed = args.setting.fixed()?;
+        return Ok(match args.tape {
+            Some(_) => (Decisions::recording(seed), fixed),
+            None => (Decisions::new(seed), fixed),
+        });
+    }
+    let read = std::fs::read(&args.what);
+    let bytes = read.map_err(|error| format!("{} is no seed and no file: {error}", args.what))?;
+    let tape = Tape::decode(&bytes)
+        .ok_or_else(|| format!("{} is no tape of this version of the simulator", args.what))?;
+    let fixed = tape.fixed.clone();
+    Ok((Decisions::replaying(tape), fixed))
+}
+
+/// Runs on a thread of its own: what this thread hashed before must not show in the run.
+fn simulate(decisions: Decisions, fixed: Fixed, keep_trace: bool) -> RunReport {
+    let seed = decisions.seed();
     let run = std::thread::Builder::new()
         .stack_size(64 << 20)
-        .spawn(move || harness::run(seed, scenario, keep_trace));
+        .spawn(move || harness::run(&decisions, &fixed, keep_trace));
     match run.map(std::thread::JoinHandle::join) {
         Ok(Ok(report)) => report,
         other => {

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cli::Setting;
 use crate::report::RunReport;
-use crate::scenario::Name;
 
 /// A process that runs longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Plan {
     /// The binary.
     pub binary: PathBuf,
-    /// Only this scenario.
-    pub scenario: Option<Name>,
+    /// What is not drawn.
+    pub setting: Setting,
     /// Keep the trace hashes for comparison.
     pub trace: bool,
     /// The bug to plant.
@@ -29,18 +29,16 @@ pub struct Plan {
 
 impl Plan {
     /// Runs with this very binary.
-    pub fn new(scenario: Option<Name>) -> Result<Plan, String> {
+    pub fn new(setting: &Setting) -> Result<Plan, String> {
+        setting.fixed()?;
         let binary = std::env::current_exe().map_err(|error| format!("who am I? {error}"))?;
-        Ok(Plan { binary, scenario, trace: false, mutant: None })
+        Ok(Plan { binary, setting: setting.clone(), trace: false, mutant: None })
     }
 
     /// Runs one seed in one process.
     pub fn run(&self, seed: u64) -> Result<RunReport, String> {
         let mut command = Command::new(&self.binary);
-        command.arg("one").arg("--seed").arg(seed.to_string());
-        if let Some(scenario) = self.scenario {
-            command.arg("--scenario").arg(scenario.text());
-        }
+        command.arg("one").arg("--seed").arg(seed.to_string()).args(self.setting.arguments());
         if self.trace {
             command.arg("--trace");
         }

@@ -213,6 +213,14 @@ impl SimDisk {
         state.crash_at = Some(state.changes + n);
     }
 
+    /// Takes back [`SimDisk::crash_at`], unless it has come to that.
+    pub fn crash_not(&self) {
+        let mut state = self.state();
+        if !state.crashed {
+            state.crash_at = None;
+        }
+    }
+
     /// Whether the change of [`SimDisk::crash_at`] was reached.
     pub fn has_crashed(&self) -> bool {
         self.state().crashed

@@ -367,6 +367,7 @@ impl World {
 
     /// Something worth seeing at least sometimes has happened.
     pub fn mark(&self, name: &'static str) {
+        debug_assert!(crate::mark::ALL.contains(&name), "mark {name} is not in the list");
         *self.core().marks.entry(name).or_default() += 1;
     }
 

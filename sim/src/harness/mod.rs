@@ -15,7 +15,7 @@ use crate::exec::{self, Event, Limits, Node, World, lock};
 use crate::fault::FaultKind;
 use crate::net::{NetFault, Network};
 use crate::report::RunReport;
-use crate::scenario::{Name, Scenario};
+use crate::scenario::{Fixed, Name, Scenario};
 
 /// What the clients of a run have done.
 #[derive(Default)]
@@ -103,11 +103,10 @@ impl Stage {
     }
 }
 
-/// Runs `seed`, in the scenario it draws or the one that is named.
-pub fn run(seed: u64, name: Option<Name>, keep_trace: bool) -> RunReport {
-    let decisions = Decisions::new(seed);
-    let scenario = Arc::new(Scenario::draw(&decisions, name));
-    let world = World::new(&decisions);
+/// Lets happen what `decisions` say, beside what is fixed.
+pub fn run(decisions: &Decisions, fixed: &Fixed, keep_trace: bool) -> RunReport {
+    let scenario = Arc::new(Scenario::draw(decisions, fixed));
+    let world = World::new(decisions);
     let network = Network::new(&world);
     let stage =
         Stage { world: world.clone(), network, scenario: scenario.clone(), tally: Arc::default() };
@@ -118,7 +117,7 @@ pub fn run(seed: u64, name: Option<Name>, keep_trace: bool) -> RunReport {
         Name::Directory => exec::run(&world, limits, directory::play(stage.clone())),
         Name::Node => exec::run(&world, limits, node::play(stage.clone())),
     }
-    report(&stage, seed, cpu_seconds() - started, keep_trace)
+    report(&stage, decisions.seed(), cpu_seconds() - started, keep_trace)
 }
 
 fn report(stage: &Stage, seed: u64, cpu: f64, keep_trace: bool) -> RunReport {

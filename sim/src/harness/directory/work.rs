@@ -46,7 +46,7 @@ impl Play {
                 config: self.config(page_cache),
             };
             let mut ghost = Ghost::new(spec.topic_id, page_cache);
-            ghost.undated = number % 3 == 0;
+            ghost.undated = number.is_multiple_of(3);
             ghosts.logs.insert(name.clone(), (Presence::Creating, ghost));
             (name, spec)
         };

@@ -53,9 +53,9 @@ impl Play {
         }
         self.shared.phase.send_replace(Phase::Stop);
         self.stage.world.sleep(Duration::from_secs(2)).await;
-        if !beyond
-            && !(self.groups_are_their_log(&client).await && self.read_everything(&client).await)
-        {
+        let is_whole = beyond
+            || self.groups_are_their_log(&client).await && self.read_everything(&client).await;
+        if !is_whole {
             return;
         }
         if !self.look_at_topics(&Admin::new(&client)).await {

@@ -245,6 +245,7 @@ impl Machine {
     pub async fn calm(&mut self) {
         let stage = self.play.stage.clone();
         self.disk.set_rates(FaultRates::default());
+        self.disk.crash_not();
         self.disk.set_space(1 << 40, 0);
         stage.network.heal();
         stage.network.set_rates(stage.scenario.quiet_net());
