@@ -233,13 +233,25 @@ impl Controller {
         let mut ids = BTreeSet::new();
         let ids_twice: BTreeSet<TopicId> =
             topics.iter().filter_map(|topic| topic.id).filter(|id| !ids.insert(*id)).collect();
+        // A topic meant by name and by id at once stays; its name is answered for both.
+        let meant_twice: BTreeSet<TopicId> = topics
+            .iter()
+            .filter(|topic| topic.id.is_none())
+            .filter_map(|topic| topic.name.as_ref().filter(|name| !names.contains(*name)))
+            .filter_map(|name| self.image.topic(name).map(|found| found.id))
+            .filter(|id| ids.contains(id))
+            .collect();
         let is_deletion_on = self.defaults().is_topic_deletion_on;
-        let mut gone = BTreeSet::new();
         let mut answered = BTreeSet::new();
         let mut records = Vec::new();
         let mut results: Vec<DeletedTopic> = Vec::new();
         for topic in topics {
+            let is_told_by_name = topic.id.is_some_and(|id| meant_twice.contains(&id));
+            if topic.name.is_none() && is_told_by_name {
+                continue;
+            }
             let invalid = |message: &str| Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            let mut id = topic.id;
             let found = match (&topic.name, topic.id) {
                 (Some(_), Some(_)) => invalid("You may not specify both topic name and topic id."),
                 (None, None) => invalid("Neither topic name nor id were specified."),
@@ -258,14 +270,14 @@ impl Controller {
                 true => Ok(found),
                 false => Err(Refusal::from(ErrorCode::TopicDeletionDisabled)),
             });
-            // By name and by id in one request: the second finds it gone already.
             let result = found.and_then(|found| {
-                if !gone.insert(found.id) {
-                    return invalid(
-                        "The provided topic name maps to an ID that was already supplied.",
-                    );
+                id = Some(found.id);
+                match meant_twice.contains(&found.id) {
+                    true => {
+                        invalid("The provided topic name maps to an ID that was already supplied.")
+                    }
+                    false => Ok(found),
                 }
-                Ok(found)
             });
             if let Ok(found) = &result {
                 let record = RemoveTopicRecord { topic_id: found.id.0 };
@@ -273,7 +285,7 @@ impl Controller {
             }
             let deleted = DeletedTopic {
                 name: topic.name.clone().or(result.as_ref().ok().map(|t| (&*t.name.0).into())),
-                id: topic.id.or(result.as_ref().ok().map(|t| t.id)),
+                id,
                 result: result.map(|_| ()),
             };
             // One answer for all appearances of a name or id.
