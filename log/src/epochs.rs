@@ -70,9 +70,9 @@ impl Epochs {
     }
 
     /// The largest epoch not above `epoch` and where it ends, in a log that ends at `log_end`; the answer to
-    /// OffsetForLeaderEpoch. `None` when `epoch` is newer than all, or there is none.
+    /// OffsetForLeaderEpoch. `None` when `epoch` is newer than all, none at all (negative), or there is none.
     pub fn end_of(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
-        if self.newest()? < epoch {
+        if epoch.0 < 0 || self.newest()? < epoch {
             return None;
         }
         let next = self.entries.partition_point(|entry| entry.epoch <= epoch);
@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(end(5), Some((4, 30)));
         assert_eq!(end(7), Some((7, 50)));
         assert_eq!(end(8), None);
+        assert_eq!(end(-1), None);
         assert_eq!(Epochs::default().end_of(LeaderEpoch(0), Offset(0)), None);
         assert_eq!(cache.at(Offset(4)), None);
         assert_eq!(cache.at(Offset(29)), Some(LeaderEpoch(4)));
