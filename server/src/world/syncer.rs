@@ -65,10 +65,7 @@ impl Syncer {
         let (number, shared) = (waiting.last, self.shared.clone());
         threads::run(Box::new(move || {
             let mut device = shared.device();
-            let written = match &mut device.direct {
-                Some(direct) if Direct::fits(offset, &data) => direct.write_all_at(offset, &data),
-                _ => write(offset, &data),
-            };
+            let written = device.write(offset, &data, write);
             device.ended = Some((number, written.and_then(|()| sync())));
             drop(device);
             // A pipe too full for one byte more wakes the reader all the same.
@@ -89,8 +86,50 @@ impl Syncer {
     }
 }
 
+impl Device {
+    /// Writes past the page cache where that is possible, else with `cached`.
+    fn write(
+        &mut self,
+        offset: u64,
+        data: &[Bytes],
+        cached: impl FnOnce(u64, &[Bytes]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let direct = self.direct.as_mut().filter(|_| Direct::fits(offset, data));
+        match direct.map(|direct| direct.write_all_at(offset, data)) {
+            // Some file systems open for direct writes and then refuse them, some devices want larger blocks.
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => self.direct = None,
+            Some(result) => return result,
+            None => {}
+        }
+        cached(offset, data)
+    }
+}
+
 impl Shared {
     fn device(&self) -> MutexGuard<'_, Device> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_direct_write_that_the_file_system_refuses_goes_through_the_page_cache() {
+        let path = std::env::temp_dir().join(format!("foretold-refused-{}", std::process::id()));
+        let file = fs::File::create(&path).unwrap();
+        let mut device = Device { direct: Direct::of(&file), ended: None };
+        let page = [Bytes::from(vec![1; 4096])];
+        // No file has such a place: refused as an unaligned write is.
+        let mut cached = Vec::new();
+        let write = |offset, data: &[Bytes]| {
+            cached.push((offset, data.concat()));
+            Ok(())
+        };
+        device.write(1 << 63, &page, write).unwrap();
+        assert_eq!(cached, [(1 << 63, vec![1; 4096])]);
+        assert!(device.direct.is_none(), "not tried again");
+        std::fs::remove_file(path).unwrap();
     }
 }
