@@ -190,3 +190,27 @@ fn i2_a_read_beside_a_raised_start_is_not_answered_with_nothing() {
     });
     assert!(gone > 0, "the start was never raised beside a read");
 }
+
+/// A group is in the journal while its bytes are on their slow way to the segment, and a checkpoint begins and ends
+/// meanwhile: no log counts the group yet, and replay needs it all the same (I11).
+#[test]
+fn a_checkpoint_frees_no_group_whose_bytes_are_still_being_written() {
+    for seed in 0..60 {
+        let latency = Latency { io: Duration::from_millis(1), sync: Duration::ZERO };
+        let mut world = slow_world(seed, latency);
+        world.options.journal_bytes_max = 2 * world.options.journal_file_bytes;
+        world.disk.set_rates(FaultRates { slow: 100_000, ..FaultRates::default() });
+        let count = 40 + seed as usize;
+        world.with(async |dir| {
+            let log = dir.create(spec("t", 1)).await.expect("created");
+            for _ in 0..count {
+                append(&log, batch(&["x"]));
+                log.flush().await.expect("flushed");
+            }
+        });
+        if_power_failed(&world, seed).with(async |dir| {
+            let log = dir.log(&partition("t")).expect("recovered");
+            assert_eq!(read_all(&log).await.len(), count, "seed {seed}");
+        });
+    }
+}
