@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decisions::{Decisions, Kind, Subsystem};
+use crate::decisions::{Decisions, Kind, Subsystem, Tape};
 use crate::disk::{FaultRates, Latency};
 use crate::fault::FaultKind;
 use crate::net::NetRates;
@@ -118,6 +118,31 @@ pub struct Fixed {
 /// What is fixed, or else what was drawn: it is drawn in any case, so that the draws after it are the same.
 fn or<T>(fixed: Option<T>, drawn: T) -> T {
     fixed.unwrap_or(drawn)
+}
+
+/// A run that is kept: what was fixed, and what was chosen.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Recording {
+    /// What was not drawn.
+    pub fixed: Fixed,
+    /// What was.
+    pub tape: Tape,
+}
+
+/// First bytes of a recording.
+const MAGIC: &[u8] = b"foretold tape 1\n";
+
+impl Recording {
+    /// As bytes: a line that says what it is, then postcard.
+    pub fn encode(&self) -> Vec<u8> {
+        let values = postcard::to_stdvec(self).expect("a recording holds only plain values");
+        [MAGIC, &values].concat()
+    }
+
+    /// Reads what [`Recording::encode`] wrote; `None` if it is something else.
+    pub fn decode(bytes: &[u8]) -> Option<Recording> {
+        postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok()
+    }
 }
 
 impl Scenario {
@@ -256,6 +281,18 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_decodes_as_it_was() {
+        let decisions = Decisions::recording(7);
+        let fixed = Fixed { page_cache: Some(300), ..Fixed::default() };
+        let scenario = Scenario::draw(&decisions, &fixed);
+        let bytes = Recording { fixed, tape: decisions.tape() }.encode();
+        let read = Recording::decode(&bytes).expect("a recording");
+        let again = Scenario::draw(&Decisions::replaying(read.tape), &read.fixed);
+        assert_eq!(again.describe(), scenario.describe());
+        assert!(Recording::decode(b"something else").is_none());
+    }
 
     #[test]
     fn what_is_fixed_is_not_drawn_and_shifts_nothing() {

@@ -1,10 +1,10 @@
 //! One seed in this process: for the supervisor, and for people who look closer.
 
 use crate::cli::{OneArgs, ReplayArgs, USAGE, VIOLATION};
-use crate::decisions::{Decisions, Tape};
+use crate::decisions::Decisions;
 use crate::harness;
 use crate::report::RunReport;
-use crate::scenario::Fixed;
+use crate::scenario::{Fixed, Recording};
 
 /// Runs one seed and prints its report as one line.
 pub fn one(args: &OneArgs) -> u8 {
@@ -57,9 +57,8 @@ pub fn replay(args: &ReplayArgs) -> u8 {
         print(&report);
     }
     if let Some(path) = &args.tape {
-        let mut tape = decisions.tape();
-        tape.fixed = fixed;
-        if let Err(error) = std::fs::write(path, tape.encode()) {
+        let recording = Recording { fixed, tape: decisions.tape() };
+        if let Err(error) = std::fs::write(path, recording.encode()) {
             return wrong(&format!("cannot write {}: {error}", path.display()));
         }
     }
@@ -77,9 +76,8 @@ fn given(args: &ReplayArgs) -> Result<(Decisions, Fixed), String> {
     }
     let read = std::fs::read(&args.what);
     let bytes = read.map_err(|error| format!("{} is no seed and no file: {error}", args.what))?;
-    let tape = Tape::decode(&bytes)
+    let Recording { fixed, tape } = Recording::decode(&bytes)
         .ok_or_else(|| format!("{} is no tape of this version of the simulator", args.what))?;
-    let fixed = tape.fixed.clone();
     Ok((Decisions::replaying(tape), fixed))
 }
 
