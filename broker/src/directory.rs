@@ -275,6 +275,11 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     let text = std::str::from_utf8(content).map_err(|_| damaged("not text".into()))?;
     let entries = properties(text);
     let Some(format) = entries.get("foretold.format") else {
+        // Kafka's file always has a version; without one it is nobody's any more, and "not ours" would tell the
+        // operator to give up a directory that a copy of this file may save.
+        if !entries.contains_key("version") {
+            return Err(damaged("foretold.format is missing".into()));
+        }
         let reason = format!("its {META_PROPERTIES} is Apache Kafka's");
         return Err(DirectoryError::Foreign { path: path.into(), reason });
     };
@@ -362,7 +367,14 @@ mod tests {
         assert!(matches!(check(kafka), Err(DirectoryError::Foreign { .. })));
         let newer = format!("{kafka}foretold.format=2\n");
         assert!(matches!(check(&newer), Err(DirectoryError::Newer { .. })));
-        for broken in ["foretold.format=x", "foretold.format=1", "foretold.format=1\nversion=3"] {
+        let broken_ones = [
+            "",
+            "no keys",
+            "foretold.format=x",
+            "foretold.format=1",
+            "foretold.format=1\nversion=3",
+        ];
+        for broken in broken_ones {
             assert!(matches!(check(broken), Err(DirectoryError::Damaged { .. })), "{broken}");
         }
     }
