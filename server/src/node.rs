@@ -119,13 +119,14 @@ fn check_quorum(keys: &Keys) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Settings that Kafka takes on one node too, and that then refuse what clients ask for.
+/// Settings that Kafka takes on one node too, and that then do less than whoever set them may expect.
 fn lonely(settings: &BrokerSettings) -> Vec<String> {
     let mut notices = Vec::new();
     let least = settings.topic_defaults.min_insync_replicas;
     if least > 1 {
         notices.push(format!(
-            "min.insync.replicas={least}: this node is alone, so every produce with acks=all is refused"
+            "min.insync.replicas={least}: this node is alone, and no topic needs more replicas in sync than it has: \
+             acks=all waits for this node only"
         ));
     }
     let factor = settings.replication_factor;
