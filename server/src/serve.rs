@@ -208,13 +208,14 @@ fn explain_failure(failure: &Failure) -> Failed {
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// The signals that stop a process.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Signals, Failed> {
+    /// Listens from now on.
+    pub(crate) fn new() -> Result<Signals, Failed> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Failed::runtime(format!("cannot listen to signals: {error}")))
@@ -234,7 +235,7 @@ impl Signals {
     }
 
     /// Waits for one of them.
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => {}

@@ -3,7 +3,11 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use common::{Scratch, Server, check_failure, foretold};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 fn server() -> (Scratch, Server) {
@@ -90,6 +94,12 @@ fn reading_begins_where_it_is_told_to() {
     assert_eq!(consume("2001-01-01T00:00:00Z"), "0\n1\n2\n3\n4\n");
     assert_eq!(consume("2999-01-01T00:00:00Z"), "");
     assert_eq!(consume("99"), "", "past the end there is nothing yet");
+    let args = ["consume", "t", "--from", "99", "--count", "1", "--bootstrap", &server.bootstrap];
+    let waiting = Command::new(common::FORETOLD).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    server.ok(&["produce", "t"], "5\n");
+    let read = waiting.wait_with_output().unwrap().stdout;
+    assert_eq!(String::from_utf8(read).unwrap(), "5\n", "nor is it read from the beginning");
     server.fails(&["consume", "nowhere", "--count", "1"], "there is no topic");
     server.fails(&["consume", "t", "--partition", "7", "--count", "1"], "no partition 7");
     let group = ["consume", "t", "--group", "g", "--from", "3"];
@@ -134,6 +144,51 @@ fn groups_keep_their_place() {
     server.ok(&["group", "delete", "g"], "");
     server.fails(&["group", "describe", "g"], "there is no such group");
     server.fails(&["group", "delete", "g"], "GROUP_ID_NOT_FOUND");
+}
+
+#[test]
+fn a_member_that_is_told_to_stop_leaves_its_group() {
+    let (_scratch, server) = server();
+    server.ok(&["produce", "t"], "a\n");
+    for signal in [Signal::TERM, Signal::INT] {
+        let args = ["consume", "t", "--group", "g", "--from", "earliest"];
+        let mut member = Command::new(common::FORETOLD)
+            .args(args)
+            .args(["--bootstrap", &server.bootstrap])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let state = || server.json(&["group", "list"])[0]["state"].clone();
+        while state() != "Stable" {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let pid = rustix::process::Pid::from_raw(member.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert_eq!(member.wait().unwrap().code(), Some(0), "{signal:?}");
+        assert_eq!(state(), "Empty", "{signal:?}");
+    }
+}
+
+#[test]
+fn publishing_gives_up_when_its_time_has_passed_without_success() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "t"], "");
+    let lines = "x\n".repeat(1_000_000);
+    // A partition may yet come, so it is asked for again.
+    let args = ["produce", "t", "--partition", "7", "--timeout", "1", "--json"];
+    let output = server.run(&args, &lines);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["acknowledged"], 0, "{report}");
+    let lost = report["failed"].as_u64().unwrap() + report["unknown"].as_u64().unwrap();
+    assert!(lost < 1_000_000, "{report}");
+}
+
+#[test]
+fn a_topic_needs_no_more_replicas_than_it_has() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "t", "--set", "min.insync.replicas=2"], "");
+    server.ok(&["produce", "t", "--acks", "all"], "x\n");
 }
 
 #[test]

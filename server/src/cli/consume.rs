@@ -1,19 +1,21 @@
 //! `foretold consume`: records of a topic on standard output.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
 use client::{
-    ClientError, Consumer, ConsumerConfig, ConsumerRecord, Event, Isolation, OffsetSpec,
+    Admin, ClientError, Consumer, ConsumerConfig, ConsumerRecord, Event, Isolation, OffsetSpec,
     ResetPolicy, Target,
 };
 use serde_json::{Value, json};
 use types::{ErrorCode, Offset, TopicName, TopicPartition};
 
 use super::when::{self, When};
-use super::{Connect, output};
+use super::{Connect, groups, output};
 use crate::exit::Failed;
+use crate::serve::Signals;
 use crate::world::RealEnv;
 
 #[derive(Debug, Args)]
@@ -66,10 +68,20 @@ impl Consume {
             if self.until_end {
                 ends = Some(self.ends(&client, &partitions).await?);
             }
+            // Within each log, as `group reset` does it: a position past the end would be taken for a lost one, and the
+            // whole topic be read instead of nothing.
+            let starts = match self.from {
+                Some(when @ When::Offset(_)) => {
+                    groups::targets(&Admin::new(&client), &self.connect, &partitions, when).await?
+                }
+                _ => BTreeMap::new(),
+            };
             consumer.assign(partitions.clone()).map_err(explain)?;
             for partition in &partitions {
                 match self.from {
-                    Some(When::Offset(offset)) => consumer.seek(partition, offset),
+                    Some(When::Offset(offset)) => {
+                        consumer.seek(partition, starts.get(partition).copied().unwrap_or(offset))
+                    }
                     Some(When::Time(time)) => consumer.seek_to_timestamp(partition, time),
                     Some(When::Earliest) => consumer.seek_to_beginning(partition),
                     Some(When::Latest) | None => Ok(()),
@@ -77,12 +89,13 @@ impl Consume {
                 .map_err(explain)?;
             }
         }
-        let mut interrupt = Box::pin(tokio::signal::ctrl_c());
+        // A member that is told to stop commits its place and leaves, however it is told.
+        let mut signals = Signals::new()?;
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 && !at_end(&consumer, ends.as_deref()) {
             let polled = tokio::select! {
                 biased;
-                _ = &mut interrupt => break,
+                () = signals.next() => break,
                 polled = consumer.poll(POLL) => polled.map_err(explain)?,
             };
             for event in polled.events {
@@ -185,7 +198,7 @@ impl Consume {
         let wanted = partitions.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
         let isolation =
             if self.committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
-        let found = client::Admin::new(client)
+        let found = Admin::new(client)
             .list_offsets(&wanted, isolation)
             .await
             .map_err(|error| self.explain(&error))?;

@@ -336,7 +336,7 @@ async fn chosen(
 }
 
 /// The offset that `to` stands for in each partition, within the log.
-async fn targets(
+pub(super) async fn targets(
     admin: &Admin<RealEnv>,
     connect: &Connect,
     partitions: &[TopicPartition],

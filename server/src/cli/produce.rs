@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use client::{
-    Acks, Compression, Delivery, DeliveryReport, Producer, ProducerConfig, ProducerRecord,
+    Acks, ClientError, Compression, Delivery, DeliveryReport, Producer, ProducerConfig,
+    ProducerRecord,
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Connect, configs, output};
 use crate::exit::Failed;
@@ -74,16 +75,19 @@ struct Tally {
 }
 
 impl Tally {
-    async fn count(&mut self, delivery: Delivery) {
+    /// Counts one; whether the time allowed passed over it.
+    async fn count(&mut self, delivery: Delivery) -> bool {
         let (counter, error) = match delivery.await {
             DeliveryReport::Ok { .. } => (&mut self.ok, None),
             DeliveryReport::Failed(error) => (&mut self.failed, Some(error)),
             DeliveryReport::Unknown(error) => (&mut self.unknown, Some(error)),
         };
         *counter += 1;
+        let is_late = matches!(error, Some(ClientError::DeadlinePassed { .. }));
         if let (Some(error), None) = (error, &self.first_error) {
             self.first_error = Some(error.to_string());
         }
+        is_late
     }
 }
 
@@ -117,21 +121,35 @@ impl Produce {
             delivery_timeout: self.connect.timeout(),
             ..ProducerConfig::default()
         };
-        let explain = |error: client::ClientError| self.connect.explain(&error);
+        let explain = |error: ClientError| self.connect.explain(&error);
         let producer = Producer::new(&client, config).map_err(explain)?;
 
         let (deliver, mut deliveries) = mpsc::channel::<Delivery>(LINES_MAX * 16);
+        let (give_up, mut gave_up) = oneshot::channel();
         let counting = tokio::spawn(async move {
             let mut tally = Tally::default();
+            let mut give_up = Some(give_up);
             while let Some(delivery) = deliveries.recv().await {
-                tally.count(delivery).await;
+                if tally.count(delivery).await
+                    && let Some(give_up) = give_up.take()
+                {
+                    // Nobody listens any more once all lines are read.
+                    let _ = give_up.send(());
+                }
             }
             tally
         });
 
         let mut lines = read_lines();
         let mut failed = None;
-        while let Some(line) = lines.recv().await {
+        loop {
+            let line = tokio::select! {
+                biased;
+                // The lines after it would only wait as long, one batch after the other.
+                _ = &mut gave_up => break,
+                line = lines.recv() => line,
+            };
+            let Some(line) = line else { break };
             let line = line.map_err(Failed::runtime)?;
             let (key, value) = self.split(line);
             let record = ProducerRecord {
