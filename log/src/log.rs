@@ -463,7 +463,7 @@ pub struct Appended {
     pub base_offset: Offset,
     /// Offset of its last record: answer once this is durable (or committed).
     pub last_offset: Offset,
-    /// The broker's time of the append.
+    /// The broker's time of the append; of a duplicate the largest timestamp that the original was stored with.
     pub append_time: Timestamp,
     /// It was there already: these are the original's offsets (I49).
     pub duplicate: bool,

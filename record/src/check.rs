@@ -165,9 +165,8 @@ fn check_header_times(
     now: Timestamp,
 ) -> Result<(), BatchError> {
     let max = header.max_timestamp().map_or(-1, |timestamp| timestamp.0);
-    if rules.timestamp_type == TimestampType::CreateTime
-        && header.timestamp_type() == TimestampType::AppendTime
-    {
+    // Whatever the topic: that the broker dated a batch is for the broker to say.
+    if header.timestamp_type() == TimestampType::AppendTime {
         return Err(BatchError::BadTimestamp { timestamp: max });
     }
     rules.check_time(header.base_timestamp_raw(), now)?;

@@ -241,15 +241,21 @@ impl<E: Env> Partition<E> {
         deadline: Instant,
     ) -> Result<Produced, Refused> {
         let batch = self.rules().admit(batch, self.0.clock.timestamp())?;
-        let append_time = match batch.timestamp_type() {
-            TimestampType::AppendTime => batch.max_timestamp(),
-            TimestampType::CreateTime => None,
-        };
         let mut pause = BUSY_PAUSE;
         loop {
             let append = Append { batches: vec![batch.clone()], origin: Origin::Client };
             match self.try_append(append).await {
-                Ok(appended) => return Ok(Produced { appended, append_time }),
+                Ok(appended) => {
+                    let append_time = match batch.timestamp_type() {
+                        // A retry is told what stands in the log (I49).
+                        TimestampType::AppendTime if appended.duplicate => {
+                            Some(appended.append_time)
+                        }
+                        TimestampType::AppendTime => batch.max_timestamp(),
+                        TimestampType::CreateTime => None,
+                    };
+                    return Ok(Produced { appended, append_time });
+                }
                 Err(Unappended::Append(AppendError::Busy)) if self.0.clock.now() < deadline => {
                     // The connection's socket is not read meanwhile: the slow disk reaches the producer (E12).
                     self.0.clock.sleep(pause).await;

@@ -86,7 +86,7 @@ async fn a_topic_may_date_and_compress_for_itself() {
     let mut peer = node.peer().await;
     let configs = [("message.timestamp.type", "LogAppendTime"), ("compression.type", "gzip")];
     create(&mut peer, "topic", 1, &configs).await;
-    let request = produce_request("topic", 0, -1, batch(&["value"], None).to_bytes());
+    let request = produce_request("topic", 0, -1, batch(&["value"], Some((0, 0, 0))).to_bytes());
     let answer = peer.ask(&request, 9).await;
     let told = &answer.responses[0].partition_responses[0];
     assert_eq!(told.error_code, 0);
@@ -95,5 +95,9 @@ async fn a_topic_may_date_and_compress_for_itself() {
     let stored = partition.batches(types::Offset(0), 1000).await.unwrap();
     assert_eq!(stored[0].compression().unwrap(), Compression::Gzip);
     assert_eq!(stored[0].max_timestamp().unwrap().0, told.log_append_time_ms);
+    // A retry is told when the original was appended.
+    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    let again = peer.ask(&request, 9).await;
+    assert_eq!(again.responses[0].partition_responses[0], *told);
     node.end().await;
 }
