@@ -29,6 +29,9 @@ impl Play {
             ErrorCode::FencedInstanceId => "error: fenced instance id",
             ErrorCode::KafkaStorageError => "error: storage error",
             ErrorCode::MessageTooLarge => "error: message too large",
+            ErrorCode::RecordListTooLarge => "error: record list too large",
+            // The client's clock is a day ahead.
+            ErrorCode::InvalidTimestamp => "error: invalid timestamp",
             ErrorCode::UnsupportedVersion => "error: unsupported version",
             _ => "error: another one",
         };
