@@ -97,4 +97,12 @@ pub trait Spawn: Clone + Send + Sync + 'static {
     /// Runs `future` to its end in the background. `name` is for traces. A task that panics takes the process down:
     /// a panic is a programmer's error, and a broker that lost a room must not go on serving.
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static);
+
+    /// Does `work`, which may compute for long, such as expanding what a client has compressed, where no task waits for it.
+    fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send {
+        async move { work() }
+    }
 }

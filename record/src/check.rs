@@ -81,6 +81,20 @@ impl ProduceRules {
         Ok(())
     }
 
+    /// Whether [`ProduceRules::admit`] expands this batch: what a client made small may be large.
+    pub fn expands(&self, batch: &Batch) -> bool {
+        let is_recompressed =
+            |compression| self.codec.is_some_and(|c| c.compression() != compression);
+        batch.compression().is_ok_and(|compression| {
+            compression != Compression::None
+                && (self.looks_inside() || is_recompressed(compression))
+        })
+    }
+
+    fn looks_inside(&self) -> bool {
+        self.validation == Validation::Full || self.keys_required
+    }
+
     /// Checks `batch` and gives the form to store: dated or recompressed if the topic asks for it, with the maximum
     /// timestamp of its records if the producer gave another, else as it is. Retention and the time index rely on that
     /// timestamp: one that is too low would delete records early.
@@ -120,8 +134,7 @@ fn examine(batch: &Batch, rules: &ProduceRules, now: Timestamp) -> Result<i64, B
     check_header(batch)?;
     check_header_times(batch, rules, now)?;
     batch.check_crc()?;
-    let look_inside = rules.validation == Validation::Full || rules.keys_required;
-    if batch.compression()? == Compression::None || look_inside {
+    if batch.compression()? == Compression::None || rules.looks_inside() {
         return walk(batch, &batch.expanded(rules.expanded_bytes_max)?, rules, now);
     }
     Ok(batch.max_time().max(batch.base_timestamp_raw()))

@@ -227,6 +227,29 @@ fn admit_gives_the_form_to_store() {
 }
 
 #[test]
+fn only_what_must_be_looked_into_or_compressed_anew_is_expanded() {
+    let options = BatchOptions { codec: Compression::Lz4.into(), ..BatchOptions::default() };
+    let mut builder = BatchBuilder::new(options);
+    builder.push(Some(NOW), Some(b"k"), Some(b"v"));
+    let (packed, plain) = (builder.build(), batch(1));
+    let rules = ProduceRules::default;
+    let with = |codec: Compression| ProduceRules { codec: Some(codec.into()), ..rules() };
+    let full = ProduceRules { validation: Validation::Full, ..rules() };
+    let keyed = ProduceRules { keys_required: true, ..rules() };
+    let rows = [
+        (rules(), false),
+        (with(Compression::Lz4), false),
+        (with(Compression::Gzip), true),
+        (full, true),
+        (keyed, true),
+    ];
+    for (rules, expands) in rows {
+        assert_eq!(rules.expands(&packed), expands, "{rules:?}");
+        assert!(!rules.expands(&plain), "{rules:?}");
+    }
+}
+
+#[test]
 fn expansion_stops_at_the_cap() {
     for compression in Compression::ALL {
         let codec = Codec::from(compression);

@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cluster::replica::{CommitRule, Event, Leader, LeaderStart, LocalEnds};
-use env::{Clock, Disk, Env};
+use env::{Clock, Disk, Env, Spawn as _};
 use log::{AppendError, Appended, ChangeError, Found, Log, Origin, ReadError, Slice};
-use record::{Batch, ProduceRules, TimestampType};
+use record::{Batch, BatchError, ProduceRules, TimestampType};
 use types::mutant::{Mutant, planted};
 use types::{
     BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId,
@@ -56,6 +56,7 @@ struct Room<E: Env> {
     id: TopicPartition,
     topic_id: TopicId,
     clock: E::Clock,
+    spawner: E::Spawn,
     log: Log<E::Disk>,
     state: Mutex<State>,
 }
@@ -188,6 +189,7 @@ impl<E: Env> Partition<E> {
             id: log.topic_partition().clone(),
             topic_id: log.topic_id(),
             clock: env.clock().clone(),
+            spawner: env.spawner().clone(),
             state: Mutex::new(State {
                 leader,
                 rules,
@@ -240,7 +242,7 @@ impl<E: Env> Partition<E> {
         batch: &Batch,
         deadline: Instant,
     ) -> Result<Produced, Refused> {
-        let batch = self.rules().admit(batch, self.0.clock.timestamp())?;
+        let batch = self.admit(batch).await?;
         let mut pause = BUSY_PAUSE;
         loop {
             let append = Append { batches: vec![batch.clone()], origin: Origin::Client };
@@ -264,6 +266,16 @@ impl<E: Env> Partition<E> {
                 Err(unappended) => return Err(unappended.into()),
             }
         }
+    }
+
+    /// Checks a batch against the topic's rules; the form to store.
+    async fn admit(&self, batch: &Batch) -> Result<Batch, BatchError> {
+        let (rules, now) = (self.rules(), self.0.clock.timestamp());
+        if !rules.expands(batch) {
+            return rules.admit(batch, now);
+        }
+        let batch = batch.clone();
+        self.0.spawner.compute(move || rules.admit(&batch, now)).await
     }
 
     /// Appends; returns when the bytes are queued (sync) or written (page cache). The order of calls is the order of

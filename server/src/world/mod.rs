@@ -14,6 +14,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use env::{Clock, Env, Rng, Spawn};
+use tokio::sync::Semaphore;
 use types::{Instant, Timestamp};
 
 pub use disk::{RealDisk, RealFile};
@@ -125,7 +126,20 @@ impl Spawn for RealSpawn {
     fn spawn(&self, _name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(future);
     }
+
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        // One at a time: whatever is computed, the other cores serve.
+        let turn = COMPUTING.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        drop(turn);
+        match done {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
 }
+
+static COMPUTING: Semaphore = Semaphore::const_new(1);
 
 /// How many files and sockets this process may hold, after raising that to what the system lets it: a log keeps a file
 /// open for each partition that is written.
