@@ -23,8 +23,8 @@ pub(super) struct Syncer {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The number of the last write.
-    last: u64,
+    /// A write is under way, or was when its asker gave up.
+    is_pending: bool,
     /// A byte comes at the end of each.
     ends: pipe::Receiver,
 }
@@ -32,24 +32,28 @@ struct Waiting {
 #[derive(Debug)]
 struct Shared {
     bell: fs::File,
+    /// Locked for as long as a write takes, by the thread that waits for it.
     device: Mutex<Device>,
+    /// How the last write ended; locked for a moment only.
+    ended: Mutex<Option<io::Result<()>>>,
 }
 
 #[derive(Debug)]
 struct Device {
     direct: Option<Direct>,
-    /// The last write that has ended, by number.
-    ended: Option<(u64, io::Result<()>)>,
 }
 
 impl Syncer {
     /// For `file`; needs a runtime around it.
     pub fn new(file: &fs::File) -> io::Result<Syncer> {
         let (bell, ends) = pipe::pipe()?;
-        let bell = fs::File::from(bell.into_nonblocking_fd()?);
-        let device = Mutex::new(Device { direct: Direct::of(file), ended: None });
-        let waiting = tokio::sync::Mutex::new(Waiting { last: 0, ends });
-        Ok(Syncer { waiting, shared: Arc::new(Shared { bell, device }) })
+        let shared = Shared {
+            bell: fs::File::from(bell.into_nonblocking_fd()?),
+            device: Mutex::new(Device { direct: Direct::of(file) }),
+            ended: Mutex::new(None),
+        };
+        let waiting = tokio::sync::Mutex::new(Waiting { is_pending: false, ends });
+        Ok(Syncer { waiting, shared: Arc::new(shared) })
     }
 
     /// Writes `data` at `offset` and syncs; `write` is for what cannot be written past the page cache.
@@ -61,25 +65,31 @@ impl Syncer {
         sync: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let mut waiting = self.waiting.lock().await;
-        waiting.last += 1;
-        let (number, shared) = (waiting.last, self.shared.clone());
+        if waiting.is_pending {
+            // Of a write whose asker gave up: this one must come after it.
+            drop(self.end(&mut waiting).await);
+        }
+        let shared = self.shared.clone();
         threads::run(Box::new(move || {
-            let mut device = shared.device();
-            let written = device.write(offset, &data, write);
-            device.ended = Some((number, written.and_then(|()| sync())));
-            drop(device);
+            let written = lock(&shared.device).write(offset, &data, write);
+            *lock(&shared.ended) = Some(written.and_then(|()| sync()));
             // A pipe too full for one byte more wakes the reader all the same.
             let _ = (&shared.bell).write(&[0]);
         }))?;
+        waiting.is_pending = true;
+        self.end(&mut waiting).await
+    }
+
+    /// Waits for the write that is under way.
+    async fn end(&self, waiting: &mut Waiting) -> io::Result<()> {
         loop {
             waiting.ends.readable().await?;
             match waiting.ends.try_read(&mut [0; 64]) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
-            // Not the end of an earlier write, for which nobody waited until then.
-            let ended = self.shared.device().ended.take_if(|(ended, _)| *ended == number);
-            if let Some((_, result)) = ended {
+            if let Some(result) = lock(&self.shared.ended).take() {
+                waiting.is_pending = false;
                 return result;
             }
         }
@@ -105,31 +115,6 @@ impl Device {
     }
 }
 
-impl Shared {
-    fn device(&self) -> MutexGuard<'_, Device> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_direct_write_that_the_file_system_refuses_goes_through_the_page_cache() {
-        let path = std::env::temp_dir().join(format!("foretold-refused-{}", std::process::id()));
-        let file = fs::File::create(&path).unwrap();
-        let mut device = Device { direct: Direct::of(&file), ended: None };
-        let page = [Bytes::from(vec![1; 4096])];
-        // No file has such a place: refused as an unaligned write is.
-        let mut cached = Vec::new();
-        let write = |offset, data: &[Bytes]| {
-            cached.push((offset, data.concat()));
-            Ok(())
-        };
-        device.write(1 << 63, &page, write).unwrap();
-        assert_eq!(cached, [(1 << 63, vec![1; 4096])]);
-        assert!(device.direct.is_none(), "not tried again");
-        std::fs::remove_file(path).unwrap();
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

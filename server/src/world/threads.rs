@@ -60,25 +60,22 @@ impl Threads {
     fn run(&'static self, job: Job) -> io::Result<()> {
         let mut work = self.work();
         work.jobs.push_back(job);
-        let is_short = work.idle < work.jobs.len() && work.count < THREADS_MAX;
-        work.count += usize::from(is_short);
-        drop(work);
-        if !is_short {
+        if work.idle >= work.jobs.len() || work.count == THREADS_MAX {
+            drop(work);
             self.wake.notify_one();
             return Ok(());
         }
         let thread = std::thread::Builder::new().name("foretold-disk".into());
-        let Err(error) = thread.stack_size(STACK_BYTES).spawn(|| self.serve()) else {
-            return Ok(());
-        };
-        let mut work = self.work();
-        work.count -= 1;
-        // Those that there are will come to it; without any nobody will.
-        if work.count > 0 {
-            return Ok(());
+        match thread.stack_size(STACK_BYTES).spawn(|| self.serve()) {
+            Ok(_) => work.count += 1,
+            // Those that there are will come to it.
+            Err(_) if work.count > 0 => {}
+            Err(error) => {
+                work.jobs.pop_back();
+                return Err(error);
+            }
         }
-        work.jobs.clear();
-        Err(error)
+        Ok(())
     }
 
     fn serve(&self) {
