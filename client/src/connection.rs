@@ -173,7 +173,8 @@ impl Connection {
         self.open.close(&self.address);
     }
 
-    /// The version to speak: the pinned one, or the newest that both sides know and that is at most `max` (what is known may not suffice for more).
+    /// The version to speak: the pinned one, or the newest that both sides know and that is at most `max` (what is known may
+    /// not suffice for more).
     pub fn version<R: Request>(&self, pinned: Option<i16>, max: i16) -> Result<i16, ClientError> {
         let (lowest, newest) = R::API_KEY.stable_versions();
         let ours = match pinned {

@@ -95,11 +95,18 @@ fn reading_begins_where_it_is_told_to() {
     assert_eq!(consume("2999-01-01T00:00:00Z"), "");
     assert_eq!(consume("99"), "", "past the end there is nothing yet");
     let args = ["consume", "t", "--from", "99", "--count", "1", "--bootstrap", &server.bootstrap];
-    let waiting = Command::new(common::FORETOLD).args(args).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    server.ok(&["produce", "t"], "5\n");
-    let read = waiting.wait_with_output().unwrap().stdout;
-    assert_eq!(String::from_utf8(read).unwrap(), "5\n", "nor is it read from the beginning");
+    let mut waiting =
+        Command::new(common::FORETOLD).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    // Until it has found the end and sees what comes after it.
+    for next in 5.. {
+        if waiting.try_wait().unwrap().is_some() {
+            break;
+        }
+        server.ok(&["produce", "t"], &format!("{next}\n"));
+    }
+    let read = String::from_utf8(waiting.wait_with_output().unwrap().stdout).unwrap();
+    let read: u32 = read.trim().parse().unwrap();
+    assert!(read >= 5, "nor is it read from the beginning: {read}");
     server.fails(&["consume", "nowhere", "--count", "1"], "there is no topic");
     server.fails(&["consume", "t", "--partition", "7", "--count", "1"], "no partition 7");
     let group = ["consume", "t", "--group", "g", "--from", "3"];

@@ -128,17 +128,22 @@ impl Spawn for RealSpawn {
     }
 
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        // One at a time: whatever is computed, the other cores serve.
         let turn = COMPUTING.acquire().await;
-        let done = tokio::task::spawn_blocking(work).await;
-        drop(turn);
-        match done {
+        let done = tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, whether or not who asked for it is still there.
+            let _turn = turn;
+            work()
+        });
+        match done.await.map_err(tokio::task::JoinError::try_into_panic) {
             Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it whoever waits here.
+            Err(Err(_)) => std::future::pending().await,
         }
     }
 }
 
+/// One computes at a time: whatever it is, the other cores serve.
 static COMPUTING: Semaphore = Semaphore::const_new(1);
 
 /// How many files and sockets this process may hold, after raising that to what the system lets it: a log keeps a file
