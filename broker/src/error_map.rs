@@ -123,7 +123,9 @@ impl ToErrorCode for BatchError {
             | BatchError::Partial { .. }
             | BatchError::BadCompression(_) => ErrorCode::CorruptMessage,
             BatchError::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
-            BatchError::BadTimestamp { .. } => ErrorCode::InvalidTimestamp,
+            BatchError::BadTimestamp { .. } | BatchError::DatedByBroker => {
+                ErrorCode::InvalidTimestamp
+            }
             BatchError::TooLarge { .. } | BatchError::ExpandsTooFar { .. } => {
                 ErrorCode::MessageTooLarge
             }

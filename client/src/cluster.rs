@@ -504,15 +504,7 @@ impl<E: Env> Client<E> {
             return Ok(broker);
         }
         self.expect_change();
-        let topic = metadata.topics.get(&partition.topic);
-        let code = match topic {
-            Some(Topic { error: Some(code), .. }) => *code,
-            Some(topic) if topic.partitions.contains_key(&partition.partition) => {
-                ErrorCode::LeaderNotAvailable
-            }
-            _ => ErrorCode::UnknownTopicOrPartition,
-        };
-        Err(ClientError::code(code))
+        Err(metadata.without_leader(partition))
     }
 
     /// The coordinator of a group: as found before, or found now.

@@ -189,6 +189,24 @@ impl ClientError {
     }
 }
 
+/// What a code means to whoever reads it bare; brokers explain the others, or their names do.
+fn meaning(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::InvalidTopicException => {
+            "a topic's name has 1 to 249 letters, digits, dots, dashes and underscores, and is not `.` or `..`"
+        }
+        ErrorCode::UnknownTopicOrPartition => "there is no such topic or partition",
+        ErrorCode::LeaderNotAvailable => "the partition has no leader now",
+        ErrorCode::MessageTooLarge => "larger than the topic's max.message.bytes",
+        ErrorCode::KafkaStorageError => "the broker cannot write to its disk; its log says why",
+        ErrorCode::CorruptMessage => "the records did not arrive as they were sent",
+        ErrorCode::InvalidTimestamp => {
+            "further from the broker's clock than the topic allows: set the clock that is wrong"
+        }
+        _ => return None,
+    })
+}
+
 /// Kafka's retriable codes.
 fn is_retriable_code(code: ErrorCode) -> bool {
     matches!(
@@ -245,7 +263,10 @@ impl fmt::Display for ClientError {
             ClientError::Protocol { code, message: Some(message) } => {
                 write!(f, "{code}: {message}")
             }
-            ClientError::Protocol { code, message: None } => write!(f, "{code}"),
+            ClientError::Protocol { code, message: None } => match meaning(*code) {
+                Some(meaning) => write!(f, "{code}: {meaning}"),
+                None => write!(f, "{code}"),
+            },
             ClientError::UnknownCode(code) => write!(f, "error code {code}, unknown here"),
             ClientError::NoCommonVersion { api, ours, theirs: Some(theirs) } => write!(
                 f,

@@ -9,6 +9,8 @@ use types::{
     BrokerId, ErrorCode, Instant, LeaderEpoch, PartitionIndex, TopicId, TopicName, TopicPartition,
 };
 
+use crate::ClientError;
+
 /// Where a broker listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Broker {
@@ -75,6 +77,26 @@ impl Metadata {
     pub fn leader(&self, partition: &TopicPartition) -> Option<BrokerId> {
         let leader = self.partition(partition)?.leader?;
         self.brokers.contains_key(&leader).then_some(leader)
+    }
+
+    /// Why [`Metadata::leader`] knows none.
+    pub(crate) fn without_leader(&self, partition: &TopicPartition) -> ClientError {
+        match self.topics.get(&partition.topic) {
+            Some(Topic { error: Some(code), .. }) => ClientError::code(*code),
+            Some(topic) if topic.partitions.contains_key(&partition.partition) => {
+                ClientError::code(ErrorCode::LeaderNotAvailable)
+            }
+            Some(topic) => ClientError::Protocol {
+                code: ErrorCode::UnknownTopicOrPartition,
+                message: Some(format!(
+                    "{} has {} partitions, counted from 0, and no partition {}",
+                    partition.topic,
+                    topic.partitions.len(),
+                    partition.partition
+                )),
+            },
+            None => ClientError::code(ErrorCode::UnknownTopicOrPartition),
+        }
     }
 
     /// The topic's identity, if told.

@@ -76,7 +76,7 @@ impl ProduceRules {
         if beyond(now.0.saturating_sub(timestamp), self.timestamp_before_max)
             || beyond(timestamp.saturating_sub(now.0), self.timestamp_after_max)
         {
-            return Err(BatchError::BadTimestamp { timestamp });
+            return Err(BatchError::BadTimestamp { timestamp, now: now.0 });
         }
         Ok(())
     }
@@ -177,13 +177,12 @@ fn check_header_times(
     rules: &ProduceRules,
     now: Timestamp,
 ) -> Result<(), BatchError> {
-    let max = header.max_timestamp().map_or(-1, |timestamp| timestamp.0);
     // Whatever the topic: that the broker dated a batch is for the broker to say.
     if header.timestamp_type() == TimestampType::AppendTime {
-        return Err(BatchError::BadTimestamp { timestamp: max });
+        return Err(BatchError::DatedByBroker);
     }
     rules.check_time(header.base_timestamp_raw(), now)?;
-    rules.check_time(max, now)
+    rules.check_time(header.max_timestamp().map_or(-1, |timestamp| timestamp.0), now)
 }
 
 /// Reads every record's varints once: each record fills its length, offsets count up from 0, times are in bounds. Gives

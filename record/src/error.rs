@@ -46,11 +46,15 @@ pub enum BatchError {
     ClientControl,
     /// Producer id, epoch, sequence and the transactional bit do not go together.
     BadProducer,
-    /// A timestamp outside the topic's bounds, or of a type a producer may not choose.
+    /// A timestamp outside the topic's bounds.
     BadTimestamp {
         /// The offending timestamp in milliseconds.
         timestamp: i64,
+        /// The broker's clock then, in milliseconds.
+        now: i64,
     },
+    /// A batch that says the broker dated it.
+    DatedByBroker,
     /// The batch is larger than the topic allows.
     TooLarge {
         /// Size in bytes.
@@ -123,9 +127,24 @@ impl fmt::Display for BatchError {
             BatchError::BadProducer => f.write_str(
                 "producer id, epoch, sequence and transactional flag do not go together",
             ),
-            BatchError::BadTimestamp { timestamp } => {
-                write!(f, "timestamp {timestamp} ms is not acceptable to this topic")
+            BatchError::BadTimestamp { timestamp, now } => {
+                let (apart, side, key) = match now.checked_sub(*timestamp) {
+                    Some(apart @ 0..) => (apart, "behind", "message.timestamp.before.max.ms"),
+                    _ => (
+                        timestamp.saturating_sub(*now),
+                        "ahead of",
+                        "message.timestamp.after.max.ms",
+                    ),
+                };
+                write!(
+                    f,
+                    "timestamp {timestamp} is {apart} ms {side} this broker's clock ({now}), more than \
+                     {key} of the topic allows: set the clock that is wrong, or that bound"
+                )
             }
+            BatchError::DatedByBroker => f.write_str(
+                "only the broker may say that it dated a batch (timestamp type LogAppendTime)",
+            ),
             BatchError::TooLarge { bytes, bytes_max } => {
                 write!(f, "the batch has {bytes} bytes, the topic takes at most {bytes_max}")
             }

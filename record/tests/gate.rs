@@ -53,7 +53,7 @@ fn header_fields() {
         (21, 0x40i16.to_be_bytes().to_vec(), Err(BatchError::BadAttributes(0x40))),
         (21, 0x100i16.to_be_bytes().to_vec(), Err(BatchError::BadAttributes(0x100))),
         (21, 0x10i16.to_be_bytes().to_vec(), Err(BatchError::BadProducer)),
-        (21, 0x08i16.to_be_bytes().to_vec(), Err(BatchError::BadTimestamp { timestamp: NOW.0 })),
+        (21, 0x08i16.to_be_bytes().to_vec(), Err(BatchError::DatedByBroker)),
         (23, 3i32.to_be_bytes().to_vec(), count(3, 3)),
         (57, 2i32.to_be_bytes().to_vec(), count(2, 2)),
         (57, 0i32.to_be_bytes().to_vec(), count(0, 2)),
@@ -152,10 +152,13 @@ fn timestamps_keep_to_the_topics_bounds() {
         ..ProduceRules::default()
     };
     let check = |times: &[Option<i64>]| check_produced(&at(times, Compression::None), &rules, NOW);
-    let bad = |timestamp| Err(BatchError::BadTimestamp { timestamp });
+    let bad = |timestamp| Err(BatchError::BadTimestamp { timestamp, now: NOW.0 });
     assert_eq!(check(&[Some(NOW.0 - 10_000), Some(NOW.0 + 5000)]), Ok(()));
     assert_eq!(check(&[Some(NOW.0 - 10_001)]), bad(NOW.0 - 10_001));
     assert_eq!(check(&[Some(NOW.0 + 5001)]), bad(NOW.0 + 5001));
+    let told = |time| check(&[Some(time)]).unwrap_err().to_string();
+    assert!(told(NOW.0 - 86_400_000).contains("86400000 ms behind this broker's clock"));
+    assert!(told(NOW.0 + 86_400_000).contains("message.timestamp.after.max.ms"));
     // The one that is too old hides between two good ones: only the walk can see it.
     assert_eq!(check(&[Some(NOW.0), Some(1000), Some(NOW.0)]), bad(1000));
     assert_eq!(check(&[None, None]), Ok(()), "no timestamp is none too old");
@@ -222,7 +225,7 @@ fn admit_gives_the_form_to_store() {
     assert!(admitted.crc_ok());
     assert_eq!(admitted.compression(), Ok(Compression::Zstd));
     assert!(admitted.records(1000).all(|record| record.unwrap().timestamp == Some(later)));
-    let dated = Err(BatchError::BadTimestamp { timestamp: later.0 });
+    let dated = Err(BatchError::DatedByBroker);
     assert_eq!(rules.admit(&admitted, later).map(drop), dated, "no producer dates for the broker");
 }
 

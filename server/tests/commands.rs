@@ -24,6 +24,7 @@ fn topics_live_from_create_to_delete() {
     server.fails(&["topic", "create", "a"], "TOPIC_ALREADY_EXISTS");
     server.ok(&["topic", "create", "a", "--if-not-exists"], "");
     server.fails(&["topic", "create", "a/b"], "INVALID_TOPIC_EXCEPTION");
+    check_failure(&server.run(&["produce", "a b"], "x\n"), 1, "1 to 249 letters");
     server.fails(&["topic", "create", "c", "--set", "cleanup.policy=compact"], "INVALID_CONFIG");
     server.fails(&["topic", "create", "c", "--replication", "3"], "INVALID_REPLICATION_FACTOR");
     server.ok(&["topic", "create", "c", "--dry-run"], "");
@@ -189,6 +190,8 @@ fn publishing_gives_up_when_its_time_has_passed_without_success() {
     assert_eq!(report["acknowledged"], 0, "{report}");
     let lost = report["failed"].as_u64().unwrap() + report["unknown"].as_u64().unwrap();
     assert!(lost < 1_000_000, "{report}");
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains("t has 1 partitions, counted from 0, and no partition 7"), "{error}");
 }
 
 #[test]
@@ -238,6 +241,12 @@ fn without_a_broker_the_error_says_how_to_get_one() {
         args.extend(["--bootstrap", "127.0.0.1:1", "--timeout", "1"]);
         check_failure(&foretold(&args, "x\n"), 1, "foretold dev");
     }
+    // Somebody listens there and understands nothing.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    std::thread::spawn(move || other.incoming().for_each(drop));
+    let args = ["topic", "list", "--bootstrap", &address, "--timeout", "1"];
+    check_failure(&foretold(&args, ""), 1, "is a plain listener of a broker");
     let output = foretold(&["topic", "list", "--bootstrap", "nonsense"], "");
     check_failure(&output, 2, "host:port");
 }

@@ -283,12 +283,12 @@ impl Queue {
         self.close_gap();
     }
 
-    /// Gives up what has waited too long.
-    pub fn expire(&mut self, now: Instant) {
+    /// Gives up what has waited too long; what was never sent, for the reason given.
+    pub fn expire(&mut self, now: Instant, unsent: impl Fn() -> Option<ClientError>) {
         while let Some(index) = self.waiting.iter().position(|batch| batch.deadline <= now) {
             let Some(batch) = self.waiting.remove(index) else { break };
             let error = ClientError::DeadlinePassed {
-                last: batch.last_error.clone().map(Box::new),
+                last: batch.last_error.clone().or_else(&unsent).map(Box::new),
                 certainty: Certainty::DidNotHappen,
             };
             self.give_up(batch, error);

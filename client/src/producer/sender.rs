@@ -335,10 +335,13 @@ impl<E: Env> Sender<E> {
     /// Gives up what is late, forgets empty queues, answers flushes.
     fn tidy(&mut self, now: Instant) {
         let mut oldest = u64::MAX;
-        let queues = &mut self.queues;
+        let (queues, metadata) = (&mut self.queues, &self.metadata);
         self.busy.retain(|partition| {
             let Some(queue) = queues.get_mut(partition) else { return false };
-            queue.expire(now);
+            queue.expire(now, || match metadata.leader(partition) {
+                Some(_) => None,
+                None => Some(metadata.without_leader(partition)),
+            });
             oldest = oldest.min(queue.oldest().unwrap_or(u64::MAX));
             !queue.is_empty()
         });

@@ -159,19 +159,23 @@ impl Connect {
 
     /// What a failed operation means to whoever typed it.
     pub fn explain(&self, error: &ClientError) -> Failed {
-        let never_connected = match error {
-            ClientError::Connect { .. } => true,
-            ClientError::DeadlinePassed { last: Some(last), .. } => {
-                matches!(**last, ClientError::Connect { .. })
-            }
-            _ => false,
+        let last = match error {
+            ClientError::DeadlinePassed { last: Some(last), .. } => last,
+            _ => error,
         };
-        match error {
+        match last {
             ClientError::Usage(_) => Failed::usage(error.to_string()),
-            _ if never_connected => Failed::runtime(format!(
+            ClientError::Connect { .. } => Failed::runtime(format!(
                 "no broker answers at {}: {error}; start one with `foretold dev`, or name another with --bootstrap",
                 self.bootstrap
             )),
+            ClientError::Disconnected { .. } | ClientError::BadAnswer { .. } => {
+                Failed::runtime(format!(
+                    "{error}; if nothing else works there either, see that {} is a plain listener of a broker and not \
+                     one with TLS or SASL, or another service",
+                    self.bootstrap
+                ))
+            }
             _ => Failed::runtime(error.to_string()),
         }
     }

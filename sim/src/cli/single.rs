@@ -1,5 +1,7 @@
 //! One seed in this process: for the supervisor, and for people who look closer.
 
+use std::io::IsTerminal as _;
+
 use crate::cli::{OneArgs, ReplayArgs, USAGE, VIOLATION};
 use crate::decisions::Decisions;
 use crate::harness;
@@ -48,7 +50,7 @@ pub fn replay(args: &ReplayArgs) -> u8 {
     };
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime);
-    log.with_writer(std::io::stderr).init();
+    log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     eprintln!("seed {}", decisions.seed());
     let report = simulate(decisions.clone(), fixed.clone(), false);
     if args.json {

@@ -83,7 +83,7 @@ impl Story {
 
     fn wait(&mut self, seconds: u64) {
         self.now = self.now + Duration::from_secs(seconds);
-        self.queue.expire(self.now);
+        self.queue.expire(self.now, || None);
     }
 
     /// What was reported since the last time.
