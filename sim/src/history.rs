@@ -61,6 +61,19 @@ pub struct Polled {
     pub span: Span,
 }
 
+/// The time of a record of a topic that dates its records itself: as a produce was answered, or as it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dated {
+    /// The partition.
+    pub partition: Partition,
+    /// The record.
+    pub offset: i64,
+    /// The broker's time of the append, in milliseconds.
+    pub time: Option<i64>,
+    /// Who says so.
+    pub how: &'static str,
+}
+
 /// An end of a log that a client was told (ListOffsets latest).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EndTold {
@@ -161,6 +174,8 @@ pub struct History {
     pub sends: Vec<Sent>,
     /// Records polled.
     pub polls: Vec<Polled>,
+    /// Times of records, of topics that date them.
+    pub dated: Vec<Dated>,
     /// The log of each partition as read from start to end when all was quiet.
     pub last: Vec<LastRead>,
     /// Ends told.

@@ -63,6 +63,8 @@ mutants! {
     NoDeduplication = "no-deduplication",
     /// M10: a duplicate is answered before the original is committed.
     DuplicateBeforeCommit = "duplicate-before-commit",
+    /// I49: a topic that dates its records tells a duplicate when it came.
+    DuplicateDatedAnew = "duplicate-dated-anew",
     /// Sequence wrap-around is off by one.
     SequenceWrapOffByOne = "sequence-wrap-off-by-one",
     /// Producer state is not rebuilt by recovery.

@@ -250,7 +250,9 @@ impl<E: Env> Partition<E> {
                 Ok(appended) => {
                     let append_time = match batch.timestamp_type() {
                         // A retry is told what stands in the log (I49).
-                        TimestampType::AppendTime if appended.duplicate => {
+                        TimestampType::AppendTime
+                            if appended.duplicate && !planted(Mutant::DuplicateDatedAnew) =>
+                        {
                             Some(appended.append_time)
                         }
                         TimestampType::AppendTime => batch.max_timestamp(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checker::{Verdict, require};
-use crate::history::{History, Outcome, Partition, Span};
+use crate::history::{Dated, History, Outcome, Partition, Span};
 
 /// A1: no two values at one offset; also I18 for what was read or acknowledged.
 pub fn a1_one_value_per_offset(history: &History) -> Verdict {
@@ -169,6 +169,25 @@ pub fn a11_monotonic_sends(history: &History) -> Verdict {
             )
         })?;
         *place = (offset, sent.value);
+    }
+    Ok(())
+}
+
+/// I49: whatever a produce was answered, a retry too, and whatever was read: a dated record has one time.
+pub fn i49_one_time_per_offset(history: &History) -> Verdict {
+    let mut known: BTreeMap<(&Partition, i64), (i64, &'static str)> = BTreeMap::new();
+    for Dated { partition, offset, time, how } in &history.dated {
+        let Some(time) = *time else {
+            let text = format!("{partition} offset {offset} is {how} without a time");
+            return require("I49", false, || text);
+        };
+        let place = known.entry((partition, *offset)).or_insert((time, how));
+        require("I49", place.0 == time, || {
+            format!(
+                "{partition} offset {offset} was {} with time {} and is {how} with {time}",
+                place.1, place.0
+            )
+        })?;
     }
     Ok(())
 }
@@ -368,6 +387,18 @@ mod tests {
             ..history(vec![sent(1, 0)], vec![], &[])
         };
         assert_eq!(rule(a3_nothing_lost(&retained)), "ok");
+    }
+
+    #[test]
+    fn i49_sees_a_record_with_two_times_or_none() {
+        let check = |told: Option<i64>, read: i64| {
+            let dated = |time, how| Dated { partition: "t-0".into(), offset: 7, time, how };
+            let dated = vec![dated(told, "acknowledged"), dated(Some(read), "read")];
+            rule(i49_one_time_per_offset(&History { dated, ..History::default() }))
+        };
+        assert_eq!(check(Some(1000), 1000), "ok");
+        assert_eq!(check(Some(1003), 1000), "I49");
+        assert_eq!(check(None, 1000), "I49");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "I45", text: "no producer id is handed out twice" },
     Checker { rule: "I47", text: "sequences of a producer follow each other" },
     Checker { rule: "I48", text: "no batch of a producer is there twice" },
-    Checker { rule: "I49", text: "a duplicate is answered with the original offset" },
+    Checker { rule: "I49", text: "a duplicate is answered with the original offset and time" },
     Checker { rule: "I50", text: "no old producer epoch writes after a newer one" },
     Checker { rule: "I63", text: "no control batch of a client is stored" },
     Checker { rule: "I64", text: "what a coordinator says of groups is what their log says" },

@@ -24,14 +24,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::{Certainty, Client, ClientConfig, ClientError, Versions};
-use types::{PartitionIndex, TopicName, TopicPartition};
+use types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
 
 use crate::decisions::{Decisions, Kind};
 use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::harness::Stage;
-use crate::history::{Granted, History, Outcome, Partition, Span};
+use crate::history::{Dated, Granted, History, Outcome, Partition, Span};
 use crate::net::ip_of;
 use crate::world::SimEnv;
 
@@ -54,6 +54,8 @@ struct MainTopic {
     fragile: bool,
     /// Retention may delete its head.
     retained: bool,
+    /// Its records bear the broker's time of the append.
+    dated: bool,
 }
 
 /// What all parts of the run share.
@@ -126,10 +128,18 @@ pub async fn play(stage: Stage) {
 impl Play {
     fn new(stage: Stage) -> Play {
         let fragile = stage.scenario.page_cache > 0 && stage.scenario.page_cache <= 1000;
+        let dice = stage.dice(CLIENTS - 1);
+        let topic = |name, partitions, fragile, retained| MainTopic {
+            name,
+            partitions,
+            fragile,
+            retained,
+            dated: dice.choose(Kind::Operation, 2) == 1,
+        };
         let topics = vec![
-            MainTopic { name: "alpha", partitions: 3, fragile: false, retained: false },
-            MainTopic { name: "beta", partitions: 1, fragile, retained: false },
-            MainTopic { name: "gamma", partitions: 2, fragile: false, retained: true },
+            topic("alpha", 3, false, false),
+            topic("beta", 1, fragile, false),
+            topic("gamma", 2, false, true),
         ];
         let shared = Shared {
             topics,
@@ -202,6 +212,22 @@ impl Play {
             || (self.loses_fragile() && self.shared.topics.iter().any(fragile))
     }
 
+    /// Writes down what time a record has, if it is for the broker to date it.
+    fn dated(
+        &self,
+        partition: &TopicPartition,
+        offset: Offset,
+        time: Option<Timestamp>,
+        how: &'static str,
+    ) {
+        let topic = self.shared.topics.iter().find(|topic| topic.name == partition.topic.as_str());
+        if topic.is_some_and(|topic| topic.dated) {
+            let time = time.map(|time| time.0);
+            let dated = Dated { partition: name_of(partition), offset: offset.0, time, how };
+            self.history(|history| history.dated.push(dated));
+        }
+    }
+
     /// Every partition of the topics that live through the run.
     fn partitions(&self) -> Vec<TopicPartition> {
         let mut all = Vec::new();
@@ -247,6 +273,9 @@ impl Play {
             }
             if topic.fragile {
                 new.configs.insert("durability".into(), "page-cache".into());
+            }
+            if topic.dated {
+                new.configs.insert("message.timestamp.type".into(), "LogAppendTime".into());
             }
             if topic.retained {
                 let bytes = SEGMENTS_RETAINED * u64::from(self.stage.scenario.segment_bytes);

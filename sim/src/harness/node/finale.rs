@@ -20,7 +20,7 @@ use crate::checker::groups::{
 use crate::checker::history::{
     a1_one_value_per_offset, a2_no_duplicates, a3_nothing_lost, a4_nothing_invented,
     a9_contiguous_polls, a11_monotonic_sends, i18_read_stays, i23_ends_told,
-    i31_acknowledged_is_committed, i39_topics, i45_producer_ids,
+    i31_acknowledged_is_committed, i39_topics, i45_producer_ids, i49_one_time_per_offset,
 };
 use crate::checker::{Verdict, require};
 use crate::exec::lock;
@@ -191,6 +191,9 @@ impl Play {
                 read = match self.read_whole(client, &partition, start, end).await {
                     Whole::Records(records) => {
                         let value = |r: &ConsumerRecord| (r.offset.0, value_of(r.value.as_deref()));
+                        for record in &records {
+                            self.dated(&partition, record.offset, record.timestamp, "read");
+                        }
                         Some((start, records.iter().map(value).collect()))
                     }
                     Whole::StartMoved => None,
@@ -273,10 +276,11 @@ impl Play {
         sound.polls.retain(|poll| !fragile.contains(&poll.partition));
         sound.last.retain(|(partition, ..)| !fragile.contains(partition));
         sound.commits.retain(|commit| !fragile.contains(&commit.partition));
+        sound.dated.retain(|dated| !fragile.contains(&dated.partition));
         sound.reads.retain(|read| !fragile.contains(&read.partition));
         sound.ends.retain(|told| !fragile.contains(&told.partition));
         let lives = Lives::of(&history, self.stage.scenario.offsets_expire);
-        let verdicts: [&dyn Fn() -> Verdict; 16] = [
+        let verdicts: [&dyn Fn() -> Verdict; 17] = [
             &|| a1_one_value_per_offset(&sound),
             &|| a2_no_duplicates(&sound),
             &|| a3_nothing_lost(&sound),
@@ -288,6 +292,7 @@ impl Play {
             &|| i31_acknowledged_is_committed(&sound, excused),
             &|| i39_topics(&history),
             &|| i45_producer_ids(&history),
+            &|| i49_one_time_per_offset(&sound),
             &|| i65_generations_rise(&history, &lives),
             &|| i66_one_owner(&history, &lives),
             &|| i67_let_go_first(&history),

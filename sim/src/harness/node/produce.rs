@@ -119,7 +119,12 @@ impl Play {
 
     fn delivered(&self, position: usize, report: &DeliveryReport) {
         let outcome = match report {
-            DeliveryReport::Ok { offset, .. } => Outcome::Ok(offset.map(|offset| offset.0)),
+            DeliveryReport::Ok { partition, offset, timestamp } => {
+                if let Some(offset) = *offset {
+                    self.dated(partition, offset, *timestamp, "acknowledged");
+                }
+                Outcome::Ok(offset.map(|offset| offset.0))
+            }
             DeliveryReport::Failed(error) => {
                 if let Some(code) = error.error_code() {
                     self.mark_error(code);

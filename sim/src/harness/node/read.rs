@@ -124,6 +124,7 @@ impl Play {
         for record in records {
             let entry = by_partition.entry(name_of(&record.partition)).or_default();
             entry.push((record.offset.0, value_of(record.value.as_deref())));
+            self.dated(&record.partition, record.offset, record.timestamp, "polled");
         }
         let span = self.span(from);
         self.history(|history| {

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use client::{Admin, Client, ClientError, Target};
 use record::{Batch, BatchBuilder, BatchOptions, ProducerStamp};
-use types::{ErrorCode, GroupId, ProducerEpoch, ProducerId, Sequence, TopicName, Uuid};
+use types::{
+    ErrorCode, GroupId, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicName, Uuid,
+};
 use wire::ApiKey;
 use wire::heartbeat::HeartbeatRequest;
 use wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
@@ -73,7 +75,8 @@ impl Rude<'_> {
                 }],
             }],
         };
-        let target = Target::Leader(partition_of(TOPIC, self.index));
+        let place = partition_of(TOPIC, self.index);
+        let target = Target::Leader(place.clone());
         let answer = self.client.raw(target, request, Some(version)).await?;
         let partition =
             answer.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
@@ -82,6 +85,10 @@ impl Rude<'_> {
         };
         let code =
             ErrorCode::from_i16(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
+        if code == ErrorCode::None {
+            let time = Some(Timestamp(partition.log_append_time_ms)).filter(|time| time.0 >= 0);
+            self.play.dated(&place, Offset(partition.base_offset), time, "acknowledged");
+        }
         Ok((code, partition.base_offset))
     }
 
