@@ -8,6 +8,7 @@ use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
+use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::compression::Codec;
@@ -137,7 +138,11 @@ impl Batch {
     pub fn recompressed(&self, codec: Codec, cap: usize) -> Result<Batch, BatchError> {
         let plain = self.expanded(cap)?;
         let mut bytes = BytesMut::zeroed(HEADER_LEN);
-        codec.compress(&plain, &mut bytes)?;
+        if planted(Mutant::RecompressedInName) {
+            bytes.extend_from_slice(&self.bytes[HEADER_LEN..]);
+        } else {
+            codec.compress(&plain, &mut bytes)?;
+        }
         let mut header = self.header;
         let others = self.attributes() & !ATTRIBUTE_COMPRESSION;
         header.set_attributes(others | i16::from(codec.compression().id()));

@@ -49,6 +49,8 @@ pub enum Subsystem {
     Workload,
     /// The product's own randomness (`env::Rng`).
     Product,
+    /// How long its computations take (`env::Spawn::compute`).
+    Effort,
 }
 
 /// Name of one stream.

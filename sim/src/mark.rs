@@ -12,6 +12,7 @@ pub const ALL: &[&str] = &[
     "clean stop",
     "client died",
     "commit after leaving refused",
+    "computed beside others",
     "control batch refused",
     "crash at an I/O operation",
     "damage reported to a reader",

@@ -65,6 +65,8 @@ mutants! {
     DuplicateBeforeCommit = "duplicate-before-commit",
     /// I49: a topic that dates its records tells a duplicate when it came.
     DuplicateDatedAnew = "duplicate-dated-anew",
+    /// A batch that its topic recompresses keeps its payload and bears the other codec's name.
+    RecompressedInName = "recompressed-in-name",
     /// Sequence wrap-around is off by one.
     SequenceWrapOffByOne = "sequence-wrap-off-by-one",
     /// Producer state is not rebuilt by recovery.

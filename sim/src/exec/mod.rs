@@ -567,18 +567,31 @@ impl crate::disk::Pace for SimClock {
 pub struct SimSpawn {
     world: World,
     node: Node,
+    /// How long computations take.
+    effort: Decisions,
 }
 
 impl SimSpawn {
     /// The spawner of a node.
     pub fn new(world: &World, node: Node) -> SimSpawn {
-        SimSpawn { world: world.clone(), node }
+        let effort = world.decisions().stream(node, Subsystem::Effort);
+        SimSpawn { world: world.clone(), node, effort }
     }
 }
 
 impl env::Spawn for SimSpawn {
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         self.world.spawn(self.node, name, future);
+    }
+
+    /// Whatever else is ready runs meanwhile, and what was asked for later may be done first: a real node computes one at
+    /// a time, but what it is asked for has no order to rely on.
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let millis = [0, 2, 50, 1_000][self.effort.choose(Kind::Delay, 4) as usize];
+        let nanos = self.effort.choose(Kind::Delay, millis * 1_000_000 + 1);
+        self.world.sleep(Duration::from_nanos(nanos)).await;
+        self.world.mark("computed beside others");
+        work()
     }
 }
 

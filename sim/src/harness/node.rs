@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use client::{Certainty, Client, ClientConfig, ClientError, Versions};
 use types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
 
@@ -45,6 +46,12 @@ const PORT: u16 = 9092;
 /// Segments that a topic with retention keeps of each partition.
 const SEGMENTS_RETAINED: u64 = 20;
 
+/// What records are filled up with.
+const FILLING: u8 = b'v';
+
+/// What a topic may store its batches in.
+const CODECS: [&str; 5] = ["gzip", "snappy", "lz4", "zstd", "uncompressed"];
+
 /// A topic that lives through the whole run.
 #[derive(Clone, Debug)]
 struct MainTopic {
@@ -56,6 +63,8 @@ struct MainTopic {
     retained: bool,
     /// Its records bear the broker's time of the append.
     dated: bool,
+    /// What its batches are stored in; `None` keeps the producer's codec.
+    codec: Option<&'static str>,
 }
 
 /// What all parts of the run share.
@@ -135,6 +144,10 @@ impl Play {
             fragile,
             retained,
             dated: dice.choose(Kind::Operation, 2) == 1,
+            codec: match dice.choose(Kind::Operation, 10) as usize {
+                drawn @ 0..5 => Some(CODECS[drawn]),
+                _ => None,
+            },
         };
         let topics = vec![
             topic("alpha", 3, false, false),
@@ -156,11 +169,11 @@ impl Play {
         act(&mut lock(&self.shared.history))
     }
 
-    /// The next unique value.
-    fn next_value(&self) -> u64 {
+    /// The next unique value, of a record whose value is filled up with `filling` bytes more ([`value_of`]).
+    fn next_value(&self, filling: u16) -> u64 {
         let mut counters = lock(&self.shared.counters);
         counters.value += 1;
-        counters.value
+        counters.value << 16 | u64::from(filling)
     }
 
     /// A number for a new producer or consumer.
@@ -273,6 +286,9 @@ impl Play {
             }
             if topic.fragile {
                 new.configs.insert("durability".into(), "page-cache".into());
+            }
+            if let Some(codec) = topic.codec {
+                new.configs.insert("compression.type".into(), codec.into());
             }
             if topic.dated {
                 new.configs.insert("message.timestamp.type".into(), "LogAppendTime".into());
@@ -410,8 +426,19 @@ fn outcome_of<T>(error: &ClientError) -> Outcome<T> {
     }
 }
 
-/// The unique value in a record's bytes.
+/// The bytes of a record of that unique value: the value, and as many bytes more as it says.
+fn bytes_of(value: u64) -> Bytes {
+    let mut bytes = value.to_le_bytes().to_vec();
+    bytes.resize(8 + usize::from(value as u16), FILLING);
+    bytes.into()
+}
+
+/// The unique value in a record's bytes; 0, which was never sent, if they are not all that was sent.
 fn value_of(bytes: Option<&[u8]>) -> u64 {
-    let head = bytes.and_then(|bytes| bytes.first_chunk::<8>());
-    head.map_or(0, |head| u64::from_le_bytes(*head))
+    let parts = bytes.and_then(|bytes| bytes.split_first_chunk::<8>());
+    let Some((head, filling)) = parts else { return 0 };
+    let value = u64::from_le_bytes(*head);
+    let is_whole =
+        filling.len() == usize::from(value as u16) && filling.iter().all(|byte| *byte == FILLING);
+    if is_whole { value } else { 0 }
 }

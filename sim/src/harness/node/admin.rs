@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use client::admin::NewTopic;
 use client::{
     Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
@@ -10,7 +9,7 @@ use client::{
 };
 use types::{ErrorCode, GroupId, Offset, TopicName};
 
-use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of, value_of};
+use super::{Dialect, Phase, Play, bytes_of, name_of, outcome_of, partition_of, value_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{OffsetRead, Outcome, Span, TopicLife, TopicsTold};
@@ -225,11 +224,12 @@ impl Play {
         let mut written: Vec<(u64, Option<i32>)> = Vec::new();
         let mut deliveries = Vec::new();
         for _ in 0..dice.between(Kind::Operation, 1, 10) {
-            let value = self.next_value();
+            let value = self.next_value(0);
             let index = dice.choose(Kind::Operation, partitions as u64) as i32;
-            let bytes = Bytes::copy_from_slice(&value.to_le_bytes());
-            let record =
-                ProducerRecord { partition: Some(index), ..ProducerRecord::new(name, bytes) };
+            let record = ProducerRecord {
+                partition: Some(index),
+                ..ProducerRecord::new(name, bytes_of(value))
+            };
             written.push((value, None));
             if let Ok(delivery) = producer.send(record).await {
                 deliveries.push((written.len() - 1, index, delivery));

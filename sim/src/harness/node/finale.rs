@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use client::{
     Admin, Client, ClientError, Consumer, ConsumerConfig, ConsumerRecord, DeliveryReport, Producer,
     ProducerConfig, ProducerRecord, ResetPolicy,
@@ -12,7 +11,7 @@ use client::{
 use types::{GroupId, Offset, TopicPartition};
 
 use super::group::{GROUPS, MEMBERS, group_of};
-use super::{CLIENTS, Dialect, Phase, Play, name_of, value_of};
+use super::{CLIENTS, Dialect, Phase, Play, bytes_of, name_of, value_of};
 use crate::checker::groups::{
     Described, Lives, a13_commit_within_polled, i65_generations_rise, i66_one_owner,
     i67_let_go_first, i68_all_covered, i70_register, l7_settled,
@@ -77,13 +76,10 @@ impl Play {
         let Ok(producer) = Producer::new(client, ProducerConfig::default()) else { return false };
         let instance = self.next_instance();
         for partition in self.partitions() {
-            let value = self.next_value();
+            let value = self.next_value(0);
             let record = ProducerRecord {
                 partition: Some(partition.partition.0),
-                ..ProducerRecord::new(
-                    partition.topic.clone(),
-                    Bytes::copy_from_slice(&value.to_le_bytes()),
-                )
+                ..ProducerRecord::new(partition.topic.clone(), bytes_of(value))
             };
             let from = self.now();
             let deliver = async {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use client::{Acks, Compression, DeliveryReport, Producer, ProducerConfig, ProducerRecord};
 use tokio::sync::Semaphore;
 
-use super::{Dialect, Phase, Play, name_of, outcome_of, partition_of};
+use super::{Dialect, Phase, Play, bytes_of, name_of, outcome_of, partition_of};
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{Outcome, Sent, Span};
@@ -79,13 +78,11 @@ impl Play {
         let topic = &topics[dice.choose(Kind::Operation, topics.len() as u64) as usize];
         let index = dice.choose(Kind::Operation, topic.partitions as u64) as i32;
         let partition = name_of(&partition_of(topic.name, index));
-        let value = self.next_value();
-        let len = dice.choose(Kind::Operation, self.stage.scenario.value_bytes_max) as usize;
-        let mut bytes = value.to_le_bytes().to_vec();
-        bytes.resize(8 + len, b'v');
+        let filling = dice.choose(Kind::Operation, self.stage.scenario.value_bytes_max);
+        let value = self.next_value(u16::try_from(filling).unwrap_or(u16::MAX));
         let record = ProducerRecord {
             partition: Some(index),
-            ..ProducerRecord::new(topic.name, Bytes::from(bytes))
+            ..ProducerRecord::new(topic.name, bytes_of(value))
         };
         let from = self.now();
         let sent = Sent {

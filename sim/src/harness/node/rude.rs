@@ -95,7 +95,7 @@ impl Rude<'_> {
     /// Sends a new batch until it is stored, and then once more. Whether to go on.
     async fn twice(&mut self, dice: &Decisions) -> bool {
         let play = self.play;
-        let value = play.next_value();
+        let value = play.next_value(0);
         let batch = self.batch(value, self.epoch, self.sequence, false);
         let name = name_of(&partition_of(TOPIC, self.index));
         let from = play.now();
@@ -156,7 +156,7 @@ impl Rude<'_> {
         if !self.twice(dice).await {
             return false;
         }
-        let batch = self.batch(self.play.next_value(), old.0, old.1, false);
+        let batch = self.batch(self.play.next_value(0), old.0, old.1, false);
         if let Ok((ErrorCode::None, offset)) = self.send(&batch, dice).await
             && !self.play.stage.scenario.is_beyond_promise()
         {
@@ -172,7 +172,7 @@ impl Rude<'_> {
 
     /// Control records are the broker's own (I63).
     async fn as_a_broker(&self, dice: &Decisions) {
-        let batch = self.batch(self.play.next_value(), self.epoch, self.sequence, true);
+        let batch = self.batch(self.play.next_value(0), self.epoch, self.sequence, true);
         match self.send(&batch, dice).await {
             Ok((ErrorCode::None, offset)) => {
                 let text = format!("a control batch of a client is stored at {offset}");
