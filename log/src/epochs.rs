@@ -3,6 +3,7 @@
 //! Derivable from the batches' headers; kept so that "where does epoch e end?" needs no reading. Entries are strictly
 //! increasing in epoch and in start offset: an epoch that appended nothing before the next one began leaves no entry.
 
+use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, Offset};
 
 /// The first offset of an epoch.
@@ -72,7 +73,8 @@ impl Epochs {
     /// The largest epoch not above `epoch` and where it ends, in a log that ends at `log_end`; the answer to
     /// OffsetForLeaderEpoch. `None` when `epoch` is newer than all, none at all (negative), or there is none.
     pub fn end_of(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
-        if epoch.0 < 0 || self.newest()? < epoch {
+        let is_none = epoch.0 < 0 && !planted(Mutant::NoEpochAnswered);
+        if is_none || self.newest()? < epoch {
             return None;
         }
         let next = self.entries.partition_point(|entry| entry.epoch <= epoch);

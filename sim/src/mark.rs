@@ -18,6 +18,7 @@ pub const ALL: &[&str] = &[
     "damage reported to a reader",
     "directory offline",
     "duplicate answered",
+    "epochs told",
     "error: another one",
     "error: fenced instance id",
     "error: illegal generation",

@@ -57,6 +57,8 @@ mutants! {
     ConfigIgnored = "config-ignored",
     /// I2, I8: bytes truncated before a completed sync come back, because TRUNCATE was not durable first.
     TruncateNotJournaled = "truncate-not-journaled",
+    /// I4: the epoch that is none (-1) is answered as one that is older than all.
+    NoEpochAnswered = "no-epoch-answered",
     /// I81: DELETE of a log is not durable before its segments are unlinked.
     DeleteNotJournaled = "delete-not-journaled",
     /// M9: no duplicate detection.

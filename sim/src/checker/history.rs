@@ -192,6 +192,23 @@ pub fn i49_one_time_per_offset(history: &History) -> Verdict {
     Ok(())
 }
 
+/// I4: what a client was told of the epochs -1, 0, 1 and so on, each as (epoch, end offset): none ends nowhere; each other
+/// is answered with one not above it, and no end lies before that of an earlier epoch. The sentinels are -1.
+pub fn i4_epochs_told(partition: &str, ends: &[(i32, i64)]) -> Verdict {
+    let mut last = 0;
+    for (asked, (epoch, end)) in (-1..).zip(ends) {
+        let is_none = (*epoch, *end) == (-1, -1);
+        let is_sound = is_none || (0..=asked).contains(epoch) && *end >= last;
+        require("I4", is_sound, || {
+            format!(
+                "{partition}: epoch {asked} is said to be {epoch} and to end at {end}: {ends:?}"
+            )
+        })?;
+        last = last.max(*end);
+    }
+    Ok(())
+}
+
 /// I23 and I81: ends and starts told to clients do not go back. `excused` names partitions whose tail may be lost.
 pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool) -> Verdict {
     let mut told: BTreeMap<&Partition, Vec<(Span, i64, i64)>> = BTreeMap::new();
@@ -387,6 +404,15 @@ mod tests {
             ..history(vec![sent(1, 0)], vec![], &[])
         };
         assert_eq!(rule(a3_nothing_lost(&retained)), "ok");
+    }
+
+    #[test]
+    fn i4_sees_an_end_of_none_and_ends_that_go_back() {
+        let check = |ends: &[(i32, i64)]| rule(i4_epochs_told("t-0", ends));
+        assert_eq!(check(&[(-1, -1), (0, 3), (0, 3), (2, 9), (-1, -1)]), "ok");
+        assert_eq!(check(&[(-1, 0), (0, 3)]), "I4");
+        assert_eq!(check(&[(-1, -1), (1, 3)]), "I4", "above what was asked for");
+        assert_eq!(check(&[(-1, -1), (0, 3), (1, 2)]), "I4");
     }
 
     #[test]

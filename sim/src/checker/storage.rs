@@ -98,6 +98,9 @@ pub fn i4_epoch_cache(
         starts.entry(newest).or_insert(log_end);
     }
     for (asked, answer) in ends {
+        require("I4", *asked >= 0 || answer.is_none(), || {
+            format!("{log}: there is no epoch {asked}, and its end is {answer:?}")
+        })?;
         let Some((found, _)) = starts.range(..=*asked).next_back() else { continue };
         let end = starts.range(asked + 1..).next().map_or(log_end, |(_, start)| *start);
         require("I4", *answer == Some((*found, end)), || {
@@ -367,6 +370,8 @@ mod tests {
         assert_eq!(rule(i4_epoch_cache("p", &log, 5, Some(5), &[(4, Some((3, 5)))])), "ok");
         assert_eq!(rule(i4_epoch_cache("p", &log, 5, Some(3), &[(1, Some((1, 5)))])), "I4");
         assert_eq!(rule(i4_epoch_cache("p", &log, 5, Some(3), &[(3, None)])), "I4");
+        assert_eq!(rule(i4_epoch_cache("p", &log, 5, Some(3), &[(-1, None)])), "ok");
+        assert_eq!(rule(i4_epoch_cache("p", &log, 5, Some(3), &[(-1, Some((-1, 0)))])), "I4");
     }
 
     #[test]

@@ -601,7 +601,9 @@ fn judge_epochs(name: &str, log: &Log<SimDisk>, batches: &[Seen]) -> Verdict {
         let end = log.end_of_epoch(LeaderEpoch(epoch));
         (epoch, end.map(|(epoch, end)| (epoch.0, end.0)))
     };
-    let answers: Vec<_> = batches.iter().map(|batch| batch.epoch).map(asked).collect();
+    // Nobody's epoch is asked for as well.
+    let epochs = batches.iter().map(|batch| batch.epoch).chain([-1]);
+    let answers: Vec<_> = epochs.map(asked).collect();
     let newest = log.newest_epoch().map(|epoch| epoch.0);
     i4_epoch_cache(name, batches, log.ends().log_end.0, newest, &answers)
 }

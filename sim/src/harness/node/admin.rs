@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use client::admin::NewTopic;
 use client::{
     Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
-    ProducerRecord, ResetPolicy,
+    ProducerRecord, ResetPolicy, Target,
 };
-use types::{ErrorCode, GroupId, Offset, TopicName};
+use types::{ErrorCode, GroupId, Offset, TopicName, TopicPartition};
+use wire::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 
+use super::rude::any_version;
 use super::{Dialect, Phase, Play, bytes_of, name_of, outcome_of, partition_of, value_of};
+use crate::checker::history::i4_epochs_told;
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{OffsetRead, Outcome, Span, TopicLife, TopicsTold};
@@ -47,7 +52,7 @@ impl Play {
             }
             let all = self.partitions();
             let some = all[dice.choose(Kind::Operation, all.len() as u64) as usize].clone();
-            match dice.choose(Kind::Operation, 6) {
+            match dice.choose(Kind::Operation, 7) {
                 0 | 1 => _ = self.look_at_ends(&client, &all).await,
                 2 => self.look_at_offsets(&admin).await,
                 3 => {
@@ -73,10 +78,45 @@ impl Play {
                         admin.delete_records(&BTreeMap::from([(some, Some(Offset(to)))])).await;
                     self.stage.done(result.is_ok_and(|all| all.values().all(Result::is_ok)), 10);
                 }
+                5 => self.look_at_epochs(&client, &some, dice).await,
                 _ => _ = self.look_at_topics(&admin).await,
             }
             self.stage.think(dice, self.stage.scenario.think * 4).await;
         }
+    }
+
+    /// Asks where terms end: the one that is none (-1) ends nowhere, and a later one begins not before an earlier ends (I4).
+    async fn look_at_epochs(
+        &self,
+        client: &Client<SimEnv>,
+        place: &TopicPartition,
+        dice: &Decisions,
+    ) {
+        let asked = |leader_epoch| OffsetForLeaderPartition {
+            partition: place.partition.0,
+            current_leader_epoch: -1,
+            leader_epoch,
+        };
+        let newest = dice.choose(Kind::Operation, 20) as i32;
+        let request = OffsetForLeaderEpochRequest {
+            topics: vec![OffsetForLeaderTopic {
+                topic: place.topic.as_str().into(),
+                partitions: (-1..=newest).map(asked).collect(),
+            }],
+            ..OffsetForLeaderEpochRequest::default()
+        };
+        let version = any_version(wire::ApiKey::OffsetForLeaderEpoch, 0, dice);
+        let answer = client.raw(Target::Leader(place.clone()), request, Some(version)).await;
+        self.stage.done(answer.is_ok(), 17);
+        let Ok(answer) = answer else { return };
+        let parts: Vec<_> = answer.topics.into_iter().flat_map(|topic| topic.partitions).collect();
+        if self.stage.scenario.is_beyond_promise() || parts.iter().any(|part| part.error_code != 0)
+        {
+            return;
+        }
+        let ends: Vec<_> = parts.iter().map(|part| (part.leader_epoch, part.end_offset)).collect();
+        self.stage.judge(i4_epochs_told(&name_of(place), &ends));
+        self.stage.world.mark("epochs told");
     }
 
     async fn look_at_offsets(&self, admin: &Admin<SimEnv>) {

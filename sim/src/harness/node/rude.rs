@@ -38,7 +38,7 @@ struct Rude<'a> {
 }
 
 /// A version of a request that both sides can speak, any.
-fn any_version(key: ApiKey, first: i16, dice: &Decisions) -> i16 {
+pub(super) fn any_version(key: ApiKey, first: i16, dice: &Decisions) -> i16 {
     let (low, high) = key.stable_versions();
     dice.between(Kind::Operation, low.max(first) as u64, high as u64) as i16
 }
