@@ -60,6 +60,7 @@ pub const ALL: &[&str] = &[
     "sent twice, answered twice",
     "session outlived its topic",
     "topic deleted",
+    "topic meant twice",
     "topic used",
     "torn tail",
     "truncation",

@@ -75,6 +75,8 @@ mutants! {
     ProducerStateNotRebuilt = "producer-state-not-rebuilt",
     /// I44: a fetch or produce by name reaches the successor of a deleted topic.
     TopicIdIgnored = "topic-id-ignored",
+    /// I39: a topic that one request names and means by id is deleted.
+    MeantTwiceDeleted = "meant-twice-deleted",
     /// I45: a producer id block is handed out before it is durable.
     ProducerIdNotDurable = "producer-id-not-durable",
     /// I24: a consumer reads past the high watermark.

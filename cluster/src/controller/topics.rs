@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use record::stored::metadata::{ConfigRecord, RemoveTopicRecord, TopicRecord};
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 use types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicName};
 
 use super::names::{check_collision, check_name};
@@ -272,7 +273,7 @@ impl Controller {
             });
             let result = found.and_then(|found| {
                 id = Some(found.id);
-                match meant_twice.contains(&found.id) {
+                match meant_twice.contains(&found.id) && !planted(Mutant::MeantTwiceDeleted) {
                     true => {
                         invalid("The provided topic name maps to an ID that was already supplied.")
                     }

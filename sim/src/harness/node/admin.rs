@@ -7,7 +7,8 @@ use client::{
     Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
     ProducerRecord, ResetPolicy, Target,
 };
-use types::{ErrorCode, GroupId, Offset, TopicName, TopicPartition};
+use types::{ErrorCode, GroupId, Offset, TopicName, TopicPartition, Uuid};
+use wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use wire::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
@@ -15,6 +16,7 @@ use wire::offset_for_leader_epoch::{
 use super::rude::any_version;
 use super::{Dialect, Phase, Play, bytes_of, name_of, outcome_of, partition_of, value_of};
 use crate::checker::history::i4_epochs_told;
+use crate::checker::require;
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
 use crate::history::{OffsetRead, Outcome, Span, TopicLife, TopicsTold};
@@ -169,6 +171,7 @@ impl Play {
             });
             match open {
                 Some(life) => {
+                    self.mean_twice(&client, life, dice).await;
                     _ = self.look_at_topics(&admin).await;
                     self.delete_topic(&admin, &name, life).await;
                 }
@@ -220,6 +223,59 @@ impl Play {
         });
         self.stage.done(outcome == Outcome::Ok(()), 13);
         outcome == Outcome::Ok(())
+    }
+
+    /// Asks to delete a topic in ways that mean it twice: that is refused, in one answer, and the topic stays (I39).
+    async fn mean_twice(&self, client: &Client<SimEnv>, life: usize, dice: &Decisions) {
+        let alone = self.history(|history| {
+            let life = &history.topics[life];
+            let is_doomed = |other: &TopicLife| other.name == life.name && other.lingers;
+            let lasts = life.created.1 == Outcome::Ok(())
+                && life.deleted.is_none()
+                && !history.topics.iter().any(is_doomed);
+            life.id.filter(|_| lasts).map(|id| (life.name.clone(), Uuid(id.to_be_bytes())))
+        });
+        let Some((name, topic_id)) = alone else { return };
+        let by_name = DeleteTopicState { name: Some((&*name).into()), topic_id: Uuid::ZERO };
+        let by_id = DeleteTopicState { name: None, topic_id };
+        let both = DeleteTopicState { topic_id, ..by_name.clone() };
+        let (topics, told) = match dice.choose(Kind::Operation, 8) {
+            0..=2 => return,
+            3 => (vec![by_name.clone(), by_id], by_name.name),
+            4 => (vec![by_id, by_name.clone()], by_name.name),
+            5 => (vec![by_id.clone(), by_id], None),
+            6 => (vec![both], by_name.name),
+            _ => (vec![by_name.clone(), by_name.clone()], by_name.name),
+        };
+        let is_by_name = topics.iter().all(|topic| topic.topic_id.is_zero());
+        let first = if is_by_name { 0 } else { 6 };
+        let version = any_version(wire::ApiKey::DeleteTopics, first, dice);
+        let request = DeleteTopicsRequest {
+            topic_names: topics.iter().filter_map(|topic| topic.name.clone()).collect(),
+            topics,
+            timeout_ms: 3_000,
+        };
+        let answer = client.raw(Target::Controller, request, Some(version)).await;
+        self.stage.done(answer.is_ok(), 18);
+        let Ok(answer) = answer else { return };
+        let answers: Vec<_> = answer
+            .responses
+            .into_iter()
+            .map(|topic| (topic.name, ErrorCode::from_i16(topic.error_code)))
+            .collect();
+        // A node that can change nothing says so of each.
+        let is_able = answers
+            .iter()
+            .any(|(_, code)| matches!(code, Some(ErrorCode::None | ErrorCode::InvalidRequest)));
+        if !is_able || self.stage.scenario.is_beyond_promise() {
+            return;
+        }
+        let expected = [(told, Some(ErrorCode::InvalidRequest))];
+        let verdict = require("I39", answers == expected, || {
+            format!("topic {name} is meant twice by one deletion, which is answered {answers:?}")
+        });
+        self.stage.judge(verdict);
+        self.stage.world.mark("topic meant twice");
     }
 
     async fn delete_topic(&self, admin: &Admin<SimEnv>, name: &str, life: usize) {
