@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use log::{Durability, Log, LogConfig};
 use sim::disk::SimDisk;
+use sim::plain::Here;
 use support::*;
 use types::{Offset, Timestamp};
 
@@ -26,7 +27,10 @@ fn put(log: &Log<SimDisk>, time: Timestamp, now: Timestamp) {
 
 async fn find(log: &Log<SimDisk>, target: Timestamp) -> Option<i64> {
     let end = log.ends().written;
-    log.offset_for_timestamp(target, end).await.expect("searchable").map(|found| found.offset.0)
+    log.offset_for_timestamp(target, end, &Here)
+        .await
+        .expect("searchable")
+        .map(|found| found.offset.0)
 }
 
 #[test]
@@ -38,7 +42,8 @@ fn e38_the_first_record_late_enough_is_found_in_any_order_of_timestamps() {
         for target in 0..100 {
             assert_eq!(find(log, at(target)).await, model(target), "{target}");
         }
-        let largest = log.max_timestamp_offset(log.ends().written).await.expect("searchable");
+        let largest =
+            log.max_timestamp_offset(log.ends().written, &Here).await.expect("searchable");
         let max = times.iter().max().copied().unwrap_or(0);
         let first = times.iter().position(|time| *time == max).unwrap_or(0);
         let largest = largest.map(|found| (found.offset.0, found.timestamp));
@@ -61,7 +66,8 @@ fn e38_the_first_record_late_enough_is_found_in_any_order_of_timestamps() {
             let readable = &times[60..end];
             let max = readable.iter().max().copied().expect("some");
             let first = readable.iter().position(|time| *time == max).expect("there");
-            let found = log.max_timestamp_offset(Offset(end as i64)).await.expect("searchable");
+            let found =
+                log.max_timestamp_offset(Offset(end as i64), &Here).await.expect("searchable");
             let found = found.map(|found| (found.offset.0, found.timestamp));
             assert_eq!(found, Some((first as i64 + 60, at(max))), "below {end}");
         }
@@ -90,7 +96,9 @@ fn a_record_inside_a_batch_is_found() {
         assert_eq!(find(&log, at(6)).await, Some(2));
         assert_eq!(find(&log, at(9)).await, None);
         // Nothing at or above the end asked for counts.
-        assert!(log.offset_for_timestamp(at(6), Offset(0)).await.expect("searchable").is_none());
+        assert!(
+            log.offset_for_timestamp(at(6), Offset(0), &Here).await.expect("searchable").is_none()
+        );
     });
 }
 

@@ -73,7 +73,7 @@ async fn check_closed(dir: &LogDir<SimDisk>) {
         let tail = read_from(&log, Offset(from), Offset(400), 300).await.expect("readable");
         assert_eq!(tail, values(from..400), "an index leads to the right batch");
     }
-    let found = log.offset_for_timestamp(NOW, Offset(400)).await.expect("readable");
+    let found = log.offset_for_timestamp(NOW, Offset(400), &plain::Here).await.expect("readable");
     assert_eq!(found.map(|found| found.offset), Some(Offset(0)));
     let again = try_append(&log, vec![stamped(&["value 399"], 7, 0, 399)], 0).expect("known");
     assert!(again.duplicate && again.base_offset == Offset(399), "I49, I51");
@@ -173,7 +173,12 @@ fn e3_a_rotten_offset_is_quarantined_and_misplaces_nothing() {
                 assert_eq!(rest, values(after.0..400), "byte {at}");
                 // Looking for a time walks headers too.
                 let late = types::Timestamp(NOW.0 + 1);
-                assert!(log.offset_for_timestamp(late, Offset(400)).await.expect("runs").is_none());
+                assert!(
+                    log.offset_for_timestamp(late, Offset(400), &plain::Here)
+                        .await
+                        .expect("runs")
+                        .is_none()
+                );
             });
         }
     }

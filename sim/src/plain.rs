@@ -197,3 +197,13 @@ impl env::Rng for SeededRng {
         self.0.fill(bytes);
     }
 }
+
+/// Where a test computes: at once, and nothing beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Here;
+
+impl env::Spawn for Here {
+    fn spawn(&self, name: &'static str, _future: impl Future<Output = ()> + Send + 'static) {
+        panic!("{name}: nothing runs in the background here");
+    }
+}

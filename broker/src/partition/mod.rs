@@ -396,13 +396,14 @@ impl<E: Env> Partition<E> {
         target: Timestamp,
         end: Offset,
     ) -> Result<Option<Found>, ErrorCode> {
-        let found = self.0.log.offset_for_timestamp(target, end).await;
+        let found = self.0.log.offset_for_timestamp(target, end, &self.0.spawner).await;
         found.map_err(|error| error_code(&error))
     }
 
     /// The first record below `end` that bears the largest timestamp.
     pub async fn max_timestamp_offset(&self, end: Offset) -> Result<Option<Found>, ErrorCode> {
-        self.0.log.max_timestamp_offset(end).await.map_err(|error| error_code(&error))
+        let found = self.0.log.max_timestamp_offset(end, &self.0.spawner).await;
+        found.map_err(|error| error_code(&error))
     }
 
     /// Deletes the records below `offset` (the high watermark if `None`); returns the new log start.

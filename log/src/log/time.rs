@@ -5,9 +5,10 @@
 //! is the first record in offset order that is late enough.
 
 use std::io;
+use std::ops::Range;
 
-use env::{Disk, File};
-use record::{Batch, BatchHeader};
+use env::{Disk, File, Spawn};
+use record::{Batch, BatchHeader, Compression};
 use types::{Offset, Timestamp};
 
 use super::read::SCAN_BYTES;
@@ -28,11 +29,13 @@ struct Stretch {
 }
 
 impl<D: Disk> Log<D> {
-    /// The first record at or above the log start and below `end` whose timestamp is at least `target`.
+    /// The first record at or above the log start and below `end` whose timestamp is at least `target`. A compressed batch
+    /// is expanded where `spawner` computes.
     pub async fn offset_for_timestamp(
         &self,
         target: Timestamp,
         end: Offset,
+        spawner: &impl Spawn,
     ) -> Result<Option<Found>, ReadError> {
         let mut base = self.first_readable()?;
         while let Some(segment) = base {
@@ -42,8 +45,7 @@ impl<D: Disk> Log<D> {
             let late =
                 |header: &BatchHeader| header.max_timestamp().is_some_and(|max| max >= target);
             while let Some((point, header)) = self.find(&stretch, end, late).await? {
-                let wanted = |timestamp: Timestamp| timestamp >= target;
-                if let Some(found) = self.record_in(point, header, end, wanted).await? {
+                if let Some(found) = self.record_in(point, header, target, end, spawner).await? {
                     return Ok(Some(found));
                 }
                 // Its header promised more than its records hold, or they lie outside the range.
@@ -54,8 +56,13 @@ impl<D: Disk> Log<D> {
         Ok(None)
     }
 
-    /// The first record below `end` that bears the largest timestamp.
-    pub async fn max_timestamp_offset(&self, end: Offset) -> Result<Option<Found>, ReadError> {
+    /// The first record below `end` that bears the largest timestamp. A compressed batch is expanded where `spawner`
+    /// computes.
+    pub async fn max_timestamp_offset(
+        &self,
+        end: Offset,
+        spawner: &impl Spawn,
+    ) -> Result<Option<Found>, ReadError> {
         let mut largest: Option<(Timestamp, Offset)> = None;
         let mut base = self.first_readable()?;
         while let Some(segment) = base {
@@ -78,7 +85,7 @@ impl<D: Disk> Log<D> {
         }
         let Some((max, batch)) = largest else { return Ok(None) };
         let Some((point, header)) = self.batch_at(batch).await? else { return Ok(None) };
-        self.record_in(point, header, end, |timestamp| timestamp >= max).await
+        self.record_in(point, header, max, end, spawner).await
     }
 
     /// The largest timestamp of batches in the stretch that are readable and below `end`, by their headers.
@@ -142,35 +149,44 @@ impl<D: Disk> Log<D> {
         Ok(None)
     }
 
-    /// The first record of a batch with a wanted timestamp. A batch whose records cannot be read answers its header's
-    /// facts: a producer's nonsense must not make the log unsearchable.
+    /// The first readable record of a batch, below `end`, whose timestamp is at least `target`.
     async fn record_in(
         &self,
         point: Point,
         header: BatchHeader,
+        target: Timestamp,
         end: Offset,
-        wanted: impl Fn(Timestamp) -> bool,
+        spawner: &impl Spawn,
     ) -> Result<Option<Found>, ReadError> {
-        let log_start = self.lock().log_start;
+        let readable = self.lock().log_start..end;
         let file = self.segment_file(point.segment).await.map_err(ReadError::Io)?;
         let bytes =
             file.read_at(point.position, header.bytes_total()).await.map_err(ReadError::Io)?;
         let batch = Batch::parse(bytes).map_err(|error| {
             ReadError::Io(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
         })?;
-        let leader_epoch = header.leader_epoch();
-        for record in batch.records(EXPANDED_BYTES_MAX) {
-            let Ok(record) = record else {
-                let timestamp = header.max_timestamp().unwrap_or(Timestamp(-1));
-                return Ok(Some(Found { offset: header.base_offset(), timestamp, leader_epoch }));
-            };
-            let Some(timestamp) = record.timestamp else { continue };
-            if record.offset >= log_start && record.offset < end && wanted(timestamp) {
-                return Ok(Some(Found { offset: record.offset, timestamp, leader_epoch }));
-            }
-        }
-        Ok(None)
+        let is_plain = batch.compression().is_ok_and(|codec| codec == Compression::None);
+        let look = move || first_of(&batch, target, &readable);
+        // What a client made small may be large.
+        Ok(if is_plain { look() } else { spawner.compute(look).await })
     }
+}
+
+/// The first readable record of a batch whose timestamp is at least `target`. A batch whose records cannot be read answers
+/// its header's facts: a producer's nonsense must not make the log unsearchable.
+fn first_of(batch: &Batch, target: Timestamp, readable: &Range<Offset>) -> Option<Found> {
+    let leader_epoch = batch.leader_epoch();
+    for record in batch.records(EXPANDED_BYTES_MAX) {
+        let Ok(record) = record else {
+            let timestamp = batch.max_timestamp().unwrap_or(Timestamp(-1));
+            return Some(Found { offset: batch.base_offset(), timestamp, leader_epoch });
+        };
+        let Some(timestamp) = record.timestamp else { continue };
+        if readable.contains(&record.offset) && timestamp >= target {
+            return Some(Found { offset: record.offset, timestamp, leader_epoch });
+        }
+    }
+    None
 }
 
 impl<F> State<F> {
