@@ -33,6 +33,7 @@ pub const ALL: &[&str] = &[
     "error: unknown member id",
     "error: unsupported version",
     "finale reached",
+    "found by its time",
     "groups compared with their log",
     "honesty checked",
     "journal replayed",

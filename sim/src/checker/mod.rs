@@ -40,6 +40,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "A11", text: "an idempotent producer's records stand in the order of sending" },
     Checker { rule: "A13", text: "nobody commits what was not polled" },
     Checker { rule: "E37", text: "a wrong clock deletes nothing early" },
+    Checker { rule: "E38", text: "a record found by its time is not from before it" },
     Checker { rule: "I1", text: "every batch handed out has a valid checksum" },
     Checker { rule: "I2", text: "offsets are contiguous; every read is a walk" },
     Checker { rule: "I3", text: "epochs do not decrease along a log" },

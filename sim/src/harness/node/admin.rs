@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use client::admin::NewTopic;
 use client::{
-    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Producer, ProducerConfig,
-    ProducerRecord, ResetPolicy, Target,
+    Admin, Client, Consumer, ConsumerConfig, DeliveryReport, Isolation, OffsetSpec, Producer,
+    ProducerConfig, ProducerRecord, ResetPolicy, Target,
 };
-use types::{ErrorCode, GroupId, Offset, TopicName, TopicPartition, Uuid};
+use types::{ErrorCode, GroupId, Offset, Timestamp, TopicName, TopicPartition, Uuid};
 use wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use wire::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
@@ -54,7 +54,7 @@ impl Play {
             }
             let all = self.partitions();
             let some = all[dice.choose(Kind::Operation, all.len() as u64) as usize].clone();
-            match dice.choose(Kind::Operation, 7) {
+            match dice.choose(Kind::Operation, 8) {
                 0 | 1 => _ = self.look_at_ends(&client, &all).await,
                 2 => self.look_at_offsets(&admin).await,
                 3 => {
@@ -80,11 +80,36 @@ impl Play {
                         admin.delete_records(&BTreeMap::from([(some, Some(Offset(to)))])).await;
                     self.stage.done(result.is_ok_and(|all| all.values().all(Result::is_ok)), 10);
                 }
+                6 => self.look_at_times(&admin, &some, dice).await,
                 5 => self.look_at_epochs(&client, &some, dice).await,
                 _ => _ = self.look_at_topics(&admin).await,
             }
             self.stage.think(dice, self.stage.scenario.think * 4).await;
         }
+    }
+
+    /// Asks which record came at a time, or last: none is told that came before it.
+    async fn look_at_times(&self, admin: &Admin<SimEnv>, place: &TopicPartition, dice: &Decisions) {
+        let known = self.history(|history| {
+            let name = name_of(place);
+            let times = history.dated.iter().rev().filter(|dated| dated.partition == name);
+            let times: Vec<i64> = times.filter_map(|dated| dated.time).take(100).collect();
+            times.get(dice.choose(Kind::Operation, times.len() as u64) as usize).copied()
+        });
+        let target = known.map(Timestamp).filter(|_| dice.choose(Kind::Operation, 3) > 0);
+        let asked = target.map_or(OffsetSpec::MaxTimestamp, OffsetSpec::Timestamp);
+        let isolation = Isolation::ReadUncommitted;
+        let told = admin.list_offsets(&BTreeMap::from([(place.clone(), asked)]), isolation).await;
+        let told = told.and_then(|mut told| told.remove(place).transpose().map(Option::flatten));
+        self.stage.done(told.is_ok(), 19);
+        let Ok(Some(found)) = told else { return };
+        let is_late = found.timestamp.is_some_and(|time| Some(time) >= target);
+        let verdict = require("E38", is_late || self.stage.scenario.is_beyond_promise(), || {
+            format!("{place}: asked for {asked:?}, told {found:?}")
+        });
+        self.stage.judge(verdict);
+        self.dated(place, found.offset, found.timestamp, "found by its time");
+        self.stage.world.mark("found by its time");
     }
 
     /// Asks where terms end: the one that is none (-1) ends nowhere, and a later one begins not before an earlier ends (I4).
