@@ -291,6 +291,10 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     }
     let get = |key: &str| entries.get(key).ok_or_else(|| damaged(format!("{key} is missing")));
     let version = get("version")?;
+    if version.parse::<u32>().is_ok_and(|version| version > 1) {
+        let reason = format!("{META_PROPERTIES} has version {version}, and this release reads 1");
+        return Err(DirectoryError::Newer { path: path.into(), reason });
+    }
     if version != "1" {
         return Err(damaged(format!("version={version}, expected 1")));
     }
@@ -367,12 +371,14 @@ mod tests {
         assert!(matches!(check(kafka), Err(DirectoryError::Foreign { .. })));
         let newer = format!("{kafka}foretold.format=2\n");
         assert!(matches!(check(&newer), Err(DirectoryError::Newer { .. })));
+        let newer = "foretold.format=1\nversion=3";
+        assert!(matches!(check(newer), Err(DirectoryError::Newer { .. })));
         let broken_ones = [
             "",
             "no keys",
             "foretold.format=x",
             "foretold.format=1",
-            "foretold.format=1\nversion=3",
+            "foretold.format=1\nversion=x",
         ];
         for broken in broken_ones {
             assert!(matches!(check(broken), Err(DirectoryError::Damaged { .. })), "{broken}");

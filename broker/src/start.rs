@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::{Controller, RegisterBroker};
 use cluster::metadata::{BrokerListener, Image};
-use env::{Env, Listener, Net, Rng, Spawn};
+use env::{Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
 use types::{BrokerEpoch, BrokerId, DirectoryId, Offset};
@@ -92,7 +92,8 @@ impl StartError {
         match error {
             OpenError::Io { .. } => StartError::Disk { path: path.into(), reason },
             OpenError::Newer { path, .. } => DirectoryError::Newer { path, reason }.into(),
-            OpenError::Foreign { path, .. } => DirectoryError::Foreign { path, reason }.into(),
+            // The directory itself is ours: "foreign" would tell the operator to give up what a copy may save.
+            OpenError::Foreign { path, reason } => DirectoryError::Damaged { path, reason }.into(),
         }
     }
 }
@@ -125,6 +126,7 @@ impl<E: Env> Broker<E> {
                 open_data_dir(&env, path, identity(path).unwrap_or_default(), settings).await?,
             );
         }
+        check_metadata(&metadata_dir.join(metadata::DIRECTORY), log.is_new(), &data_dirs)?;
         let broker = BrokerId(config.node_id.0);
         let registration = RegisterBroker {
             id: broker,
@@ -247,6 +249,22 @@ impl<E: Env> Socket<E> {
             security_protocol: 0,
         }
     }
+}
+
+/// Logs belong to topics, which the metadata knows: where it begins, there can be none yet. To go on would delete them all.
+fn check_metadata<D: Disk>(
+    path: &Path,
+    is_new: bool,
+    data_dirs: &[LogDir<D>],
+) -> Result<(), StartError> {
+    let logs = || data_dirs.iter().flat_map(LogDir::logs);
+    let Some(log) = logs().next().filter(|_| is_new) else { return Ok(()) };
+    let reason = format!(
+        "the metadata is missing or empty, and {} logs of topics are there, such as {}",
+        logs().count(),
+        log.topic_partition()
+    );
+    Err(DirectoryError::Damaged { path: path.into(), reason }.into())
 }
 
 fn check(config: &BrokerConfig) -> Result<(), StartError> {

@@ -271,7 +271,11 @@ impl<D: Disk> Door<D> {
     pub fn set_space_low(&self, low: bool) {
         let before = self.space_low.swap(low, Ordering::Relaxed);
         if low && !before {
-            tracing::warn!(path = %self.path.display(), "the disk is nearly full: clients' appends are refused");
+            tracing::warn!(
+                path = %self.path.display(), wanted_mib = self.options.space_reserve >> 20,
+                "the disk is nearly full: clients' appends are refused until so much is free; delete or shorten topics, \
+                 make room, or lower the keys log.journal.*"
+            );
             self.attention.notify_one();
         } else if before && !low {
             // What is stalled tries again on its own timer: space may be refused for other reasons than its lack.

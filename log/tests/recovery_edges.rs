@@ -667,6 +667,29 @@ fn e7_a_creation_may_fail_again_and_again() {
 }
 
 #[test]
+fn e8_a_directory_without_its_checkpoint_or_journal_is_refused() {
+    for lost in ["checkpoint", "journal"] {
+        let world = closed(65);
+        let path = Path::new(DIR).join(lost);
+        let aside = Path::new(DIR).join("aside");
+        let rename = |from: &Path, to: &Path| {
+            plain::block_on(async {
+                world.disk.rename(from, to).await.expect("renames");
+                world.disk.sync_dir(Path::new(DIR)).await.expect("syncs");
+            });
+        };
+        rename(&path, &aside);
+        // The next start, too, must not take the logs for strangers'.
+        for _ in 0..2 {
+            let opened = plain::run(&world.clock, world.open());
+            assert!(matches!(opened.err(), Some(OpenError::Foreign { .. })), "{lost}");
+        }
+        rename(&aside, &path);
+        world.with(async |dir| check_closed(&dir).await);
+    }
+}
+
+#[test]
 fn e8_another_directory_id_is_refused() {
     let world = closed(64);
     let other = DirectoryId(Uuid([9; 16]));

@@ -134,14 +134,13 @@ impl Batch {
         patched
     }
 
-    /// This batch with its payload in another codec (`compression.type` of a topic). Expanding is capped at `cap` bytes.
-    pub fn recompressed(&self, codec: Codec, cap: usize) -> Result<Batch, BatchError> {
-        let plain = self.expanded(cap)?;
+    /// This batch in another codec (`compression.type` of a topic); `plain` is its payload, expanded.
+    pub fn recompressed(&self, codec: Codec, plain: &[u8]) -> Result<Batch, BatchError> {
         let mut bytes = BytesMut::zeroed(HEADER_LEN);
         if planted(Mutant::RecompressedInName) {
             bytes.extend_from_slice(&self.bytes[HEADER_LEN..]);
         } else {
-            codec.compress(&plain, &mut bytes)?;
+            codec.compress(plain, &mut bytes)?;
         }
         let mut header = self.header;
         let others = self.attributes() & !ATTRIBUTE_COMPRESSION;

@@ -2,11 +2,12 @@
 //!
 //! Header fields and sizes, attributes, the checksum, counts that agree, producer fields, timestamps against the topic's
 //! bounds, and, for uncompressed batches, one walk over the records so that no stored batch can poison a reader.
-//! Compressed batches are expanded and walked when the topic asks for it ([`Validation::Full`]) or needs keys. Cheap
-//! checks come first; the payload is passed once for its checksum and, uncompressed, its varints are read once.
+//! Compressed batches are expanded and walked when the topic asks for it ([`Validation::Full`]), needs keys or another
+//! compression. Cheap checks come first; the payload is passed once for its checksum and, uncompressed, its varints are read once.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use types::Timestamp;
 
 use crate::compression::Codec;
@@ -83,31 +84,35 @@ impl ProduceRules {
 
     /// Whether [`ProduceRules::admit`] expands this batch: what a client made small may be large.
     pub fn expands(&self, batch: &Batch) -> bool {
-        let is_recompressed =
-            |compression| self.codec.is_some_and(|c| c.compression() != compression);
         batch.compression().is_ok_and(|compression| {
-            compression != Compression::None
-                && (self.looks_inside() || is_recompressed(compression))
+            compression != Compression::None && self.looks_inside(compression)
         })
     }
 
-    fn looks_inside(&self) -> bool {
-        self.validation == Validation::Full || self.keys_required
+    /// Whether the records of a batch with this compression are looked at, each one: those without any always are, and
+    /// what is expanded anyway.
+    fn looks_inside(&self, compression: Compression) -> bool {
+        let is_recompressed = self.codec.is_some_and(|c| c.compression() != compression);
+        compression == Compression::None
+            || self.validation == Validation::Full
+            || self.keys_required
+            || is_recompressed
     }
 
     /// Checks `batch` and gives the form to store: dated or recompressed if the topic asks for it, with the maximum
     /// timestamp of its records if the producer gave another, else as it is. Retention and the time index rely on that
     /// timestamp: one that is too low would delete records early.
     pub fn admit(&self, batch: &Batch, now: Timestamp) -> Result<Batch, BatchError> {
-        let newest = examine(batch, self, now)?;
+        let (newest, plain) = examine(batch, self, now)?;
         let mut admitted = batch.clone();
         if newest != batch.max_time() {
             admitted = admitted.with_newest(newest);
         }
         if let Some(codec) = self.codec
             && codec.compression() != batch.compression()?
+            && let Some(plain) = plain
         {
-            admitted = admitted.recompressed(codec, self.expanded_bytes_max)?;
+            admitted = admitted.recompressed(codec, &plain)?;
             check_size(&admitted, self)?;
         }
         if self.timestamp_type == TimestampType::AppendTime {
@@ -127,22 +132,41 @@ pub fn check_produced(
     examine(batch, rules, now).map(drop)
 }
 
-/// [`check_produced`], and the largest timestamp in milliseconds (-1: none): of the records if they were walked, else of
-/// what the header says.
-fn examine(batch: &Batch, rules: &ProduceRules, now: Timestamp) -> Result<i64, BatchError> {
+/// [`check_produced`], and the largest timestamp in milliseconds (-1: none): of the records if they were looked at, which
+/// are then given as well, else of what the header says.
+fn examine(
+    batch: &Batch,
+    rules: &ProduceRules,
+    now: Timestamp,
+) -> Result<(i64, Option<Bytes>), BatchError> {
     check_size(batch, rules)?;
     check_header(batch)?;
+    check_count(batch, rules)?;
     check_header_times(batch, rules, now)?;
     batch.check_crc()?;
-    if batch.compression()? == Compression::None || rules.looks_inside() {
-        return walk(batch, &batch.expanded(rules.expanded_bytes_max)?, rules, now);
+    if rules.looks_inside(batch.compression()?) {
+        let plain = batch.expanded(rules.expanded_bytes_max)?;
+        return Ok((walk(batch, &plain, rules, now)?, Some(plain)));
     }
-    Ok(batch.max_time().max(batch.base_timestamp_raw()))
+    Ok((batch.max_time().max(batch.base_timestamp_raw()), None))
 }
 
 fn check_size(batch: &Batch, rules: &ProduceRules) -> Result<(), BatchError> {
     let (bytes, bytes_max) = (batch.bytes_total(), rules.bytes_max);
     if bytes > bytes_max { Err(BatchError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+}
+
+/// The least that a record takes: its length, attributes, two deltas, lengths of key and value, number of headers.
+const RECORD_BYTES_MIN: usize = 7;
+
+/// A few compressed bytes may claim as many records as they like, and as many offsets would be used up: no more than there
+/// is room for in what may be expanded.
+fn check_count(header: &BatchHeader, rules: &ProduceRules) -> Result<(), BatchError> {
+    let (count, last_offset_delta) = (header.records_count(), header.last_offset_delta());
+    match usize::try_from(count) {
+        Ok(records) if records <= rules.expanded_bytes_max / RECORD_BYTES_MIN => Ok(()),
+        _ => Err(BatchError::BadCount { count, last_offset_delta }),
+    }
 }
 
 /// Fields that no client may leave otherwise, whatever the topic.

@@ -230,6 +230,25 @@ fn admit_gives_the_form_to_store() {
 }
 
 #[test]
+fn what_is_compressed_anew_is_what_its_header_says() {
+    let options = BatchOptions { codec: Compression::Gzip.into(), ..BatchOptions::default() };
+    let mut builder = BatchBuilder::new(options);
+    builder.push(Some(NOW), Some(b"k"), Some(b"v"));
+    let packed = builder.build();
+    let rules = ProduceRules { codec: Some(Compression::Zstd.into()), ..ProduceRules::default() };
+    assert!(rules.admit(&packed, NOW).is_ok());
+    // Three records by its header, one inside.
+    let three =
+        patched(&patched(&packed, 23, &2i32.to_be_bytes()).unwrap(), 57, &3i32.to_be_bytes());
+    let three = three.unwrap();
+    assert_eq!(check(&three), Ok(()), "taken by its checksum where it stays as it is");
+    let last = (i32::MAX - 1).to_be_bytes();
+    let most = patched(&patched(&packed, 23, &last).unwrap(), 57, &i32::MAX.to_be_bytes()).unwrap();
+    assert!(matches!(check(&most), Err(BatchError::BadCount { .. })), "more than can be read");
+    assert_eq!(rules.admit(&three, NOW).map(drop), Err(BatchError::BadRecord { index: 1 }));
+}
+
+#[test]
 fn only_what_must_be_looked_into_or_compressed_anew_is_expanded() {
     let options = BatchOptions { codec: Compression::Lz4.into(), ..BatchOptions::default() };
     let mut builder = BatchBuilder::new(options);

@@ -89,7 +89,7 @@ proptest! {
         for from in Compression::ALL {
             for to in Compression::ALL {
                 let batch = build(&records, from.into(), None).placed(Offset(7), LeaderEpoch(1));
-                let changed = batch.recompressed(to.into(), CAP).unwrap();
+                let changed = batch.recompressed(to.into(), &batch.expanded(CAP).unwrap()).unwrap();
                 prop_assert!(changed.crc_ok());
                 prop_assert_eq!(changed.compression(), Ok(to));
                 let a: Vec<_> = batch.records(CAP).map(Result::unwrap).collect();

@@ -177,7 +177,9 @@ fn explain(error: StartError) -> Failed {
                 DirectoryError::OtherCluster { .. } => {
                     "; use the directory that belongs to this node, or an empty one"
                 }
-                DirectoryError::Damaged { .. } => "; restore it from a copy",
+                DirectoryError::Damaged { .. } => {
+                    "; restore it from a copy, and delete nothing meanwhile: files there may hold records"
+                }
             };
             Failed::new(Code::Directory, format!("{error}{advice}"))
         }

@@ -244,7 +244,11 @@ fn without_a_broker_the_error_says_how_to_get_one() {
     // Somebody listens there and understands nothing.
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
-    std::thread::spawn(move || other.incoming().for_each(drop));
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let _ = std::io::Read::read(&mut stream.unwrap(), &mut [0; 4]);
+        }
+    });
     let args = ["topic", "list", "--bootstrap", &address, "--timeout", "1"];
     check_failure(&foretold(&args, ""), 1, "is a plain listener of a broker");
     let output = foretold(&["topic", "list", "--bootstrap", "nonsense"], "");

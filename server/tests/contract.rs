@@ -119,6 +119,26 @@ fn a_directory_that_is_not_ours_is_exit_code_4() {
     check_failure(&dev(&ours), 4, "another directory");
     server.stop();
 
+    // What the node knows of its topics is lost, and their records are not.
+    let server = Server::dev(&ours, &[]);
+    server.ok(&["produce", "t"], "x\n");
+    server.stop();
+    let (metadata, aside) = (ours.join("cluster-metadata"), ours.join("aside"));
+    fs::rename(&metadata, &aside).unwrap();
+    for _ in 0..2 {
+        check_failure(&dev(&ours), 4, "the metadata is missing");
+    }
+    fs::remove_dir_all(&metadata).unwrap();
+    fs::rename(&aside, &metadata).unwrap();
+    let server = Server::dev(&ours, &[]);
+    assert_eq!(server.ok(&["consume", "t", "--from", "earliest", "--until-end"], ""), "x\n");
+    server.stop();
+    let checkpoint = ours.join("checkpoint");
+    let good = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, "noise").unwrap();
+    check_failure(&dev(&ours), 4, "restore it from a copy");
+    fs::write(&checkpoint, good).unwrap();
+
     // A newer release wrote it.
     let meta = ours.join("meta.properties");
     let text = fs::read_to_string(&meta).unwrap();

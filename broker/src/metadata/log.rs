@@ -99,6 +99,11 @@ impl<E: Env> MetadataLog<E> {
         &self.dir
     }
 
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.log.ends().written == Offset::ZERO
+    }
+
     /// Gives the records of every batch to `apply`; returns the end offset.
     pub(crate) async fn replay(
         &self,

@@ -390,7 +390,10 @@ impl<D: Disk> Inner<D> {
                 return Err(());
             }
         }
-        self.checkpoint(clock, Scope::Stop).await?;
+        if !self.checkpoint(clock, Scope::Stop).await? {
+            // A marker promises a checkpoint beside it.
+            return Ok(());
+        }
         let next = {
             let mut journal = self.journal.lock().await;
             match journal.mark().await {

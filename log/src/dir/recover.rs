@@ -102,6 +102,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
     };
     opening.prepare().await?;
     opening.read_checkpoint().await?;
+    opening.check_journal().await?;
 
     // Bits that another directory, or this one at another time, does not have: the journal needs no more of a secret.
     let salt = layout::crc32c(&id.0.0);
@@ -203,7 +204,11 @@ impl<D: Disk> Opening<D> {
             Err(error) => return Err(io_error(format!("reading {}", clean.display()))(error)),
         };
         match decode_clean(marker) {
-            Ok((directory, _)) if directory == self.id => self.report.clean = true,
+            Ok((directory, _)) if directory == self.id => {
+                // Refused before the marker is gone: the next attempt must see the same.
+                self.check_checkpoint().await?;
+                self.report.clean = true;
+            }
             // A marker of whatever else proves nothing; recovery needs none.
             Ok(_) | Err(StoredError::Damaged) => {}
             Err(StoredError::Newer(version)) => {
@@ -213,6 +218,39 @@ impl<D: Disk> Opening<D> {
         let removing = || io_error(format!("removing {}", clean.display()));
         remove_if_there(&self.disk, &clean).await.map_err(removing())?;
         self.disk.sync_dir(&path).await.map_err(removing())
+    }
+
+    /// A clean stop leaves a checkpoint. Without it the journal's logs would be taken for strangers' and served empty.
+    async fn check_checkpoint(&self) -> Result<(), OpenError> {
+        let path = self.path.join(CHECKPOINT_FILE);
+        let looking = || io_error(format!("looking for {}", path.display()));
+        if self.disk.exists(&path).await.map_err(looking())? {
+            return Ok(());
+        }
+        let reason =
+            "the directory was stopped cleanly, which left this file, and it is gone".to_owned();
+        Err(OpenError::Foreign { path, reason })
+    }
+
+    /// Logs that were created have a journal, whose frames may be all there is of them.
+    async fn check_journal(&self) -> Result<(), OpenError> {
+        let path = self.path.join(JOURNAL_DIR);
+        let looking = || io_error(format!("looking for {}", path.display()));
+        if self.disk.exists(&path).await.map_err(looking())? {
+            return Ok(());
+        }
+        let mut has_logs = !self.logs.is_empty();
+        for entry in self.disk.list(&self.path).await.map_err(looking())? {
+            if entry.is_dir && layout::is_log_dir(&entry.name) {
+                let card = read_card(&self.disk, &self.path.join(&entry.name)).await;
+                has_logs |= card.is_some_and(|card| card.directory == self.id);
+            }
+        }
+        if !has_logs {
+            return Ok(());
+        }
+        let reason = "the journal of the logs beside it is gone".to_owned();
+        Err(OpenError::Foreign { path, reason })
     }
 
     async fn read_checkpoint(&mut self) -> Result<(), OpenError> {

@@ -212,12 +212,17 @@ impl Cli {
 
 impl Dev {
     fn run(self) -> Result<(), Failed> {
+        let is_data_named = self.data.is_some();
         let data = match self.data {
             Some(data) => data,
             None => state_folder()?,
         };
         let mut keys = node::dev_keys(&self.listen, &data)?;
+        let default = keys.get("log.dirs").cloned();
         node::apply_overrides(&mut keys, &self.overrides)?;
+        if is_data_named && keys.get("log.dirs") != default.as_ref() {
+            return Err(Failed::usage("--data and --set log.dirs name two places: leave one out"));
+        }
         let node = node::plan(&keys, None)?;
         runtime::for_server()?.block_on(serve::run(node))
     }

@@ -72,7 +72,7 @@ async fn zstd_needs_a_client_that_knows_it() {
     let mut peer = node.peer().await;
     create(&mut peer, "topic", 1, &[]).await;
     let plain = batch(&["value"], None);
-    let packed = plain.recompressed(Codec::from(Compression::Zstd), 1000).unwrap();
+    let packed = plain.recompressed(Codec::from(Compression::Zstd), &plain.payload()).unwrap();
     for (version, code) in [(6, ErrorCode::UnsupportedCompressionType), (7, ErrorCode::None)] {
         let answer = peer.ask(&produce_request("topic", 0, 1, packed.to_bytes()), version).await;
         assert_eq!(answer.responses[0].partition_responses[0].error_code, code.as_i16());
