@@ -136,6 +136,11 @@ impl<D: Disk> LogDir<D> {
         &self.inner.recovery
     }
 
+    /// Whether there is room for what clients append; without it their appends are refused (E11).
+    pub fn has_space(&self) -> bool {
+        self.inner.door.has_space()
+    }
+
     /// `Some` once the directory is offline: for good, in this process (I10, E10).
     pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
         self.inner.door.failure.subscribe()

@@ -228,9 +228,13 @@ impl<D: Disk> Door<D> {
         self.work().closed
     }
 
+    pub fn has_space(&self) -> bool {
+        !self.space_low.load(Ordering::Relaxed)
+    }
+
     /// Whether a client may append now (E11, E12).
     pub fn admit(&self) -> Result<(), AppendError> {
-        if self.space_low.load(Ordering::Relaxed) {
+        if !self.has_space() {
             return Err(AppendError::NoSpace);
         }
         if self.queued_bytes.load(Ordering::Relaxed) >= self.options.queued_bytes_max {

@@ -41,7 +41,11 @@ pub async fn run(node: Node) -> Result<(), Failed> {
             None => bound.to_string(),
         })
         .collect();
-    say_ready(&bootstrap, &dirs)?;
+    let serving = async {
+        until_there_is_space(&broker).await;
+        say_ready(&bootstrap, &dirs)?;
+        std::future::pending().await
+    };
     tokio::select! {
         biased;
         () = signals.next() => {}
@@ -49,6 +53,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
             // What is still in memory has no place to go: a clean stop would only hide that.
             return Err(explain_failure(&failure));
         }
+        failed = serving => return failed,
     }
     tracing::info!("stopping; a second signal kills");
     tokio::select! {
@@ -61,6 +66,21 @@ pub async fn run(node: Node) -> Result<(), Failed> {
     drop(pid_file);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ready means that a produce succeeds. A node whose disk is nearly full serves what is there and lets topics be deleted,
+/// which may make the room that it waits for.
+async fn until_there_is_space(broker: &Broker<RealEnv>) {
+    let has_space = || broker.data_dirs().iter().all(log::LogDir::has_space);
+    if has_space() {
+        return;
+    }
+    tracing::warn!(
+        "not ready: records can be read and topics deleted, but nothing published before there is space"
+    );
+    while !has_space() {
+        tokio::time::sleep(SPACE_POLL).await;
+    }
 }
 
 /// Gives empty directories an identity.
@@ -205,6 +225,9 @@ fn explain_failure(failure: &Failure) -> Failed {
         ),
     )
 }
+
+/// How often a node that waits for space looks.
+const SPACE_POLL: Duration = Duration::from_millis(200);
 
 /// Signals this close together are one.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);

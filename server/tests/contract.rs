@@ -4,7 +4,10 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use common::{Scratch, Server, check_failure, foretold};
 use rustix::process::Signal;
@@ -149,6 +152,56 @@ fn a_directory_that_is_not_ours_is_exit_code_4() {
     // It belongs to another node.
     fs::write(&meta, text.replace("node.id=0", "node.id=7")).unwrap();
     check_failure(&dev(&ours), 4, "belongs to this node");
+}
+
+/// A file system in memory, gone with this value.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where that is not allowed.
+    fn new(at: PathBuf, options: &str) -> Option<Mounted> {
+        fs::create_dir(&at).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "foretold"])
+            .arg(&at)
+            .output();
+        mount.is_ok_and(|output| output.status.success()).then_some(Mounted(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn ready_waits_for_space_on_a_disk_that_is_nearly_full() {
+    let scratch = Scratch::new();
+    let Some(disk) = Mounted::new(scratch.join("disk"), "size=90m") else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let data = disk.0.join("data");
+    let mut node = Command::new(common::FORETOLD)
+        .args(["dev", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(node.stderr.take().unwrap()).lines();
+    let told = log.by_ref().map(Result::unwrap).find(|line| line.contains("not ready"));
+    assert!(told.is_some_and(|line| line.contains("before there is space")));
+    let grown = ["-o", "remount,size=400m"];
+    assert!(Command::new("mount").args(grown).arg(&disk.0).status().unwrap().success());
+    let mut ready = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let address = ready.strip_prefix("ready bootstrap=").and_then(|rest| rest.split(' ').next());
+    let produced = foretold(&["produce", "t", "--bootstrap", address.unwrap()], "x\n");
+    assert!(produced.status.success(), "{produced:?}");
+    let pid = rustix::process::Pid::from_raw(node.id() as i32).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(node.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -116,7 +116,7 @@ pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
             return;
         }
         let attention = dir.door.attention.notified();
-        if dir.door.space_low.load(Ordering::Relaxed) {
+        if !dir.door.has_space() {
             space_due.get_or_insert(clock.now() + SPACE_POLL);
         }
         match dir.next_chore().into_iter().chain(space_due).min() {
