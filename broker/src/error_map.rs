@@ -120,7 +120,6 @@ impl ToErrorCode for BatchError {
             BatchError::BadCrc { .. }
             | BatchError::UnsupportedMagic(_)
             | BatchError::BadLength(_)
-            | BatchError::Partial { .. }
             | BatchError::BadCompression(_) => ErrorCode::CorruptMessage,
             BatchError::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
             BatchError::BadTimestamp { .. } | BatchError::DatedByBroker => {
