@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use env::{DirEntry, Disk, File, OpenMode, Space};
@@ -29,6 +30,10 @@ struct Open {
     /// For synced writes, once there are some.
     syncer: OnceLock<Syncer>,
 }
+
+/// A process that was killed holds its locks until its last write has ended: whoever restarts it at once waits so long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Most buffers the kernel takes in one vectored call (IOV_MAX on Linux).
 const BUFFERS_MAX: usize = 1024;
@@ -114,8 +119,15 @@ impl Disk for RealDisk {
 
     async fn lock(&self, path: &Path) -> io::Result<RealFile> {
         let file = self.open(path, OpenMode::Create).await?;
-        rustix::fs::flock(file.as_fs(), FlockOperation::NonBlockingLockExclusive)?;
-        Ok(file)
+        let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+        loop {
+            match rustix::fs::flock(file.as_fs(), FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                result => return Ok(result.map(|()| file)?),
+            }
+        }
     }
 
     async fn exists(&self, path: &Path) -> io::Result<bool> {
