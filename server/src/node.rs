@@ -80,12 +80,6 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
     let log_dirs = log_dirs(keys)?;
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
     notices.extend(lonely(&settings));
-    if log_dirs.len() > 1 {
-        notices.push(format!(
-            "log.dirs names {} directories: when one of them fails the node stops, whatever the others hold",
-            log_dirs.len()
-        ));
-    }
     let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, settings };
     Ok(Node { config, notices })
 }
