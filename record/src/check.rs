@@ -141,13 +141,13 @@ fn examine(
 ) -> Result<(i64, Option<Bytes>), BatchError> {
     check_size(batch, rules)?;
     check_header(batch)?;
-    check_count(batch, rules)?;
     check_header_times(batch, rules, now)?;
     batch.check_crc()?;
     if rules.looks_inside(batch.compression()?) {
         let plain = batch.expanded(rules.expanded_bytes_max)?;
         return Ok((walk(batch, &plain, rules, now)?, Some(plain)));
     }
+    check_count(batch, rules)?;
     Ok((batch.max_time().max(batch.base_timestamp_raw()), None))
 }
 
@@ -159,8 +159,8 @@ fn check_size(batch: &Batch, rules: &ProduceRules) -> Result<(), BatchError> {
 /// The least that a record takes: its length, attributes, two deltas, lengths of key and value, number of headers.
 const RECORD_BYTES_MIN: usize = 7;
 
-/// A few compressed bytes may claim as many records as they like, and as many offsets would be used up: no more than there
-/// is room for in what may be expanded.
+/// A few compressed bytes that nobody looks into may claim as many records as they like, and as many offsets would be used
+/// up: no more than there is room for in what may be expanded.
 fn check_count(header: &BatchHeader, rules: &ProduceRules) -> Result<(), BatchError> {
     let (count, last_offset_delta) = (header.records_count(), header.last_offset_delta());
     match usize::try_from(count) {
