@@ -260,7 +260,7 @@ fn check_metadata<D: Disk>(
     let logs = || data_dirs.iter().flat_map(LogDir::logs);
     let Some(log) = logs().next().filter(|_| is_new) else { return Ok(()) };
     let reason = format!(
-        "the metadata is missing or empty, and {} logs of topics are there, such as {}",
+        "the metadata is missing or empty, and logs of topics are there ({}, such as {})",
         logs().count(),
         log.topic_partition()
     );

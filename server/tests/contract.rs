@@ -214,6 +214,7 @@ fn a_wrong_configuration_is_exit_code_2() {
     check_failure(&dev("num.partitons=3"), 2, "did you mean num.partitions?");
     check_failure(&dev("num.partitions=many"), 2, "num.partitions");
     check_failure(&dev("num.partitions"), 2, "key=value");
+    check_failure(&dev("log.dirs=elsewhere"), 2, "two places");
     // Promised, missing, and not to be gone on without.
     check_failure(&dev("sasl.enabled.mechanisms=PLAIN"), 2, "not there yet");
     check_failure(&dev("listeners=SSL://127.0.0.1:0"), 2, "not there yet");

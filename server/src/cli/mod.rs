@@ -212,15 +212,14 @@ impl Cli {
 
 impl Dev {
     fn run(self) -> Result<(), Failed> {
-        let is_data_named = self.data.is_some();
-        let data = match self.data {
-            Some(data) => data,
+        let data = match &self.data {
+            Some(data) => data.clone(),
             None => state_folder()?,
         };
         let mut keys = node::dev_keys(&self.listen, &data)?;
-        let default = keys.get("log.dirs").cloned();
+        let place = keys.get("log.dirs").cloned();
         node::apply_overrides(&mut keys, &self.overrides)?;
-        if is_data_named && keys.get("log.dirs") != default.as_ref() {
+        if self.data.is_some() && keys.get("log.dirs") != place.as_ref() {
             return Err(Failed::usage("--data and --set log.dirs name two places: leave one out"));
         }
         let node = node::plan(&keys, None)?;
