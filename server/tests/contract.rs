@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use common::{Scratch, Server, check_failure, foretold};
 use rustix::process::Signal;
@@ -189,9 +191,15 @@ fn ready_waits_for_space_on_a_disk_that_is_nearly_full() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut log = BufReader::new(node.stderr.take().unwrap()).lines();
-    let told = log.by_ref().map(Result::unwrap).find(|line| line.contains("not ready"));
-    assert!(told.is_some_and(|line| line.contains("before there is space")));
+    let log = BufReader::new(node.stderr.take().unwrap()).lines();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || log.map_while(Result::ok).for_each(|line| drop(tell.send(line))));
+    let mut lines = std::iter::from_fn(|| told.recv_timeout(Duration::from_secs(10)).ok());
+    let is_told = lines.any(|line| line.contains("not ready") && line.contains("there is space"));
+    if !is_told {
+        node.kill().unwrap();
+    }
+    assert!(is_told);
     let grown = ["-o", "remount,size=400m"];
     assert!(Command::new("mount").args(grown).arg(&disk.0).status().unwrap().success());
     let mut ready = String::new();

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The program under test.
 pub const FORETOLD: &str = env!("CARGO_BIN_EXE_foretold");
@@ -172,7 +174,10 @@ impl Drop for Server {
     }
 }
 
-/// Runs a command to its end.
+/// No command that ends by itself takes longer; a node that should have refused to start never ends.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// Runs a command to its end, or for [`COMMAND_TIME_MAX`]: then it has no exit code.
 pub fn foretold(args: &[&str], input: &str) -> Output {
     let mut child = Command::new(FORETOLD)
         .args(args)
@@ -185,7 +190,16 @@ pub fn foretold(args: &[&str], input: &str) -> Output {
     let input = input.to_owned();
     // A command that does not read closes the pipe early.
     let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    let (end, ended) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        if ended.recv_timeout(COMMAND_TIME_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    });
     let output = child.wait_with_output().unwrap();
+    drop(end);
+    guard.join().unwrap();
     writer.join().unwrap();
     output
 }
