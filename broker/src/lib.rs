@@ -20,9 +20,11 @@ mod error_map;
 mod fetch_session;
 pub mod handlers;
 pub mod metadata;
+mod metrics;
 pub mod partition;
 mod retention;
 mod shared;
+mod snapshot;
 mod start;
 mod together;
 
@@ -33,5 +35,10 @@ pub use context::{
 };
 pub use directory::{DirectoryError, MetaProperties, format};
 pub use error_map::{Refused, ToErrorCode, error_code};
+pub use metrics::TopicCounts;
 pub use shared::{Failure, ListenerInfo, Shared, TopicView, View};
+pub use snapshot::{
+    ApiSnapshot, DirectorySnapshot, GroupProgress, GroupSnapshot, ListenerSnapshot, Observer,
+    PartitionLog, PartitionSnapshot, Snapshot, TopicSnapshot,
+};
 pub use start::{Broker, StartError};

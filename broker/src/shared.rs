@@ -20,6 +20,7 @@ use crate::context::ListenerName;
 use crate::coordinator::Groups;
 use crate::fetch_session::Sessions;
 use crate::metadata::{Metadata, ProducerIds};
+use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::Partition;
 
 /// Handle to one running broker; cheap to clone.
@@ -34,6 +35,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) sessions: Sessions,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Groups,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -100,6 +102,11 @@ impl<E: Env> Shared<E> {
         &self.0.producer_ids
     }
 
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
     /// The room of fetch sessions.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.0.sessions
@@ -138,12 +145,14 @@ impl<E: Env> Shared<E> {
 }
 
 /// One listener as the connections and metadata see it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ListenerInfo {
     /// Its name.
     pub name: ListenerName,
     /// Host and port that metadata gives to its clients.
     pub advertised: (String, u16),
+    /// Its connections, counted.
+    pub(crate) connections: ConnectionTally,
 }
 
 /// Why a broker cannot go on.

@@ -21,8 +21,10 @@ use crate::context::ListenerName;
 use crate::directory::{self, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
 use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds};
+use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
 use crate::shared::{Failure, ListenerInfo, Shared, SharedInner};
+use crate::snapshot::Observer;
 use crate::{coordinator, retention};
 
 /// A fetch session that was idle for so long may be displaced, as in Kafka.
@@ -30,11 +32,8 @@ const SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
 
 /// A running broker.
 pub struct Broker<E: Env> {
-    shared: Shared<E>,
+    observer: Observer<E>,
     listeners: Vec<(ListenerName, SocketAddr)>,
-    connections: Arc<Connections>,
-    data_dirs: Vec<LogDir<E::Disk>>,
-    metadata_log_dir: LogDir<E::Disk>,
     /// Holds the directories' locks.
     directories: Vec<Directory<E::Disk>>,
 }
@@ -143,7 +142,8 @@ impl<E: Env> Broker<E> {
         let (controller, offset) =
             register(&log, settings, registration).await.map_err(in_metadata)?;
 
-        let registry = Registry::new(env.clone(), broker, data_dirs.clone());
+        let metrics = Metrics::new();
+        let registry = Registry::new(env.clone(), broker, data_dirs.clone(), metrics.clone());
         let (room, door) =
             MetadataRoom::open(log, controller, offset, registry, settings, broker).await;
         for topic in room.incomplete() {
@@ -160,6 +160,7 @@ impl<E: Env> Broker<E> {
             sessions,
             producer_ids: ProducerIds::default(),
             groups,
+            metrics,
             failure: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
         }));
@@ -173,13 +174,20 @@ impl<E: Env> Broker<E> {
         let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
         spawner.spawn("directory-watch", watched);
         let connections = Connections::new(shared.settings().queued_request_bytes_max);
+        let observer = Observer {
+            shared: shared.clone(),
+            connections: connections.clone(),
+            listeners: sockets.iter().map(|socket| socket.info.clone()).collect(),
+            data_dirs: data_dirs.clone(),
+            metadata_log_dir: metadata_log_dir.clone(),
+        };
         let listeners =
             sockets.iter().map(|socket| (socket.info.name.clone(), socket.address)).collect();
         for Socket { listener, info, .. } in sockets {
             let (broker, connections) = (shared.clone(), connections.clone());
             spawner.spawn("acceptor", Acceptor { broker, listener, info, connections }.run());
         }
-        Ok(Broker { shared, listeners, connections, data_dirs, metadata_log_dir, directories })
+        Ok(Broker { observer, listeners, directories })
     }
 
     /// Its listeners with the addresses really bound.
@@ -189,22 +197,28 @@ impl<E: Env> Broker<E> {
 
     /// What its handlers see; for tests and tools in the same process.
     pub fn shared(&self) -> &Shared<E> {
-        &self.shared
+        &self.observer.shared
+    }
+
+    /// Who tells how it stands.
+    pub fn observer(&self) -> &Observer<E> {
+        &self.observer
     }
 
     /// Its data directories.
     pub fn data_dirs(&self) -> &[LogDir<E::Disk>] {
-        &self.data_dirs
+        &self.observer.data_dirs
     }
 
     /// Stops accepting, lets requests in flight finish for a short while, closes the logs cleanly.
     pub async fn shutdown(self) {
-        self.shared.0.stopping.send_replace(true);
-        let env = self.shared.env().clone();
-        if env.timeout(DRAIN_TIME, self.connections.fewer_than(1)).await.is_none() {
+        let Observer { shared, connections, data_dirs, metadata_log_dir, .. } = &self.observer;
+        shared.0.stopping.send_replace(true);
+        let env = shared.env();
+        if env.timeout(DRAIN_TIME, connections.fewer_than(1)).await.is_none() {
             tracing::warn!("some connections did not end in time");
         }
-        for dir in self.data_dirs.iter().chain([&self.metadata_log_dir]) {
+        for dir in data_dirs.iter().chain([metadata_log_dir]) {
             match env.timeout(CLOSE_TIME, dir.close()).await {
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
@@ -219,7 +233,7 @@ impl<E: Env> Broker<E> {
 
     /// Completes when the broker cannot go on, with the reason.
     pub async fn failed(&self) -> Failure {
-        let mut receiver = self.shared.0.failure.subscribe();
+        let mut receiver = self.observer.shared.0.failure.subscribe();
         loop {
             if let Some(failure) = receiver.borrow_and_update().clone() {
                 return failure;
@@ -298,7 +312,8 @@ async fn bind<E: Env>(env: &E, config: &BrokerConfig) -> Result<Vec<Socket<E>>, 
             None if address.ip().is_unspecified() => ("localhost".to_owned(), address.port()),
             None => (address.ip().to_string(), address.port()),
         };
-        let info = Arc::new(ListenerInfo { name: name.clone(), advertised });
+        let connections = ConnectionTally::default();
+        let info = Arc::new(ListenerInfo { name: name.clone(), advertised, connections });
         sockets.push(Socket { listener, address, info });
     }
     Ok(sockets)

@@ -14,12 +14,13 @@ mod stored;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use env::{Clock, Disk};
 use tokio::sync::watch;
-use types::{DirectoryId, Instant, LogId, TopicPartition};
+use types::{DirectoryId, Durations, Instant, LogId, TopicPartition};
 
 use crate::door::{Command, Door};
 use crate::journal::{Journal, Position};
@@ -89,6 +90,25 @@ pub struct RecoveryReport {
     pub took: Duration,
 }
 
+/// What a log directory has written, in this process, and what waits in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirCounts {
+    /// Groups of the journal: how many, and how long each took to write and sync.
+    pub groups: Durations,
+    /// Batches appended to logs that sync: what the groups were for.
+    pub batches: u64,
+    /// Bytes of batches in the groups.
+    pub bytes: u64,
+    /// Bytes of the journal that a start would have replayed after the last group.
+    pub journal_bytes: u64,
+    /// Bytes of batches that wait to be written.
+    pub queued_bytes: usize,
+    /// Whether clients' appends find room (E11).
+    pub has_space: bool,
+    /// Whether it has failed, for good in this process (I10, E10).
+    pub is_offline: bool,
+}
+
 /// An entry of a log directory that was left alone (E8).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stray {
@@ -141,9 +161,28 @@ impl<D: Disk> LogDir<D> {
         self.inner.door.has_space()
     }
 
+    /// Whether the directory has failed, for good in this process (I10, E10).
+    pub fn is_offline(&self) -> bool {
+        self.inner.door.is_offline()
+    }
+
     /// `Some` once the directory is offline: for good, in this process (I10, E10).
     pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
         self.inner.door.failure.subscribe()
+    }
+
+    /// What it has written so far.
+    pub fn counts(&self) -> DirCounts {
+        let door = &self.inner.door;
+        DirCounts {
+            groups: door.tally.groups.durations(),
+            batches: door.tally.batches.get(),
+            bytes: door.tally.bytes.get(),
+            journal_bytes: door.tally.journal_bytes.load(Ordering::Relaxed),
+            queued_bytes: door.queued_bytes(),
+            has_space: door.has_space(),
+            is_offline: door.is_offline(),
+        }
     }
 
     /// Every log, by name.

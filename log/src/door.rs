@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use env::Disk;
 use tokio::sync::{Notify, oneshot, watch};
-use types::Offset;
+use types::{Counter, Histogram, Offset};
 
 use crate::log::Log;
 use crate::{AppendError, ChangeError, Ends, Failure, LogConfig, LogDirOptions, LogSpec, Retained};
@@ -77,6 +77,20 @@ pub(crate) struct Door<D: Disk> {
     /// Bytes written to segments since the free space was looked up.
     pub written_bytes: AtomicUsize,
     pub failure: watch::Sender<Option<Failure>>,
+    pub tally: Tally,
+}
+
+/// What the committer has done so far.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Groups that were written and synced, and how long that took.
+    pub groups: Histogram,
+    /// Batches that the groups held.
+    pub batches: Counter,
+    /// Bytes of batches that the groups held.
+    pub bytes: Counter,
+    /// Bytes of the journal that a start now would replay, as of the last group.
+    pub journal_bytes: AtomicU64,
 }
 
 impl<D: Disk> Door<D> {
@@ -97,6 +111,7 @@ impl<D: Disk> Door<D> {
             paged_bytes: AtomicUsize::new(0),
             written_bytes: AtomicUsize::new(0),
             failure: watch::Sender::new(None),
+            tally: Tally::default(),
         }
     }
 
@@ -251,6 +266,11 @@ impl<D: Disk> Door<D> {
     /// `bytes` fewer wait to be written.
     pub fn unqueued(&self, bytes: usize) {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether it is time to look up the free space again, after `bytes` more were written.

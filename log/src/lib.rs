@@ -23,6 +23,6 @@ mod producers;
 mod walk;
 
 pub use config::{Durability, LogConfig, LogDirOptions, LogSpec};
-pub use dir::{LogDir, RecoveryReport, Stray};
+pub use dir::{DirCounts, LogDir, RecoveryReport, Stray};
 pub use error::{AppendError, ChangeError, Failure, OpenError, Quarantined, ReadError};
 pub use log::{Append, Appended, Ends, Found, Log, Origin, ProducerView, Read, Retained, Slice};

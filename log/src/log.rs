@@ -781,6 +781,11 @@ impl<D: Disk> Log<D> {
         state.damages.iter().map(|damage| self.describe(&state, damage)).collect()
     }
 
+    /// How many damaged ranges there are.
+    pub fn quarantined_count(&self) -> usize {
+        self.lock().damages.len()
+    }
+
     pub(crate) fn describe(&self, state: &State<D::File>, damage: &Damage) -> Quarantined {
         let before = Offset(damage.start.offset.0 - 1);
         Quarantined {

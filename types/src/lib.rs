@@ -7,6 +7,7 @@ pub mod encoding;
 mod error_code;
 mod ids;
 pub mod mutant;
+mod tally;
 mod time;
 
 pub use encoding::Str;
@@ -16,4 +17,5 @@ pub use ids::{
     LogId, MemberId, NodeId, Offset, ParseUuidError, PartitionEpoch, PartitionIndex, ProducerEpoch,
     ProducerId, QuorumEpoch, Sequence, TopicId, TopicName, TopicPartition, TransactionalId, Uuid,
 };
+pub use tally::{Counter, DURATION_BOUNDS, Durations, Histogram};
 pub use time::{Instant, Timestamp};

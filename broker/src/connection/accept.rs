@@ -25,7 +25,7 @@ pub(crate) struct Connections {
     /// Ordinal of the next connection.
     next: AtomicU64,
     /// What they share for large requests.
-    pub(super) memory: Arc<Memory>,
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// Bytes of large requests that all connections together may have on their way in, if the operator names no bound.
@@ -40,6 +40,7 @@ struct Counts {
 /// One open connection; dropping it makes room.
 pub(crate) struct Admission {
     connections: Arc<Connections>,
+    listener: Arc<ListenerInfo>,
     ip: IpAddr,
 }
 
@@ -54,6 +55,7 @@ impl Drop for Admission {
             }
         }
         drop(counts);
+        self.listener.connections.closed.add(1);
         self.connections.ended.notify_waiters();
     }
 }
@@ -74,15 +76,22 @@ impl Connections {
     }
 
     /// Counts a connection from `ip`, unless it has `per_ip_max` already.
-    fn admit(self: &Arc<Self>, ip: IpAddr, per_ip_max: usize) -> Option<Admission> {
+    fn admit(
+        self: &Arc<Self>,
+        listener: &Arc<ListenerInfo>,
+        ip: IpAddr,
+        per_ip_max: usize,
+    ) -> Option<Admission> {
         let mut counts = self.lock();
         let count = counts.per_ip.get(&ip).copied().unwrap_or(0);
         if count >= per_ip_max {
+            listener.connections.refused.add(1);
             return None;
         }
         counts.per_ip.insert(ip, count + 1);
         counts.total += 1;
-        Some(Admission { connections: self.clone(), ip })
+        listener.connections.opened.add(1);
+        Some(Admission { connections: self.clone(), listener: listener.clone(), ip })
     }
 
     /// Completes when fewer than `limit` connections are open.
@@ -129,7 +138,7 @@ impl<E: Env> Acceptor<E> {
             };
             let peer = conn.peer_addr();
             let per_ip_max = self.broker.settings().connections_per_ip_max(peer.ip());
-            let Some(admission) = self.connections.admit(peer.ip(), per_ip_max) else {
+            let Some(admission) = self.connections.admit(&self.info, peer.ip(), per_ip_max) else {
                 tracing::warn!(client = %peer, per_ip_max, "too many connections from this address");
                 continue;
             };

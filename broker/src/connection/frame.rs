@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes of the length before each frame.
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 /// Key, version and correlation id: no request is shorter.
 const REQUEST_BYTES_MIN: usize = 8;
 /// Up to here a frame costs nothing of the memory that all connections share.

@@ -47,6 +47,11 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes held now.
+    pub(crate) fn used(&self) -> usize {
+        self.lock().used
+    }
+
     /// Completes when bytes have come back since this call. Ask for them before [`Share::hold`], or they may be missed.
     pub(crate) fn freed(&self) -> Notified<'_> {
         self.freed.notified()

@@ -92,7 +92,7 @@ pub(crate) async fn serve<E: Env>(
     let now = broker.env().clock().now();
     let settings = broker.settings();
     let mut connection = Connection {
-        client: Client::new(id, listener, peer.ip()),
+        client: Client::new(id, listener.clone(), peer.ip()),
         idle_max: settings.connections_idle_max.unwrap_or(NEVER),
         frame_bytes_max: settings.request_bytes_max,
         stopping: broker.stopping_watch(),
@@ -110,6 +110,7 @@ pub(crate) async fn serve<E: Env>(
         active: now,
     };
     if let Ended::Refused(reason) = connection.run(reader, &memory).await {
+        listener.connections.broken.add(1);
         tracing::warn!(connection = id.0, client = %peer, "closing the connection: {reason}");
     }
     drop(admission);
@@ -209,15 +210,25 @@ impl<E: Env> Connection<E> {
                 }
             };
             self.active = self.broker.env().clock().now();
-            let bytes = frame.len();
+            let request = self.arrived(&frame);
             match self.start_request(frame).await? {
-                Reply::Now(response) => self.queue.push(bytes, Slot::Ready(response?)),
-                Reply::Later(parked) => self.queue.push(bytes, Slot::Parked(parked)),
-                Reply::Silent => {}
+                Reply::Now(response) => self.queue.push(request, Slot::Ready(response?)),
+                Reply::Later(parked) => self.queue.push(request, Slot::Parked(parked)),
+                Reply::Silent => request.on_answered(&self.broker, 0),
                 Reply::Close(reason) => return Err(Ended::Refused(reason)),
             }
         }
         Ok(())
+    }
+
+    /// Counts a request that is whole.
+    fn arrived(&self, frame: &Bytes) -> Waiting {
+        // No frame is shorter than its key, which is looked at again when the request is taken apart.
+        let api = frame.first_chunk::<2>().map_or(-1, |key| i16::from_be_bytes(*key));
+        if let Some(tally) = self.broker.metrics().api(api) {
+            tally.bytes_in.add((frame::LENGTH_BYTES + frame.len()) as u64);
+        }
+        Waiting { api, received: self.active, bytes: frame.len() }
     }
 
     /// Runs one handler to its end; responses before it leave meanwhile.
@@ -230,13 +241,13 @@ impl<E: Env> Connection<E> {
                 reply = handling.as_mut() => return Ok(reply),
                 settled = self.queue.settle() => settled?,
             }
-            let parts = self.queue.take_ready();
+            let parts = self.queue.take_ready(&self.broker);
             send(&self.broker, &mut self.writer, self.idle_max, parts).await?;
         }
     }
 
     async fn send_ready(&mut self) -> Result<(), Ended> {
-        let parts = self.queue.take_ready();
+        let parts = self.queue.take_ready(&self.broker);
         if !parts.is_empty() {
             send(&self.broker, &mut self.writer, self.idle_max, parts).await?;
             self.active = self.broker.env().clock().now();
@@ -299,12 +310,28 @@ async fn send<E: Env>(
 
 /// Responses in the order of their requests.
 struct Queue<E: Env> {
-    slots: VecDeque<(usize, Slot<E>)>,
+    slots: VecDeque<(Waiting, Slot<E>)>,
     /// Bytes of the requests and of the finished responses in it.
     bytes: usize,
     /// Requests whose responses have not left: at most so many.
     requests_max: usize,
     bytes_max: usize,
+}
+
+/// A request whose response has not left.
+struct Waiting {
+    api: i16,
+    received: Instant,
+    /// What it holds of the memory for requests and finished responses.
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Counts it.
+    fn on_answered<E: Env>(&self, broker: &Shared<E>, bytes_out: usize) {
+        let took = broker.env().clock().now().saturating_since(self.received);
+        broker.metrics().on_answered(self.api, took, bytes_out);
+    }
 }
 
 enum Slot<E: Env> {
@@ -321,14 +348,13 @@ impl<E: Env> Queue<E> {
         self.slots.is_empty() || self.slots.len() < self.requests_max && self.bytes < self.bytes_max
     }
 
-    fn push(&mut self, request_bytes: usize, slot: Slot<E>) {
-        let bytes = match &slot {
+    fn push(&mut self, mut request: Waiting, slot: Slot<E>) {
+        if let Slot::Ready(response) = &slot {
             // The request's own bytes may be gone; what is in memory of the response counts.
-            Slot::Ready(response) => memory_bytes::<E>(response),
-            Slot::Parked(_) => request_bytes,
-        };
-        self.bytes += bytes;
-        self.slots.push_back((bytes, slot));
+            request.bytes = memory_bytes::<E>(response);
+        }
+        self.bytes += request.bytes;
+        self.slots.push_back((request, slot));
     }
 
     /// Completes when the head can leave, and has then looked at those behind it: what one commit has answered leaves in
@@ -348,13 +374,14 @@ impl<E: Env> Queue<E> {
         .await
     }
 
-    /// Takes the responses at the head that are ready.
-    fn take_ready(&mut self) -> Response<E> {
+    /// Takes the responses at the head that are ready: they leave now.
+    fn take_ready(&mut self, broker: &Shared<E>) -> Response<E> {
         let mut parts = Vec::new();
         while let Some((_, Slot::Ready(_))) = self.slots.front()
-            && let Some((bytes, Slot::Ready(response))) = self.slots.pop_front()
+            && let Some((request, Slot::Ready(response))) = self.slots.pop_front()
         {
-            self.bytes -= bytes;
+            self.bytes -= request.bytes;
+            request.on_answered(broker, response.iter().map(Part::len).sum());
             if parts.is_empty() {
                 parts = response;
             } else {

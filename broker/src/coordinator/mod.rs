@@ -109,6 +109,11 @@ impl Groups {
         }
     }
 
+    /// How many shards there are.
+    pub(crate) fn count(&self) -> usize {
+        self.doors.borrow().iter().flatten().count()
+    }
+
     /// Hands an event to every shard.
     pub(crate) async fn submit_to_all(&self, event: impl Fn(Token) -> Event) -> Vec<Pending> {
         let doors = self.doors.borrow().clone();

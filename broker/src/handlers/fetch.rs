@@ -189,6 +189,22 @@ impl<E: Env> Fetching<E> {
         authorize(&self.ctx, Operation::Read, Resource::Topic(topic.name.as_str()))
             .map_err(|denied| denied.code)?;
         let partition = topic.serving(wanted.index)?;
+        let outcome = self.read_partition(partition, position, left, at_least_one).await;
+        if outcome.is_err() {
+            partition.traffic().fetches_failed.add(1);
+            partition.traffic().fetches.add(1);
+        }
+        outcome
+    }
+
+    async fn read_partition(
+        &self,
+        partition: &Partition<E>,
+        position: usize,
+        left: usize,
+        at_least_one: bool,
+    ) -> Result<Outcome<E>, ErrorCode> {
+        let wanted = &self.wanted[position];
         check_leader_epoch(partition.ends().leader_epoch, wanted.leader_epoch)?;
         if let Some(epoch) = wanted.fetched_epoch
             && let Some(diverging) = diverging(partition, epoch, Offset(wanted.fetch_offset))?
@@ -225,6 +241,12 @@ impl<E: Env> Fetching<E> {
             let is_news = outcome.slice.bytes > 0 || told.is_none() || told != wanted.told;
             wanted.told = told;
             let has_records = outcome.slice.bytes > 0;
+            if let Some((partition, _)) = &outcome.read {
+                partition.traffic().fetches.add(1);
+                if has_records {
+                    partition.traffic().bytes_out.add(outcome.slice.bytes as u64);
+                }
+            }
             if is_news || !is_incremental {
                 let data = outcome.encoded(wanted.index, isolation);
                 add(&mut responses, &wanted.topic, data);

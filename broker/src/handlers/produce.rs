@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use env::{Clock, Env};
+use log::Appended;
 use record::{Batch, Batches, Compression};
 use types::mutant::{Mutant, planted};
 use types::{ErrorCode, Instant, Offset, PartitionIndex, TopicId};
@@ -130,9 +131,29 @@ impl<E: Env> Producing<'_, E> {
             return Err(ErrorCode::InvalidTopicException.into());
         }
         let room = topic.serving(PartitionIndex(sent.index))?;
-        let batch = self.only_batch(sent.records)?;
+        let produced = self.append(room, sent.records).await;
+        let traffic = room.traffic();
+        traffic.produces.add(1);
+        if produced.is_err() {
+            traffic.produces_failed.add(1);
+        }
+        Ok((room.clone(), produced?))
+    }
+
+    async fn append(
+        &self,
+        room: &Partition<E>,
+        records: Option<Bytes>,
+    ) -> Result<Produced, Refused> {
+        let bytes = records.as_ref().map_or(0, Bytes::len);
+        let batch = self.only_batch(records)?;
         let produced = room.produce(&batch, self.deadline).await?;
-        Ok((room.clone(), produced))
+        let Appended { base_offset, last_offset, duplicate, .. } = produced.appended;
+        if !duplicate {
+            room.traffic().records_in.add(last_offset.next().since(base_offset) as u64);
+            room.traffic().bytes_in.add(bytes as u64);
+        }
+        Ok(produced)
     }
 
     /// The one batch that a partition's records must be.

@@ -34,6 +34,7 @@ pub(crate) use waiters::Signal;
 use waiters::{Ticket, Waiters, Woken};
 
 use crate::error_map::{Refused, error_code};
+use crate::metrics::Traffic;
 
 /// Pause before an append is tried again when too many bytes wait for the disk; twice as long each time up to the other,
 /// so that ten thousand producers that wait leave the processor alone.
@@ -58,6 +59,7 @@ struct Room<E: Env> {
     clock: E::Clock,
     spawner: E::Spawn,
     log: Log<E::Disk>,
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
 }
 
@@ -182,6 +184,7 @@ impl<E: Env> Partition<E> {
         log: Log<E::Disk>,
         role: Role,
         rules: Arc<ProduceRules>,
+        traffic: Arc<Traffic>,
     ) -> Partition<E> {
         let leader = Leader::new(role.start(&log));
         begin_epoch(&log, role.leader_epoch);
@@ -190,6 +193,7 @@ impl<E: Env> Partition<E> {
             topic_id: log.topic_id(),
             clock: env.clock().clone(),
             spawner: env.spawner().clone(),
+            traffic,
             state: Mutex::new(State {
                 leader,
                 rules,
@@ -233,6 +237,11 @@ impl<E: Env> Partition<E> {
     /// Its log.
     pub(crate) fn log(&self) -> &Log<E::Disk> {
         &self.0.log
+    }
+
+    /// What clients do to its topic, counted.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     /// Appends what a producer sent: checked, and dated or recompressed if the topic asks for it. Waits until `deadline`

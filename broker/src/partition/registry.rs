@@ -16,6 +16,7 @@ use record::ProduceRules;
 use types::{BrokerId, DirectoryId, ErrorCode, Offset, TopicId};
 
 use super::{Partition, Role, log_config};
+use crate::metrics::Metrics;
 use crate::shared::{TopicView, View};
 use crate::together;
 
@@ -24,6 +25,7 @@ pub(crate) struct Registry<E: Env> {
     env: E,
     broker: BrokerId,
     dirs: Vec<DataDir<E>>,
+    metrics: Arc<Metrics>,
     topics: BTreeMap<TopicId, Served<E>>,
 }
 
@@ -41,9 +43,14 @@ struct Served<E: Env> {
 
 impl<E: Env> Registry<E> {
     /// Serves nothing yet.
-    pub(crate) fn new(env: E, broker: BrokerId, dirs: Vec<LogDir<E::Disk>>) -> Registry<E> {
+    pub(crate) fn new(
+        env: E,
+        broker: BrokerId,
+        dirs: Vec<LogDir<E::Disk>>,
+        metrics: Arc<Metrics>,
+    ) -> Registry<E> {
         let dirs = dirs.into_iter().map(|dir| DataDir { dir, is_offline: false }).collect();
-        Registry { env, broker, dirs, topics: BTreeMap::new() }
+        Registry { env, broker, dirs, metrics, topics: BTreeMap::new() }
     }
 
     /// Brings logs and partitions in step with `image` after `delta`, or from nothing if there is none.
@@ -127,6 +134,7 @@ impl<E: Env> Registry<E> {
     async fn remove(&mut self, ids: Vec<TopicId>) {
         for id in ids {
             let Some(served) = self.topics.remove(&id) else { continue };
+            self.metrics.forget(id);
             for partition in served.view.partitions.iter().flatten() {
                 partition.close(ErrorCode::UnknownTopicOrPartition);
             }
@@ -216,7 +224,10 @@ impl<E: Env> Registry<E> {
         let dir = &self.dirs[place?].dir;
         let id = spec.topic_partition();
         match dir.create(spec).await {
-            Ok(log) => Some(Partition::new(&self.env, log, role, rules.clone())),
+            Ok(log) => {
+                let traffic = self.metrics.traffic(log.topic_id());
+                Some(Partition::new(&self.env, log, role, rules.clone(), traffic))
+            }
             Err(error) => {
                 tracing::error!(partition = %id, %error, "its log cannot be created");
                 None

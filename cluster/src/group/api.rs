@@ -79,6 +79,8 @@ pub enum Event {
     List(Token, ListRequest),
     /// DeleteGroups, one group of it.
     Delete(Token, GroupId),
+    /// How all groups stand.
+    Survey(Token),
     /// These topics are gone: offsets committed for them mean nothing any more.
     TopicsDeleted(Vec<(TopicName, TopicId)>),
     /// Time has passed; see [`super::Groups::next_deadline`].
@@ -137,6 +139,7 @@ pub enum Response {
     Describe(Result<GroupDescription, ErrorCode>),
     List(Vec<ListedGroup>),
     Delete(ErrorCode),
+    Survey(Vec<SurveyedGroup>),
 }
 
 /// One way of assigning that a member offers, with what it wants its leader to know.
@@ -406,6 +409,32 @@ pub struct ListedGroup {
     pub protocol_type: Str,
     /// Its state.
     pub state: GroupState,
+}
+
+/// How a group stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SurveyedGroup {
+    /// The group.
+    pub group: GroupId,
+    /// Its state.
+    pub state: GroupState,
+    /// How many members it has.
+    pub members_count: usize,
+    /// Its committed offsets.
+    pub offsets: Vec<SurveyedOffset>,
+}
+
+/// How far a group has come in a partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SurveyedOffset {
+    /// The topic.
+    pub topic: TopicName,
+    /// The topic's identity, if known when the offset was committed.
+    pub topic_id: Option<TopicId>,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The next offset to read.
+    pub offset: Offset,
 }
 
 /// A group in detail.

@@ -166,6 +166,7 @@ impl Groups {
             Event::Describe(token, group) => step.on_describe(groups, token, &group),
             Event::List(token, request) => step.on_list(groups, token, &request),
             Event::Delete(token, group) => step.on_delete(groups, token, &group),
+            Event::Survey(token) => step.on_survey(groups, token),
             Event::TopicsDeleted(topics) => step.on_topics_deleted(groups, &topics),
             Event::Tick => step.on_tick(groups),
         }
@@ -283,6 +284,17 @@ impl Step<'_> {
         self.reply(token, *self.appended, listed);
     }
 
+    fn on_survey(&mut self, groups: &BTreeMap<GroupId, Group>, token: Token) {
+        let surveyed = groups.iter().map(|(id, group)| SurveyedGroup {
+            group: id.clone(),
+            state: group.state(),
+            members_count: group.members.len(),
+            offsets: group.surveyed_offsets(),
+        });
+        let surveyed = Response::Survey(surveyed.collect());
+        self.reply(token, *self.appended, surveyed);
+    }
+
     fn on_delete(&mut self, groups: &mut BTreeMap<GroupId, Group>, token: Token, id: &GroupId) {
         let error = match groups.get(id) {
             None => ErrorCode::GroupIdNotFound,
@@ -343,7 +355,11 @@ impl Event {
             Event::FetchOffsets(_, request) => Some(&request.group),
             Event::DeleteOffsets(_, request) => Some(&request.group),
             Event::Describe(_, group) | Event::Delete(_, group) => Some(group),
-            Event::Loaded | Event::List(..) | Event::TopicsDeleted(_) | Event::Tick => None,
+            Event::Loaded
+            | Event::List(..)
+            | Event::Survey(_)
+            | Event::TopicsDeleted(_)
+            | Event::Tick => None,
         }
     }
 }

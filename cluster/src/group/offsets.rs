@@ -14,13 +14,26 @@ use types::{ErrorCode, GroupId, PartitionIndex, Str, Timestamp, TopicId, TopicNa
 
 use super::api::{
     CommitOffsetsRequest, DeleteOffsetsRequest, FetchOffsetsRequest, FetchTopic, GroupOffset,
-    GroupRecord, Response, Token, TopicErrors, TopicOffsets,
+    GroupRecord, Response, SurveyedOffset, Token, TopicErrors, TopicOffsets,
 };
 use super::classic::{Group, Phase};
 use super::timers::Timer;
 use super::{AppendNumber, Step, records};
 
 impl Group {
+    /// How far it has come.
+    pub(super) fn surveyed_offsets(&self) -> Vec<SurveyedOffset> {
+        let offsets = self.offsets.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(|(partition, offset)| SurveyedOffset {
+                topic: topic.clone(),
+                topic_id: offset.topic_id,
+                partition: *partition,
+                offset: offset.offset,
+            })
+        });
+        offsets.collect()
+    }
+
     /// Forgets one offset; whether there was one.
     pub(super) fn forget_offset(&mut self, topic: &TopicName, partition: PartitionIndex) -> bool {
         let Some(partitions) = self.offsets.get_mut(topic) else { return false };

@@ -8,6 +8,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use env::{Clock, Disk};
@@ -96,6 +97,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 let began = self.clock.now();
                 dirty = self.group(dirty).await?;
                 self.pace.on_group(arrived, self.clock.now().saturating_since(began));
+                self.dir.door.tally.batches.add(arrived as u64);
                 if dirty.is_empty() && self.flushes.is_empty() && self.closing.is_none() {
                     self.gather(&mut alarm).await;
                 }
@@ -279,7 +281,9 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         // No await from here to the end: a checkpoint, which runs in this same task, sees all of it or nothing.
         parts.iter().for_each(|part| announce(part, Some(&groups)));
         *dir.uncounted() = None;
-        Ok(parts.iter().map(|part| part.round.bytes).sum())
+        let bytes = parts.iter().map(|part| part.round.bytes).sum();
+        dir.door.tally.bytes.add(bytes as u64);
+        Ok(bytes)
     }
 
     /// Writes and syncs one group of frames.
@@ -321,6 +325,7 @@ impl<D: Disk> Inner<D> {
                 self.checkpoint(clock, Scope::All).await.map_err(|()| Offline)?;
             }
             let mut journal = self.journal.lock().await;
+            let began = clock.now();
             let result = tokio::select! {
                 biased;
                 result = journal.append_group(frames.clone()) => result,
@@ -328,12 +333,16 @@ impl<D: Disk> Inner<D> {
             };
             let next = journal.next_position();
             let needs_checkpoint = journal.needs_checkpoint();
+            self.door.tally.journal_bytes.store(journal.bytes_live(), Ordering::Relaxed);
             drop(journal);
             if needs_checkpoint {
                 self.door.attention.notify_one();
             }
             match result {
-                Ok(first) => return Ok(first..next),
+                Ok(first) => {
+                    self.door.tally.groups.record(clock.now().saturating_since(began));
+                    return Ok(first..next);
+                }
                 Err(JournalError::NoSpace) if self.door.is_closing() => {
                     return Err(self.offline("writing the journal", &JournalError::NoSpace));
                 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connections;
+mod counting;
 mod fetching;
 mod peer;
 mod producing;

@@ -272,6 +272,7 @@ impl Player {
                     },
                 )
             }
+            "survey" => Event::Survey(token),
             "delete" => Event::Delete(token, group.into()),
             other => panic!("no command {other}"),
         }
@@ -365,6 +366,17 @@ impl Player {
                     group.protocol,
                     members.collect::<Vec<_>>().join(", ")
                 )
+            }
+            Response::Survey(groups) => {
+                let each = groups.iter().map(|group| {
+                    let offsets = group
+                        .offsets
+                        .iter()
+                        .map(|of| format!(" {}-{}={}", of.topic, of.partition, of.offset));
+                    let offsets: String = offsets.collect();
+                    format!("{} {} {}{offsets}", group.group, group.state, group.members_count)
+                });
+                each.collect::<Vec<_>>().join(", ")
             }
             Response::List(groups) => {
                 let each = groups.iter().map(|group| {

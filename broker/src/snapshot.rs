@@ -1,0 +1,343 @@
+//! How a broker stands at one moment, as plain values: for whoever shows it, in whatever form.
+//!
+//! Taking one costs O(partitions + groups' offsets), a lock of one partition at a time, and one question to each group
+//! coordinator; no request waits for it. Group offsets are asked for before the partitions' ends are read, so that lag
+//! is what a client would find: committed offsets first, ends after them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::group::{Event, GroupState, Response};
+use env::Env;
+use log::{DirCounts, LogDir};
+use types::{
+    BrokerId, ClusterId, DirectoryId, Durations, ErrorCode, GroupId, NodeId, Offset,
+    PartitionIndex, TopicId, TopicName,
+};
+
+use crate::connection::Connections;
+use crate::context::ListenerName;
+use crate::handlers::{INTERNAL_TOPICS, SERVED};
+use crate::metrics::TopicCounts;
+use crate::partition::Partition;
+use crate::shared::{ListenerInfo, Shared};
+use crate::together;
+
+/// Takes snapshots of a broker; cheap to clone, and harmless after the broker's end.
+pub struct Observer<E: Env> {
+    pub(crate) shared: Shared<E>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) listeners: Vec<Arc<ListenerInfo>>,
+    pub(crate) data_dirs: Vec<LogDir<E::Disk>>,
+    pub(crate) metadata_log_dir: LogDir<E::Disk>,
+}
+
+impl<E: Env> Clone for Observer<E> {
+    fn clone(&self) -> Observer<E> {
+        Observer {
+            shared: self.shared.clone(),
+            connections: self.connections.clone(),
+            listeners: self.listeners.clone(),
+            data_dirs: self.data_dirs.clone(),
+            metadata_log_dir: self.metadata_log_dir.clone(),
+        }
+    }
+}
+
+/// How a broker stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// This node.
+    pub node: NodeId,
+    /// This broker.
+    pub broker: BrokerId,
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// Requests, by API; only those that are served.
+    pub apis: Vec<ApiSnapshot>,
+    /// Connections, by listener.
+    pub listeners: Vec<ListenerSnapshot>,
+    /// Bytes that large requests hold while they arrive.
+    pub request_bytes_held: usize,
+    /// Topics, by name.
+    pub topics: Vec<TopicSnapshot>,
+    /// What clients did to all topics that there ever were in this process.
+    pub traffic: TopicCounts,
+    /// Data directories, then the metadata's.
+    pub directories: Vec<DirectorySnapshot>,
+    /// Groups, by name.
+    pub groups: Vec<GroupSnapshot>,
+    /// Group coordinators that did not answer: they load, or wait for a disk. Their groups are missing above.
+    pub coordinators_silent: usize,
+}
+
+/// Requests of one API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiSnapshot {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes of requests, with their lengths.
+    pub bytes_in: u64,
+    /// Bytes of answers.
+    pub bytes_out: u64,
+    /// Requests that were answered, and how long each took from its last byte until its answer left.
+    pub latency: Durations,
+}
+
+/// Connections of one listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerSnapshot {
+    /// Its name.
+    pub name: ListenerName,
+    /// Open now.
+    pub open: u64,
+    /// Accepted so far.
+    pub opened: u64,
+    /// Closed because their address has too many.
+    pub refused: u64,
+    /// Closed because they broke the protocol.
+    pub broken: u64,
+}
+
+/// A topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicSnapshot {
+    /// Its name.
+    pub name: TopicName,
+    /// Its identity.
+    pub id: TopicId,
+    /// Whether it is the broker's own.
+    pub is_internal: bool,
+    /// What clients did to it in this process.
+    pub counts: TopicCounts,
+    /// Its partitions.
+    pub partitions: Vec<PartitionSnapshot>,
+}
+
+/// A partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionSnapshot {
+    /// Its index.
+    pub index: PartitionIndex,
+    /// Its leader, if it has one.
+    pub leader: Option<BrokerId>,
+    /// Its replicas, the preferred one first.
+    pub replicas: Vec<BrokerId>,
+    /// Those in sync.
+    pub isr: Vec<BrokerId>,
+    /// What is served of it here; nothing if its log directory does not work.
+    pub log: Option<PartitionLog>,
+}
+
+/// A partition's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartitionLog {
+    /// First offset readable.
+    pub log_start: Offset,
+    /// End of what is committed.
+    pub high_watermark: Offset,
+    /// Next offset to be assigned.
+    pub log_end: Offset,
+    /// Bytes of its segments.
+    pub bytes: u64,
+    /// Ranges whose bytes are bad (I14).
+    pub quarantined: usize,
+}
+
+/// A log directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirectorySnapshot {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its identity.
+    pub id: DirectoryId,
+    /// Whether it holds the metadata rather than topics.
+    pub is_metadata: bool,
+    /// What it wrote.
+    pub counts: DirCounts,
+}
+
+/// A group of consumers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupSnapshot {
+    /// Its name.
+    pub id: GroupId,
+    /// Its state.
+    pub state: GroupState,
+    /// How many members it has.
+    pub members_count: usize,
+    /// How far it has come in each partition that it has an offset for and that exists.
+    pub offsets: Vec<GroupProgress>,
+}
+
+/// How far a group has come in a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupProgress {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The next offset that the group will read.
+    pub offset: Offset,
+    /// Committed records at or after it, counted by offsets as Kafka's tools do; nothing if the partition is not served.
+    pub lag: Option<u64>,
+}
+
+/// How long a snapshot waits for a group coordinator.
+const COORDINATOR_PATIENCE: Duration = Duration::from_secs(2);
+
+impl<E: Env> Observer<E> {
+    /// Whether a data directory is left that works.
+    pub fn has_working_directory(&self) -> bool {
+        self.data_dirs.iter().any(|dir| !dir.is_offline())
+    }
+
+    /// Takes a snapshot.
+    pub async fn snapshot(&self) -> Snapshot {
+        let (surveyed, coordinators_silent) = self.survey().await;
+        let view = self.shared.view();
+        let (mut by_topic, traffic) = self.shared.metrics().counts();
+        let topics: Vec<TopicSnapshot> = view
+            .topics()
+            .filter_map(|topic| {
+                let registered = view.image.topic_by_id(topic.id)?;
+                let partitions = registered.partitions.iter().map(|(index, registered)| {
+                    let log = topic.partition(*index).and_then(log_of);
+                    PartitionSnapshot {
+                        index: *index,
+                        leader: registered.leader,
+                        replicas: registered.replicas.clone(),
+                        isr: registered.isr.clone(),
+                        log,
+                    }
+                });
+                Some(TopicSnapshot {
+                    name: topic.name.clone(),
+                    id: topic.id,
+                    is_internal: INTERNAL_TOPICS.contains(&topic.name.as_str()),
+                    counts: by_topic.remove(&topic.id).unwrap_or_default(),
+                    partitions: partitions.collect(),
+                })
+            })
+            .collect();
+        Snapshot {
+            node: self.shared.config().node_id,
+            broker: self.shared.broker_id(),
+            cluster_id: self.shared.cluster_id().clone(),
+            apis: self.apis(),
+            listeners: self.listeners.iter().map(|listener| of_listener(listener)).collect(),
+            request_bytes_held: self.connections.memory.used(),
+            groups: progress(surveyed, &topics),
+            topics,
+            traffic,
+            directories: self.directories(),
+            coordinators_silent,
+        }
+    }
+
+    fn apis(&self) -> Vec<ApiSnapshot> {
+        let snapshot = |key: &wire::ApiKey| {
+            let tally = self.shared.metrics().api(key.as_i16())?;
+            Some(ApiSnapshot {
+                name: key.name(),
+                bytes_in: tally.bytes_in.get(),
+                bytes_out: tally.bytes_out.get(),
+                latency: tally.latency.durations(),
+            })
+        };
+        SERVED.iter().filter_map(snapshot).collect()
+    }
+
+    fn directories(&self) -> Vec<DirectorySnapshot> {
+        let data = self.data_dirs.iter().map(|dir| (dir, false));
+        let all = data.chain([(&self.metadata_log_dir, true)]);
+        let snapshot = |(dir, is_metadata): (&LogDir<E::Disk>, bool)| DirectorySnapshot {
+            path: dir.path().to_owned(),
+            id: dir.id(),
+            is_metadata,
+            counts: dir.counts(),
+        };
+        all.map(snapshot).collect()
+    }
+
+    /// Asks all coordinators; what they answer, and how many did not.
+    async fn survey(&self) -> (Vec<cluster::group::SurveyedGroup>, usize) {
+        let env = self.shared.env();
+        let asked = self.shared.groups().submit_to_all(Event::Survey);
+        let Some(pending) = env.timeout(COORDINATOR_PATIENCE, asked).await else {
+            return (Vec::new(), self.shared.groups().count());
+        };
+        let answers = pending.into_iter().map(|pending| async move {
+            env.timeout(COORDINATOR_PATIENCE, pending.answer())
+                .await
+                .unwrap_or(Err(ErrorCode::RequestTimedOut))
+        });
+        let mut groups = Vec::new();
+        let mut silent = 0;
+        for answer in together::all(answers.collect()).await {
+            match answer {
+                Ok(Response::Survey(more)) => groups.extend(more),
+                _ => silent += 1,
+            }
+        }
+        groups.sort_by(|a, b| a.group.cmp(&b.group));
+        (groups, silent)
+    }
+}
+
+fn of_listener(listener: &ListenerInfo) -> ListenerSnapshot {
+    let tally = &listener.connections;
+    // What has closed first: it is never more than what was opened.
+    let closed = tally.closed.get();
+    let opened = tally.opened.get();
+    ListenerSnapshot {
+        name: listener.name.clone(),
+        open: opened - closed,
+        opened,
+        refused: tally.refused.get(),
+        broken: tally.broken.get(),
+    }
+}
+
+fn log_of<E: Env>(partition: &Partition<E>) -> Option<PartitionLog> {
+    partition.check_serving().ok()?;
+    let ends = partition.ends();
+    Some(PartitionLog {
+        log_start: ends.log_start,
+        high_watermark: ends.high_watermark,
+        log_end: ends.log_end,
+        bytes: partition.log().bytes_total(),
+        quarantined: partition.log().quarantined_count(),
+    })
+}
+
+/// Sets offsets beside the ends. An offset committed for a predecessor of a topic counts for nothing (E58).
+fn progress(
+    surveyed: Vec<cluster::group::SurveyedGroup>,
+    topics: &[TopicSnapshot],
+) -> Vec<GroupSnapshot> {
+    let by_name: BTreeMap<&TopicName, &TopicSnapshot> =
+        topics.iter().map(|topic| (&topic.name, topic)).collect();
+    let groups = surveyed.into_iter().map(|group| {
+        let offsets = group.offsets.into_iter().filter_map(|of| {
+            let topic = by_name.get(&of.topic)?;
+            if of.topic_id.is_some_and(|id| id != topic.id) {
+                return None;
+            }
+            let partition = topic.partitions.get(usize::try_from(of.partition.0).ok()?)?;
+            let lag = partition
+                .log
+                .map(|log| u64::try_from(log.high_watermark.since(of.offset)).unwrap_or(0));
+            Some(GroupProgress { topic: of.topic, partition: of.partition, offset: of.offset, lag })
+        });
+        GroupSnapshot {
+            id: group.group,
+            state: group.state,
+            members_count: group.members_count,
+            offsets: offsets.collect(),
+        }
+    });
+    groups.collect()
+}
