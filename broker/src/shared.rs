@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cluster::metadata::Image;
 use env::Env;
+use log::LogDir;
 use tokio::sync::watch;
 use types::{BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
 
@@ -31,6 +32,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) env: E,
     pub(crate) config: BrokerConfig,
     pub(crate) cluster_id: ClusterId,
+    pub(crate) data_dirs: Vec<LogDir<E::Disk>>,
     pub(crate) metadata: Metadata<E>,
     pub(crate) sessions: Sessions,
     pub(crate) producer_ids: ProducerIds,
@@ -65,6 +67,11 @@ impl<E: Env> Shared<E> {
     /// The cluster it belongs to.
     pub fn cluster_id(&self) -> &ClusterId {
         &self.0.cluster_id
+    }
+
+    /// Its log directories, in the order of `log.dirs`.
+    pub fn data_dirs(&self) -> &[LogDir<E::Disk>] {
+        &self.0.data_dirs
     }
 
     /// The door of the metadata room.

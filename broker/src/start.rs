@@ -156,6 +156,7 @@ impl<E: Env> Broker<E> {
             env: env.clone(),
             config,
             cluster_id,
+            data_dirs: data_dirs.clone(),
             metadata: door,
             sessions,
             producer_ids: ProducerIds::default(),

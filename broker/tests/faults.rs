@@ -19,6 +19,7 @@ use sim::net::{Network, SimNet, ip_of};
 use sim::world::SimEnv;
 use types::{ErrorCode, NodeId};
 use wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use wire::describe_log_dirs::DescribeLogDirsRequest;
 use wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::{Message, Reader, Request, ResponseHeader};
@@ -306,5 +307,56 @@ fn a_missing_log_directory_takes_its_partitions_offline_and_nothing_else() {
         }
         next.sort();
         assert_eq!(next, [(0, 1), (0, 1), (0, 3), (0, 3)]);
+    });
+}
+
+/// Each directory tells what lies in it, as large as its files are; one that is offline tells that, and nothing else.
+#[test]
+fn log_directories_are_described_each_for_itself() {
+    on_bench(|bench| async move {
+        *bench.dirs.lock().unwrap() = vec!["/data", "/more"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_partitions(4).await;
+        for index in [0, 1, 1, 2, 3] {
+            assert_eq!(client.produce_to(index).await.0, 0);
+        }
+        let all = DescribeLogDirsRequest { topics: None };
+        let told = client.call(&all, 5).await;
+        assert_eq!(told.error_code, 0);
+        let paths: Vec<&str> = told.results.iter().map(|dir| &*dir.log_dir).collect();
+        assert_eq!(paths, ["/data", "/more"]);
+        let files = bench.disk().files();
+        let mut seen = Vec::new();
+        for dir in &told.results {
+            assert_eq!((dir.error_code, dir.is_cordoned), (0, false));
+            assert!(0 < dir.usable_bytes && dir.usable_bytes < dir.total_bytes, "{dir:?}");
+            let [topic] = &dir.topics[..] else { panic!("{dir:?}") };
+            for log in &topic.partitions {
+                let name = format!("{}/t-{}/", dir.log_dir, log.partition_index);
+                let is_segment = |path: &str| path.starts_with(&name) && path.ends_with(".log");
+                let held = files.iter().filter(|(path, _)| is_segment(&path.to_string_lossy()));
+                let held: u64 = held.map(|(_, len)| len).sum();
+                assert_eq!((log.partition_size as u64, log.offset_lag), (held, 0), "{name}");
+                assert!(held > 0, "{name}");
+                seen.push(log.partition_index);
+            }
+        }
+        seen.sort();
+        assert_eq!(seen, [0, 1, 2, 3]);
+
+        bench.hurt_next_sync(DiskFault::FailedSync);
+        let mut refused = 0;
+        for index in 0..4 {
+            refused += i32::from(client.produce_to(index).await.0 != 0);
+        }
+        assert_eq!(refused, 2);
+        let told = client.call(&all, 5).await;
+        let [failed, whole] = &told.results[..] else { panic!("{told:?}") };
+        assert_eq!((&*failed.log_dir, &*whole.log_dir), ("/data", "/more"));
+        assert_eq!(failed.error_code, ErrorCode::KafkaStorageError.as_i16());
+        assert!(failed.topics.is_empty());
+        assert_eq!((failed.total_bytes, failed.usable_bytes), (-1, -1));
+        assert_eq!((whole.error_code, whole.topics[0].partitions.len()), (0, 2));
     });
 }

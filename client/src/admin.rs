@@ -215,6 +215,21 @@ pub struct DescribedCluster {
     pub brokers: BTreeMap<BrokerId, (String, u16, Option<String>)>,
 }
 
+/// A log directory of a broker as described.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DescribedLogDir {
+    /// Where it is on that broker's machine.
+    pub path: String,
+    /// Why nothing is known of it, if so; `KafkaStorageError` when it is offline.
+    pub error: Option<ErrorCode>,
+    /// Size in bytes of each log in it.
+    pub logs: BTreeMap<TopicPartition, u64>,
+    /// Size in bytes of the volume that holds it, if told.
+    pub bytes_total: Option<u64>,
+    /// What is left of that in bytes, if told.
+    pub bytes_usable: Option<u64>,
+}
+
 /// Results per item.
 pub type PerItem<K, T> = BTreeMap<K, Result<T, ClientError>>;
 
@@ -795,6 +810,55 @@ impl<E: Env> Admin<E> {
                 })
             })
             .await
+    }
+
+    /// The log directories of a broker, with the logs of these partitions, or of all (`None`).
+    pub async fn describe_log_dirs(
+        &self,
+        broker: BrokerId,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<Vec<DescribedLogDir>, ClientError> {
+        use wire::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
+        let (_, timeout) = self.times();
+        let topics = partitions.map(|partitions| {
+            let topics = offsets::by_topic(partitions.iter().map(|partition| (partition, ())));
+            let asked = topics.into_iter().map(|(topic, partitions)| DescribableLogDirTopic {
+                topic: topic.as_str().into(),
+                partitions: partitions.into_iter().map(|(index, ())| index).collect(),
+            });
+            asked.collect()
+        });
+        let request = DescribeLogDirsRequest { topics };
+        let target = Target::Broker(broker);
+        let answer = self
+            .client
+            .retrying(&target, || async {
+                let asking = self.client.ask(&target, Lane::MAIN, &request, i16::MAX, timeout);
+                let answer = asking.await?;
+                ClientError::check(answer.error_code, None)?;
+                Ok(answer)
+            })
+            .await?;
+        let dirs = answer.results.into_iter().map(|dir| {
+            let logs = dir.topics.iter().flat_map(|topic| {
+                // A copy on its way from another directory is not the log yet.
+                let settled = topic.partitions.iter().filter(|log| !log.is_future_key);
+                settled.map(|log| {
+                    let id = TopicPartition::new(topic.name.as_str(), log.partition_index);
+                    (id, u64::try_from(log.partition_size).unwrap_or(0))
+                })
+            });
+            DescribedLogDir {
+                path: dir.log_dir.to_string(),
+                error: ClientError::check(dir.error_code, None)
+                    .err()
+                    .map(|error| error.error_code().unwrap_or(ErrorCode::UnknownServerError)),
+                logs: logs.collect(),
+                bytes_total: u64::try_from(dir.total_bytes).ok(),
+                bytes_usable: u64::try_from(dir.usable_bytes).ok(),
+            }
+        });
+        Ok(dirs.collect())
     }
 
     /// The cluster's layout for these topics, asked for now.

@@ -27,7 +27,7 @@ struct World {
     node: i32,
     port: i32,
     server: Server,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl World {
@@ -46,8 +46,7 @@ impl World {
             ClientConfig { bootstrap: vec![server.bootstrap.clone()], ..ClientConfig::default() };
         let client = Client::new(RealEnv::new(), config);
         let port = server.bootstrap.rsplit(':').next().unwrap().parse().unwrap();
-        let mut world =
-            World { client, topic: Uuid::ZERO, node: 0, port, server, _scratch: scratch };
+        let mut world = World { client, topic: Uuid::ZERO, node: 0, port, server, scratch };
         let known = world.metadata().await;
         world.topic = known.topics[0].topic_id;
         world.node = known.brokers[0].node_id;
@@ -114,8 +113,11 @@ fn versions_and_the_cluster_are_told_in_every_version() {
         for (version, answer) in world.each(ask).await {
             assert_eq!(answer.error_code, NONE, "version {version}");
             let told: BTreeSet<i16> = answer.api_keys.iter().map(|key| key.api_key).collect();
-            let live: BTreeSet<i16> =
-                (0..=3).chain(8..=16).chain(18..=23).chain([32, 37, 42, 44, 47, 60, 75]).collect();
+            let live: BTreeSet<i16> = (0..=3)
+                .chain(8..=16)
+                .chain(18..=23)
+                .chain([32, 35, 37, 42, 44, 47, 60, 75])
+                .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];
             assert_eq!(produce.api_key, ApiKey::Produce.as_i16());
@@ -211,6 +213,44 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             assert!(answer.cluster_authorized_operations > 0);
             assert_eq!(answer.controller_id, world.node);
         }
+        use wire::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
+        let ask = |topics: Option<&[(&str, &[i32])]>| DescribeLogDirsRequest {
+            topics: topics.map(|topics| {
+                let asked = topics.iter().map(|(topic, partitions)| DescribableLogDirTopic {
+                    topic: (*topic).to_owned().into(),
+                    partitions: partitions.to_vec(),
+                });
+                asked.collect()
+            }),
+        };
+        // Null: everything. None: nothing. What is asked for, as far as it is there.
+        let all = world.each(|_| ask(None)).await;
+        let none = world.each(|_| ask(Some(&[]))).await;
+        let some = [("topic", &[1, 7][..]), ("absent", &[0][..])];
+        let some = world.each(|_| ask(Some(&some))).await;
+        let cases = [(all, &[0, 1][..]), (none, &[][..]), (some, &[1][..])];
+        for (answers, expected) in cases {
+            for (version, answer) in answers {
+                let [dir] = &answer.results[..] else { panic!("{answer:?}") };
+                assert_eq!((answer.error_code, dir.error_code), (NONE, NONE), "version {version}");
+                assert_eq!(&*dir.log_dir, world.scratch.path().to_string_lossy());
+                assert!(!dir.is_cordoned);
+                let is_told = version >= 4;
+                assert_eq!((dir.total_bytes > 0, dir.usable_bytes > 0), (is_told, is_told));
+                assert!(dir.usable_bytes <= dir.total_bytes, "version {version}");
+                let told: Vec<i32> = dir
+                    .topics
+                    .iter()
+                    .flat_map(|topic| &topic.partitions)
+                    .inspect(|told| assert_eq!((told.offset_lag, told.is_future_key), (0, false)))
+                    .inspect(|told| assert_eq!(told.partition_size > 0, told.partition_index == 0))
+                    .map(|told| told.partition_index)
+                    .collect();
+                assert_eq!(told, expected, "version {version}");
+                assert!(dir.topics.iter().all(|topic| &*topic.name == "topic"));
+            }
+        }
+
         use wire::describe_topic_partitions::{DescribeTopicPartitionsRequest, TopicRequest};
         let ask = |_| DescribeTopicPartitionsRequest {
             topics: vec![

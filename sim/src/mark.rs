@@ -39,6 +39,7 @@ pub const ALL: &[&str] = &[
     "journal replayed",
     "kill",
     "log deleted",
+    "log directories told",
     "log start raised",
     "loss in the last group",
     "loss reported",

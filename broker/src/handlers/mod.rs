@@ -11,6 +11,7 @@ mod configs;
 mod fetch;
 mod group;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 mod offset;
 mod produce;
@@ -46,7 +47,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 26] = [
+pub(crate) const SERVED: [ApiKey; 27] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -67,6 +68,7 @@ pub(crate) const SERVED: [ApiKey; 26] = [
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
+    ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
@@ -254,6 +256,7 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::InitProducerId => serve_boxed!(producer_id::init_producer_id),
         ApiKey::OffsetForLeaderEpoch => serve_boxed!(records::offset_for_leader_epoch),
         ApiKey::DescribeConfigs => serve_boxed!(configs::describe_configs),
+        ApiKey::DescribeLogDirs => serve_boxed!(log_dirs::describe_log_dirs),
         ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),

@@ -84,6 +84,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "L7", text: "after the last fault groups settle, with all who live" },
     Checker { rule: "L10", text: "every partition reads from its start to its end" },
     Checker { rule: "retention", text: "what a topic's retention does not keep leaves the disk" },
+    Checker { rule: "sizes", text: "logs are told to be as large as what is in them" },
 ];
 
 #[cfg(test)]

@@ -130,6 +130,7 @@ pub async fn play(stage: Stage) {
         machine.calm().await;
         play.finale().await;
         machine.judge_retention();
+        machine.judge_sizes().await;
     }
     machine.retire();
 }

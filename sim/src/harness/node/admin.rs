@@ -9,6 +9,7 @@ use client::{
 };
 use types::{ErrorCode, GroupId, Offset, Timestamp, TopicName, TopicPartition, Uuid};
 use wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use wire::describe_log_dirs::DescribeLogDirsRequest;
 use wire::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
@@ -19,7 +20,7 @@ use crate::checker::history::i4_epochs_told;
 use crate::checker::require;
 use crate::decisions::{Decisions, Kind};
 use crate::exec::Node;
-use crate::history::{OffsetRead, Outcome, Span, TopicLife, TopicsTold};
+use crate::history::{OffsetRead, Outcome, Sent, Span, TopicLife, TopicsTold};
 use crate::world::SimEnv;
 
 impl Play {
@@ -54,7 +55,7 @@ impl Play {
             }
             let all = self.partitions();
             let some = all[dice.choose(Kind::Operation, all.len() as u64) as usize].clone();
-            match dice.choose(Kind::Operation, 8) {
+            match dice.choose(Kind::Operation, 9) {
                 0 | 1 => _ = self.look_at_ends(&client, &all).await,
                 2 => self.look_at_offsets(&admin).await,
                 3 => {
@@ -82,6 +83,7 @@ impl Play {
                 }
                 6 => self.look_at_times(&admin, &some, dice).await,
                 5 => self.look_at_epochs(&client, &some, dice).await,
+                7 => self.look_at_log_dirs(&client, dice).await,
                 _ => _ = self.look_at_topics(&admin).await,
             }
             self.stage.think(dice, self.stage.scenario.think * 4).await;
@@ -144,6 +146,64 @@ impl Play {
         let ends: Vec<_> = parts.iter().map(|part| (part.leader_epoch, part.end_offset)).collect();
         self.stage.judge(i4_epochs_told(&name_of(place), &ends));
         self.stage.world.mark("epochs told");
+    }
+
+    /// Asks how large the logs are: what was acknowledged is in them, unless retention or an admin deletes of them.
+    async fn look_at_log_dirs(&self, client: &Client<SimEnv>, dice: &Decisions) {
+        let least: BTreeMap<String, i64> = self.history(|history| {
+            let mut least = BTreeMap::new();
+            for sent in history.sends.iter().filter(|sent| sent.promised) {
+                if let Outcome::Ok(_) = sent.outcome {
+                    *least.entry(sent.partition.to_string()).or_default() += self.bytes_kept(sent);
+                }
+            }
+            least
+        });
+        let version = any_version(wire::ApiKey::DescribeLogDirs, 0, dice);
+        let request = DescribeLogDirsRequest { topics: None };
+        let answer = client.raw(Target::Any, request, Some(version)).await;
+        self.stage.done(answer.is_ok(), 21);
+        let Ok(answer) = answer else { return };
+        let [dir] = &answer.results[..] else {
+            let verdict = require("sizes", false, || format!("one directory, told {answer:?}"));
+            self.stage.judge(verdict);
+            return;
+        };
+        // A node whose only directory is offline says so until it ends.
+        if dir.error_code != 0 || self.stage.scenario.is_beyond_promise() {
+            return;
+        }
+        let is_space_told = 0 <= dir.usable_bytes && dir.usable_bytes <= dir.total_bytes;
+        let verdict = require("sizes", version < 4 || is_space_told, || {
+            format!("{} of {} bytes are usable", dir.usable_bytes, dir.total_bytes)
+        });
+        self.stage.judge(verdict);
+        let topics = dir.topics.iter();
+        let logs = topics.flat_map(|topic| topic.partitions.iter().map(|log| (&topic.name, log)));
+        let told: BTreeMap<String, i64> = logs
+            .map(|(name, log)| (format!("{name}-{}", log.partition_index), log.partition_size))
+            .collect();
+        for (partition, bytes) in least {
+            let told = told.get(&partition).copied();
+            let verdict = require("sizes", told.is_some_and(|told| told >= bytes), || {
+                format!(
+                    "{partition} holds {bytes} acknowledged bytes or more, and is told {told:?}"
+                )
+            });
+            self.stage.judge(verdict);
+        }
+        self.stage.world.mark("log directories told");
+    }
+
+    /// The bytes that a record which was acknowledged takes at least, whatever it was compressed to.
+    fn bytes_kept(&self, sent: &Sent) -> i64 {
+        let name = sent.partition.rsplit_once('-').map_or("", |(name, _)| name);
+        let topic = self.shared.topics.iter().find(|topic| topic.name == name);
+        match topic {
+            Some(topic) if topic.retained || self.is_excused(&sent.partition) => 0,
+            Some(topic) if topic.codec == Some("uncompressed") => 8 + i64::from(sent.value as u16),
+            _ => 0,
+        }
     }
 
     async fn look_at_offsets(&self, admin: &Admin<SimEnv>) {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
+use client::Admin;
 use cluster::config::{BrokerSettings, NodeConfigs};
 use env::Env;
-use types::NodeId;
+use types::{BrokerId, NodeId, TopicPartition};
 
-use super::{BROKER, CLIENTS, PORT, Phase, Play};
+use super::{BROKER, CLIENTS, Dialect, PORT, Phase, Play};
 use crate::checker::require;
 use crate::decisions::{Decisions, Kind};
 use crate::disk::{FaultRates, SimDisk};
@@ -274,14 +275,7 @@ impl Machine {
             return;
         }
         let segment = u64::from(stage.scenario.segment_bytes);
-        let mut left: BTreeMap<PathBuf, u64> = BTreeMap::new();
-        for (path, len) in self.disk.files() {
-            if path.extension().is_some_and(|extension| extension == "log")
-                && let Some(log) = path.parent()
-            {
-                *left.entry(log.to_owned()).or_default() += len;
-            }
-        }
+        let left = self.segment_bytes();
         for topic in self.play.shared.topics.iter().filter(|topic| topic.retained) {
             for index in 0..topic.partitions {
                 let log = PathBuf::from(format!("/data/{}-{index}", topic.name));
@@ -293,6 +287,55 @@ impl Machine {
                 stage.judge(verdict);
             }
         }
+    }
+
+    /// Nothing is written any more: each log is told to be as large as its segments are on the disk.
+    pub async fn judge_sizes(&self) {
+        let stage = &self.play.stage;
+        if stage.scenario.is_beyond_promise() || stage.world.violated().is_some() {
+            return;
+        }
+        let client = self.play.client(CLIENTS - 1, &stage.dice(CLIENTS - 1), Dialect::Newest);
+        let admin = Admin::new(&client);
+        let all = self.play.partitions();
+        let mut last = String::new();
+        // Retention may be at work between two looks, and the first question may find a connection that has idled out.
+        for _ in 0..5 {
+            match admin.describe_log_dirs(BrokerId(0), Some(&all)).await {
+                Ok(dirs) => {
+                    let held = self.segment_bytes();
+                    let held = all.iter().map(|id| {
+                        let log = PathBuf::from(format!("/data/{id}"));
+                        (id.clone(), held.get(&log).copied().unwrap_or(0))
+                    });
+                    let held: BTreeMap<TopicPartition, u64> = held.collect();
+                    if let [dir] = &dirs[..]
+                        && (dir.path.as_str(), dir.error) == ("/data", None)
+                        && dir.logs == held
+                    {
+                        stage.world.mark("log directories told");
+                        return;
+                    }
+                    last = format!("told {dirs:?}, and the disk holds {held:?}");
+                }
+                Err(error) => last = error.to_string(),
+            }
+            stage.world.sleep(Duration::from_secs(1)).await;
+        }
+        stage.judge(require("sizes", false, || last));
+    }
+
+    /// Bytes in the segments of each log, by its directory.
+    fn segment_bytes(&self) -> BTreeMap<PathBuf, u64> {
+        let mut held: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        for (path, len) in self.disk.files() {
+            if path.extension().is_some_and(|extension| extension == "log")
+                && let Some(log) = path.parent()
+            {
+                *held.entry(log.to_owned()).or_default() += len;
+            }
+        }
+        held
     }
 
     /// Ends the run of this machine.
