@@ -116,7 +116,7 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             let live: BTreeSet<i16> = (0..=3)
                 .chain(8..=16)
                 .chain(18..=23)
-                .chain([32, 35, 37, 42, 44, 47, 60, 75])
+                .chain([32, 33, 35, 37, 42, 44, 47, 60, 75])
                 .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];
@@ -907,6 +907,8 @@ fn topics_and_settings_change_in_every_version() {
             }
         }
 
+        replaces_settings(&world).await;
+
         use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
         let node = world.node.to_string();
         let ask = |version: i16| DescribeConfigsRequest {
@@ -973,4 +975,102 @@ fn topics_and_settings_change_in_every_version() {
         assert_eq!(codes, [(true, NONE), (false, ErrorCode::UnknownTopicId.as_i16())].into());
         world.end().await;
     });
+}
+
+/// AlterConfigs in every version: what is not named goes back to its default, each resource stands for itself.
+async fn replaces_settings(world: &World) {
+    use wire::alter_configs::{AlterConfigsRequest, AlterConfigsResource, AlterableConfig};
+    use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+    let node = world.node.to_string();
+    let set = async |kind: i8, name: &str| -> Vec<(String, String)> {
+        let request = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: kind,
+                resource_name: name.to_owned().into(),
+                configuration_keys: None,
+            }],
+            ..Default::default()
+        };
+        let answer = world.ask(request, 4).await;
+        let own = answer.results[0].configs.iter().filter(|c| [1, 2, 3].contains(&c.config_source));
+        own.map(|c| (c.name.to_string(), c.value.as_deref().unwrap().to_owned())).collect()
+    };
+    let resource = |kind: i8, name: &str, configs: &[(&str, Option<&str>)]| AlterConfigsResource {
+        resource_type: kind,
+        resource_name: name.to_owned().into(),
+        configs: configs
+            .iter()
+            .map(|(name, value)| AlterableConfig {
+                name: (*name).to_owned().into(),
+                value: value.map(|value| value.to_owned().into()),
+            })
+            .collect(),
+    };
+    let told = async |resources: Vec<AlterConfigsResource>, validate_only: bool, version: i16| {
+        let answer = world.ask(AlterConfigsRequest { resources, validate_only }, version).await;
+        let told = answer.responses.into_iter();
+        told.map(|told| (told.resource_name.to_string(), told.error_code, told.error_message))
+            .collect::<Vec<_>>()
+    };
+    let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let (retention, bytes) = (("retention.ms", Some("5000")), ("max.message.bytes", Some("6000")));
+    let name = "made-7";
+    for version in 0..=2 {
+        let ok = [(name.to_owned(), NONE, None)];
+        assert_eq!(told(vec![resource(2, name, &[retention, bytes])], false, version).await, ok);
+        let both = owned(&[("max.message.bytes", "6000"), ("retention.ms", "5000")]);
+        let mut now = set(2, name).await;
+        now.sort();
+        assert_eq!(now, both, "version {version}");
+        // Only looked at.
+        assert_eq!(told(vec![resource(2, name, &[])], true, version).await, ok);
+        assert_eq!(set(2, name).await.len(), 2, "version {version}");
+        assert_eq!(told(vec![resource(2, name, &[retention])], false, version).await, ok);
+        assert_eq!(set(2, name).await, owned(&[("retention.ms", "5000")]), "version {version}");
+        assert_eq!(told(vec![resource(2, name, &[])], false, version).await, ok);
+        assert_eq!(set(2, name).await, [], "version {version}");
+
+        // Each for itself, and answered where it was asked.
+        let broker = |bytes: &str| vec![resource(4, &node, &[("message.max.bytes", Some(bytes))])];
+        let mut many = vec![
+            resource(2, "absent", &[retention]),
+            resource(2, name, &[retention, ("max.message.bytes", None), ("x", None)]),
+            resource(99, "z", &[]),
+            resource(2, name, &[]),
+            resource(4, "999", &[]),
+            resource(2, "made-6", &[retention, retention]),
+            resource(2, "made-5", &[("no.such", Some("1"))]),
+            resource(8, &node, &[]),
+        ];
+        many.extend(broker("2000000"));
+        let answered = told(many, false, version).await;
+        let words: Vec<&str> =
+            answered.iter().map(|(_, _, message)| message.as_deref().unwrap_or("")).collect();
+        let codes: Vec<ErrorCode> =
+            answered.iter().map(|told| ErrorCode::from_i16(told.1).unwrap()).collect();
+        use ErrorCode::{InvalidConfig, InvalidRequest, None as Done, UnknownTopicOrPartition};
+        let expected = [
+            (UnknownTopicOrPartition, "The topic 'absent' does not exist."),
+            (InvalidRequest, "Each resource must appear at most once."),
+            (InvalidRequest, "Unknown resource type 99"),
+            (InvalidRequest, "Each resource must appear at most once."),
+            (InvalidRequest, "Unexpected broker id, expected 0, but received 999"),
+            (InvalidRequest, "Error due to duplicate config keys"),
+            (InvalidConfig, "Unknown topic config name: no.such"),
+            (InvalidRequest, "levels of loggers cannot be told or changed at run time"),
+            (Done, ""),
+        ];
+        assert_eq!((codes, words), expected.into_iter().unzip(), "version {version}");
+        let (message, size) = ("message.max.bytes".to_owned(), "2000000".to_owned());
+        assert!(set(4, &node).await.contains(&(message, size)), "version {version}");
+        let nulls = [retention, ("max.message.bytes", None), ("x", None)];
+        let answered = told(vec![resource(2, name, &nulls)], false, version).await;
+        assert_eq!(answered[0].1, InvalidRequest.as_i16());
+        let words = "Null value not supported for : max.message.bytes, x";
+        assert_eq!(answered[0].2.as_deref(), Some(words));
+        assert_eq!(told(vec![resource(4, &node, &[])], false, version).await[0].1, NONE);
+        assert!(!set(4, &node).await.iter().any(|(name, _)| name == "message.max.bytes"));
+    }
 }

@@ -61,6 +61,8 @@ pub const ALL: &[&str] = &[
     "retention deleted segments",
     "sent twice, answered twice",
     "session outlived its topic",
+    "settings changed",
+    "settings replaced",
     "topic deleted",
     "topic meant twice",
     "topic used",

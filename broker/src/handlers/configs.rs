@@ -1,21 +1,25 @@
-//! DescribeConfigs and IncrementalAlterConfigs (keys 32, 44).
+//! DescribeConfigs, AlterConfigs and IncrementalAlterConfigs (keys 32, 33, 44).
 //!
 //! What a key means, its default and where its value comes from stand in `cluster::config`; what may be set is the
 //! controller's decision. Here resources are told apart and answers put into words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::config::Described;
-use cluster::controller::{AlterConfigs, ConfigChange, ConfigOp};
+use cluster::controller::{
+    AlterConfigs, Altered, ConfigChange, ConfigOp, Controller, Decision, SetConfigs,
+};
 use cluster::metadata::{Resource as ConfigResource, ResourceKind};
 use env::Env;
 use types::ErrorCode;
+use wire::Str;
+use wire::alter_configs::{self, AlterConfigsRequest, AlterConfigsResponse};
 use wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use wire::incremental_alter_configs::{
-    AlterConfigsResource, AlterConfigsResourceResponse, IncrementalAlterConfigsRequest,
+    AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 };
 
@@ -71,7 +75,8 @@ fn describe<E: Env>(
     asked: &DescribeConfigsResource,
 ) -> Result<Vec<Described>, Refused> {
     let name = &*asked.resource_name;
-    let kind = kind_of(asked.resource_type)?;
+    let kind = ResourceKind::from_i8(asked.resource_type)
+        .ok_or_else(|| unknown_kind(asked.resource_type))?;
     check_access(ctx, kind, name, Operation::DescribeConfigs)?;
     let view = broker.view();
     let node = &view.settings.node;
@@ -131,14 +136,12 @@ fn told(one: Described, synonyms: bool, documentation: bool) -> DescribeConfigsR
     }
 }
 
-fn kind_of(number: i8) -> Result<ResourceKind, Refused> {
-    ResourceKind::from_i8(number).ok_or_else(|| {
-        let message = match number {
-            BROKER_LOGGER => "levels of loggers cannot be told or changed at run time".to_owned(),
-            _ => format!("Unsupported resource type: {number}"),
-        };
-        Refused::new(ErrorCode::InvalidRequest, message)
-    })
+fn unknown_kind(number: i8) -> Refused {
+    let message = match number {
+        BROKER_LOGGER => "levels of loggers cannot be told or changed at run time".to_owned(),
+        _ => format!("Unsupported resource type: {number}"),
+    };
+    Refused::new(ErrorCode::InvalidRequest, message)
 }
 
 fn check_access(
@@ -162,59 +165,148 @@ pub(super) async fn incremental_alter_configs<E: Env>(
     request: IncrementalAlterConfigsRequest,
 ) -> Reply<IncrementalAlterConfigsResponse> {
     let validate_only = request.validate_only;
-    let mut responses = Vec::with_capacity(request.resources.len());
-    let mut changes = Vec::new();
-    for asked in request.resources {
-        let answer = |result| {
-            let (error_code, error_message) = error_fields(result);
-            AlterConfigsResourceResponse {
-                error_code,
-                error_message,
-                resource_type: asked.resource_type,
-                resource_name: asked.resource_name.clone(),
-            }
-        };
-        match change(ctx, &asked) {
-            Ok(change) => changes.push(change),
-            Err(refused) => responses.push(answer(Err(refused))),
-        }
-    }
-    let resources: Vec<ConfigResource> =
-        changes.iter().map(|change| change.resource.clone()).collect();
-    let altered = broker
-        .metadata()
-        .change(move |controller| controller.incremental_alter_configs(&changes, validate_only))
-        .await;
-    let results: Vec<(ConfigResource, Result<(), Refused>)> = match altered {
-        Ok(altered) => altered
-            .into_iter()
-            .map(|(resource, result)| (resource, result.map_err(Into::into)))
-            .collect(),
-        Err(error) => resources.into_iter().map(|resource| (resource, Err(error.into()))).collect(),
-    };
-    responses.extend(results.into_iter().map(|(resource, result)| {
+    let asked = request.resources.into_iter().map(|asked| Asked {
+        kind: asked.resource_type,
+        name: asked.resource_name,
+        change: asked.configs,
+    });
+    let answered = alter(ctx, broker, asked.collect(), steps, move |controller, changes| {
+        controller.incremental_alter_configs(changes, validate_only)
+    });
+    let responses = answered.await.into_iter().map(|((resource_type, resource_name), result)| {
         let (error_code, error_message) = error_fields(result);
-        AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.kind as i8,
-            resource_name: resource.name,
-        }
-    }));
+        AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }
+    });
+    let responses = responses.collect();
     Reply::Now(IncrementalAlterConfigsResponse { responses, ..Default::default() })
 }
 
-fn change(ctx: &RequestContext, asked: &AlterConfigsResource) -> Result<AlterConfigs, Refused> {
-    let kind = kind_of(asked.resource_type)?;
-    check_access(ctx, kind, &asked.resource_name, Operation::AlterConfigs)?;
-    let mut changes = Vec::with_capacity(asked.configs.len());
-    for config in &asked.configs {
+/// AlterConfigs: what is not named of a resource goes back to its default.
+pub(super) async fn alter_configs<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: AlterConfigsRequest,
+) -> Reply<AlterConfigsResponse> {
+    let validate_only = request.validate_only;
+    let asked = request.resources.into_iter().map(|asked| Asked {
+        kind: asked.resource_type,
+        name: asked.resource_name,
+        change: asked.configs,
+    });
+    let answered = alter(ctx, broker, asked.collect(), whole, move |controller, changes| {
+        controller.alter_configs(changes, validate_only)
+    });
+    let responses = answered.await.into_iter().map(|((resource_type, resource_name), result)| {
+        let (error_code, error_message) = error_fields(result);
+        alter_configs::AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type,
+            resource_name,
+        }
+    });
+    Reply::Now(AlterConfigsResponse { responses: responses.collect(), ..Default::default() })
+}
+
+/// A resource as the wire names it: kind and name.
+type Named = (i8, Str);
+
+/// A resource, and what is to become of it.
+struct Asked<C> {
+    kind: i8,
+    name: Str,
+    change: C,
+}
+
+/// Has the controller decide with `decide` on what `understand` makes of each resource. Every resource is answered, in the
+/// order of asking; one that is named twice is refused each time, whatever else becomes of it.
+async fn alter<E: Env, C, R: Send + 'static>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    asked: Vec<Asked<C>>,
+    understand: fn(ConfigResource, C) -> Result<R, Refused>,
+    decide: impl FnOnce(&Controller, &[R]) -> Decision<Altered> + Send + 'static,
+) -> Vec<(Named, Result<(), Refused>)> {
+    let mut counts: BTreeMap<Named, usize> = BTreeMap::new();
+    for Asked { kind, name, .. } in &asked {
+        *counts.entry((*kind, name.clone())).or_default() += 1;
+    }
+    // Who was not refused is the controller's to answer.
+    let mut answers: Vec<(Named, Option<Refused>)> = Vec::new();
+    let mut changes = Vec::new();
+    for Asked { kind, name, change } in asked {
+        let key = (kind, name);
+        let understood = match counts.get(&key) {
+            Some(1) => alterable(ctx, broker, kind, &key.1)
+                .and_then(|kind| understand(ConfigResource { kind, name: key.1.clone() }, change)),
+            _ => {
+                let message = "Each resource must appear at most once.";
+                Err(Refused::new(ErrorCode::InvalidRequest, message))
+            }
+        };
+        answers.push((key, understood.map(|change| changes.push(change)).err()));
+    }
+    let altered = match changes.is_empty() {
+        true => Ok(Vec::new()),
+        false => broker.metadata().change(move |controller| decide(controller, &changes)).await,
+    };
+    let mut altered = altered.map(Vec::into_iter);
+    let answers = answers.into_iter().map(|(key, refused)| {
+        let result = match (refused, &mut altered) {
+            (Some(refused), _) => Err(refused),
+            (None, Ok(altered)) => {
+                // Each is named once, so the answers come in the same order.
+                let (_, result) = altered.next().expect("the controller answers each resource");
+                result.map_err(Into::into)
+            }
+            (None, Err(error)) => Err((*error).into()),
+        };
+        (key, result)
+    });
+    answers.collect()
+}
+
+/// The kind of a resource that this principal may alter here.
+fn alterable<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    number: i8,
+    name: &str,
+) -> Result<ResourceKind, Refused> {
+    let kind = ResourceKind::from_i8(number).ok_or_else(|| match number {
+        BROKER_LOGGER => unknown_kind(number),
+        _ => Refused::new(ErrorCode::InvalidRequest, format!("Unknown resource type {number}")),
+    })?;
+    check_access(ctx, kind, name, Operation::AlterConfigs)?;
+    let expected = broker.broker_id();
+    match name.parse::<i32>() {
+        // A broker takes changes of its own settings only, and of those that all share.
+        Ok(id) if kind == ResourceKind::Broker && id != expected.0 => {
+            let message = format!("Unexpected broker id, expected {expected}, but received {id}");
+            Err(Refused::new(ErrorCode::InvalidRequest, message))
+        }
+        _ => Ok(kind),
+    }
+}
+
+/// A change in steps.
+fn steps(resource: ConfigResource, configs: Vec<AlterableConfig>) -> Result<AlterConfigs, Refused> {
+    let mut changes = Vec::with_capacity(configs.len());
+    for config in configs {
         let op = ConfigOp::from_i8(config.config_operation).ok_or_else(|| {
             let message = format!("Unknown operation type {}", config.config_operation);
             Refused::new(ErrorCode::InvalidRequest, message)
         })?;
-        changes.push(ConfigChange { name: config.name.clone(), op, value: config.value.clone() });
+        changes.push(ConfigChange { name: config.name, op, value: config.value });
     }
-    let resource = ConfigResource { kind, name: asked.resource_name.clone() };
     Ok(AlterConfigs { resource, changes })
+}
+
+/// A change of everything at once.
+fn whole(
+    resource: ConfigResource,
+    configs: Vec<alter_configs::AlterableConfig>,
+) -> Result<SetConfigs, Refused> {
+    let values = configs.into_iter().map(|config| (config.name, config.value)).collect();
+    Ok(SetConfigs { resource, values })
 }

@@ -47,7 +47,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 27] = [
+pub(crate) const SERVED: [ApiKey; 28] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -68,6 +68,7 @@ pub(crate) const SERVED: [ApiKey; 27] = [
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
@@ -257,6 +258,7 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::OffsetForLeaderEpoch => serve_boxed!(records::offset_for_leader_epoch),
         ApiKey::DescribeConfigs => serve_boxed!(configs::describe_configs),
         ApiKey::DescribeLogDirs => serve_boxed!(log_dirs::describe_log_dirs),
+        ApiKey::AlterConfigs => serve_boxed!(configs::alter_configs),
         ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),

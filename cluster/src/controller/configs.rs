@@ -83,7 +83,8 @@ pub struct SetConfigs {
     pub values: Vec<(Str, Option<Str>)>,
 }
 
-type Altered = Vec<(Resource, Result<(), Refusal>)>;
+/// What became of each resource, in the order of asking; one that is named twice is answered once.
+pub type Altered = Vec<(Resource, Result<(), Refusal>)>;
 
 impl Controller {
     /// Changes values in steps. Each resource stands for itself and changes as a whole or not at all.
@@ -96,6 +97,8 @@ impl Controller {
         self.alter(resources, validate_only, |index, before| {
             let request = &requests[index];
             check_keys(request.changes.iter().map(|change| &change.name))?;
+            let set = request.changes.iter().filter(|change| change.op != ConfigOp::Delete);
+            check_nulls(set.map(|change| (&change.name, &change.value)))?;
             let mut values = before.clone();
             for change in &request.changes {
                 change.apply(request.resource.kind, self, &mut values)?;
@@ -110,12 +113,9 @@ impl Controller {
         self.alter(resources, validate_only, |index, _| {
             let request = &requests[index];
             check_keys(request.values.iter().map(|(name, _)| name))?;
-            let mut values = ConfigMap::new();
-            for (name, value) in &request.values {
-                let value = value.as_ref().ok_or_else(|| null_value(name))?;
-                values.insert(name.clone(), value.clone());
-            }
-            Ok(values)
+            check_nulls(request.values.iter().map(|(name, value)| (name, value)))?;
+            let values = request.values.iter();
+            Ok(values.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect())
         })
     }
 
@@ -235,7 +235,9 @@ impl ConfigChange {
             values.remove(&self.name);
             return Ok(());
         }
-        let value = self.value.as_ref().ok_or_else(|| null_value(&self.name))?;
+        let Some(value) = &self.value else {
+            return check_nulls([(&self.name, &None)].into_iter());
+        };
         if self.op == ConfigOp::Set {
             values.insert(self.name.clone(), value.clone());
             return Ok(());
@@ -325,6 +327,15 @@ fn check_values(resource: &Resource, values: &ConfigMap) -> Result<(), Refusal> 
     })
 }
 
-fn null_value(name: &str) -> Refusal {
-    Refusal::new(ErrorCode::InvalidRequest, format!("Null value not supported for : {name}"))
+/// Refuses values that are null, where one is needed.
+fn check_nulls<'a>(
+    values: impl Iterator<Item = (&'a Str, &'a Option<Str>)>,
+) -> Result<(), Refusal> {
+    let nulls = values.filter(|(_, value)| value.is_none()).map(|(name, _)| name.to_string());
+    let nulls: Vec<String> = nulls.collect();
+    if nulls.is_empty() {
+        return Ok(());
+    }
+    let message = format!("Null value not supported for : {}", nulls.join(", "));
+    Err(Refusal::new(ErrorCode::InvalidRequest, message))
 }

@@ -22,7 +22,7 @@ use types::encoding::Str;
 use types::{BrokerId, ErrorCode, Uuid};
 
 pub use brokers::{ProducerIdBlock, RegisterBroker};
-pub use configs::{AlterConfigs, ConfigChange, ConfigOp, SetConfigs, notice_of};
+pub use configs::{AlterConfigs, Altered, ConfigChange, ConfigOp, SetConfigs, notice_of};
 pub use features::{FEATURES, FeatureChange, SupportedFeature};
 pub use names::check_name;
 pub use partitions::GrowTopic;

@@ -17,8 +17,9 @@ mod produce;
 mod read;
 mod rude;
 mod session;
+mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -81,6 +82,8 @@ struct Shared {
     groups: Mutex<BTreeMap<u32, Arc<str>>>,
     /// What each group member owns at present, by the member's number.
     seats: Mutex<BTreeMap<u32, Option<Granted>>>,
+    /// Topics whose settings somebody began to change and was not answered.
+    unsettled: Mutex<BTreeSet<String>>,
     counters: Mutex<Counters>,
     phase: tokio::sync::watch::Sender<Phase>,
 }
@@ -160,6 +163,7 @@ impl Play {
             history: Mutex::default(),
             groups: Mutex::default(),
             seats: Mutex::default(),
+            unsettled: Mutex::default(),
             counters: Mutex::default(),
             phase: tokio::sync::watch::channel(Phase::Work).0,
         };

@@ -264,6 +264,7 @@ impl Play {
                     let partitions = dice.between(Kind::Operation, 1, 3) as i32;
                     if self.create_topic(&admin, &name, partitions).await {
                         self.use_topic(&client, &name, partitions, dice).await;
+                        self.change_settings(&client, &name, dice).await;
                         if let Some(session) = sessions.remove(&name) {
                             self.outlive_topic(&client, session, dice).await;
                         }

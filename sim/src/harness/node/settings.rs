@@ -1,0 +1,153 @@
+//! Settings of a topic that only one client changes: all at once, or in steps. What was answered is in force, and what
+//! was only to be looked at is not (I39).
+
+use std::collections::BTreeMap;
+
+use client::{Client, Target};
+use types::ErrorCode;
+use wire::ApiKey;
+use wire::alter_configs::{self, AlterConfigsRequest};
+use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use wire::incremental_alter_configs::{self, IncrementalAlterConfigsRequest};
+
+use super::Play;
+use super::rude::any_version;
+use crate::checker::require;
+use crate::decisions::{Decisions, Kind};
+use crate::exec::lock;
+use crate::world::SimEnv;
+
+/// Kafka's number of a resource that is a topic.
+const TOPIC: i8 = 2;
+/// Where a value comes from that was set for the topic.
+const SET_FOR_TOPIC: i8 = 1;
+/// Settings that change nothing of what else is judged.
+const KEYS: [&str; 3] = ["file.delete.delay.ms", "index.interval.bytes", "retention.ms"];
+/// Larger than any run is long.
+const VALUE: u64 = 1_000_000_000;
+
+type Values = BTreeMap<String, String>;
+
+impl Play {
+    /// Changes settings of a topic that has none yet, and looks at them after each change.
+    pub(super) async fn change_settings(
+        &self,
+        client: &Client<SimEnv>,
+        topic: &str,
+        dice: &Decisions,
+    ) {
+        let mut known = Values::new();
+        for _ in 0..dice.choose(Kind::Operation, 4) {
+            // A change that was never answered, by this client or one before it, may yet be carried out.
+            if !lock(&self.shared.unsettled).insert(topic.to_owned()) {
+                return;
+            }
+            let is_checked_only = dice.choose(Kind::Operation, 4) == 0;
+            let is_whole = dice.choose(Kind::Operation, 2) == 0;
+            let change = change(is_whole, dice);
+            let code = match is_whole {
+                true => self.set_all(client, topic, &change, is_checked_only, dice).await,
+                false => self.set_some(client, topic, &change, is_checked_only, dice).await,
+            };
+            self.stage.done(code == Some(ErrorCode::None), 22);
+            if code != Some(ErrorCode::None) {
+                return;
+            }
+            lock(&self.shared.unsettled).remove(topic);
+            if !is_checked_only {
+                known.retain(|key, _| !is_whole && !change.contains_key(key));
+                known.extend(change.into_iter().filter_map(|(key, value)| Some((key, value?))));
+            }
+            let Some(told) = self.settings_told(client, topic, dice).await else { return };
+            let verdict = require("I39", told == known, || {
+                format!("{topic} was given the settings {known:?}, and is told to have {told:?}")
+            });
+            if !self.stage.scenario.is_beyond_promise() {
+                self.stage.judge(verdict);
+            }
+            self.stage.world.mark(if is_whole { "settings replaced" } else { "settings changed" });
+        }
+    }
+
+    async fn set_all(
+        &self,
+        client: &Client<SimEnv>,
+        topic: &str,
+        change: &BTreeMap<String, Option<String>>,
+        validate_only: bool,
+        dice: &Decisions,
+    ) -> Option<ErrorCode> {
+        let configs = change.iter().map(|(name, value)| alter_configs::AlterableConfig {
+            name: name.as_str().into(),
+            value: value.as_deref().map(Into::into),
+        });
+        let resource = alter_configs::AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: topic.into(),
+            configs: configs.collect(),
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], validate_only };
+        let version = any_version(ApiKey::AlterConfigs, 0, dice);
+        let answer = client.raw(Target::Controller, request, Some(version)).await.ok()?;
+        ErrorCode::from_i16(answer.responses.first()?.error_code)
+    }
+
+    async fn set_some(
+        &self,
+        client: &Client<SimEnv>,
+        topic: &str,
+        change: &BTreeMap<String, Option<String>>,
+        validate_only: bool,
+        dice: &Decisions,
+    ) -> Option<ErrorCode> {
+        let configs =
+            change.iter().map(|(name, value)| incremental_alter_configs::AlterableConfig {
+                name: name.as_str().into(),
+                config_operation: i8::from(value.is_none()),
+                value: value.as_deref().map(Into::into),
+            });
+        let resource = incremental_alter_configs::AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: topic.into(),
+            configs: configs.collect(),
+        };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only };
+        let version = any_version(ApiKey::IncrementalAlterConfigs, 0, dice);
+        let answer = client.raw(Target::Controller, request, Some(version)).await.ok()?;
+        ErrorCode::from_i16(answer.responses.first()?.error_code)
+    }
+
+    /// The values that are set for the topic itself.
+    async fn settings_told(
+        &self,
+        client: &Client<SimEnv>,
+        topic: &str,
+        dice: &Decisions,
+    ) -> Option<Values> {
+        let asked = DescribeConfigsResource {
+            resource_type: TOPIC,
+            resource_name: topic.into(),
+            configuration_keys: None,
+        };
+        let request = DescribeConfigsRequest { resources: vec![asked], ..Default::default() };
+        let version = any_version(ApiKey::DescribeConfigs, 0, dice);
+        let answer = client.raw(Target::Any, request, Some(version)).await.ok()?;
+        let told = answer.results.into_iter().next().filter(|told| told.error_code == 0)?;
+        let own = told.configs.into_iter().filter(|config| config.config_source == SET_FOR_TOPIC);
+        Some(own.map(|c| (c.name.to_string(), c.value.unwrap_or_default().to_string())).collect())
+    }
+}
+
+/// Some keys with values; in steps, some of them lose theirs (`None`).
+fn change(is_whole: bool, dice: &Decisions) -> BTreeMap<String, Option<String>> {
+    let mut change = BTreeMap::new();
+    for key in KEYS {
+        let value = (VALUE + dice.choose(Kind::Operation, 1_000)).to_string();
+        match dice.choose(Kind::Operation, 3) {
+            0 => {}
+            1 if !is_whole => _ = change.insert(key.to_owned(), None),
+            _ => _ = change.insert(key.to_owned(), Some(value)),
+        }
+    }
+    change
+}
