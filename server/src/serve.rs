@@ -236,6 +236,8 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal is gone: a clean stop, as a JVM makes of it. `None` under `nohup`, which asks to go on.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -248,6 +250,7 @@ impl Signals {
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: if is_hangup_ignored() { None } else { Some(listen(SignalKind::hangup())?) },
         })
     }
 
@@ -265,8 +268,16 @@ impl Signals {
             biased;
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = async { self.hangup.as_mut()?.recv().await }, if self.hangup.is_some() => {}
         }
     }
+}
+
+/// Whether who started this process has it ignore SIGHUP, as the kernel tells: bit 0 of a mask in hexadecimal digits.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|m| m & 1 == 1)
 }
 
 /// `DIR/pid`, there while the process serves.

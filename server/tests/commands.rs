@@ -158,7 +158,7 @@ fn groups_keep_their_place() {
 fn a_member_that_is_told_to_stop_leaves_its_group() {
     let (_scratch, server) = server();
     server.ok(&["produce", "t"], "a\n");
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let args = ["consume", "t", "--group", "g", "--from", "earliest"];
         let mut member = Command::new(common::FORETOLD)
             .args(args)

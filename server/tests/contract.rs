@@ -35,16 +35,18 @@ fn the_ready_line_says_where_who_and_what() {
 }
 
 #[test]
-fn interrupt_stops_cleanly_and_a_restart_finds_everything() {
-    let scratch = Scratch::new();
-    let mut server = Server::dev(scratch.path(), &[]);
-    server.ok(&["produce", "t"], "1\n2\n3\n");
-    server.signal(Signal::INT);
-    assert_eq!(server.wait().0, Some(0));
-    let server = Server::dev(scratch.path(), &[]);
-    let read = server.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
-    assert_eq!(read, "1\n2\n3\n");
-    server.stop();
+fn interrupt_and_hangup_stop_cleanly_and_a_restart_finds_everything() {
+    for signal in [Signal::INT, Signal::HUP] {
+        let scratch = Scratch::new();
+        let mut server = Server::dev(scratch.path(), &[]);
+        server.ok(&["produce", "t"], "1\n2\n3\n");
+        server.signal(signal);
+        assert_eq!(server.wait().0, Some(0), "{signal:?}");
+        let server = Server::dev(scratch.path(), &[]);
+        let read = server.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+        assert_eq!(read, "1\n2\n3\n");
+        server.stop();
+    }
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Accepting connections, and how many may be open (`max.connections`, `max.connections.per.ip`).
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use env::{Clock, Conn, Env, Listener, Net, Spawn};
 use tokio::sync::Notify;
+use types::Instant;
 
+use super::admission::{Counts, Decision, Limits, Sparing};
 use super::memory::Memory;
 use super::serve;
 use crate::context::ConnectionId;
@@ -16,10 +17,14 @@ use crate::shared::{ListenerInfo, Shared};
 
 /// Pause after a failed accept: without file handles the next attempt fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a connection that waits looks whether the limit was raised.
+const LIMIT_POLL: Duration = Duration::from_secs(1);
 
 /// The open connections of a broker, counted.
 pub(crate) struct Connections {
     counts: Mutex<Counts>,
+    /// What the log says of them: of those that wait, those that are refused, those that break the protocol.
+    lines: [Mutex<Sparing>; 3],
     /// Told when a connection ends.
     ended: Notify,
     /// Ordinal of the next connection.
@@ -29,32 +34,26 @@ pub(crate) struct Connections {
 }
 
 /// Bytes of large requests that all connections together may have on their way in, if the operator names no bound.
-const MEMORY_BYTES_MAX: usize = 256 << 20;
+const MEMORY_BYTES_MAX: usize = 128 << 20;
 
-#[derive(Default)]
-struct Counts {
-    total: usize,
-    per_ip: BTreeMap<IpAddr, usize>,
+/// What a line of the log is about.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    Waiting,
+    Refused,
+    Broken,
 }
 
 /// One open connection; dropping it makes room.
 pub(crate) struct Admission {
-    connections: Arc<Connections>,
+    pub(super) connections: Arc<Connections>,
     listener: Arc<ListenerInfo>,
     ip: IpAddr,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut counts = self.connections.lock();
-        counts.total -= 1;
-        if let Some(count) = counts.per_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                counts.per_ip.remove(&self.ip);
-            }
-        }
-        drop(counts);
+        self.connections.lock().end(self.ip);
         self.listener.connections.closed.add(1);
         self.connections.ended.notify_waiters();
     }
@@ -63,42 +62,78 @@ impl Drop for Admission {
 impl Connections {
     pub(crate) fn new(memory_bytes_max: Option<usize>) -> Arc<Connections> {
         Arc::new(Connections {
-            counts: Mutex::new(Counts::default()),
+            counts: Mutex::default(),
+            lines: Default::default(),
             ended: Notify::new(),
             next: AtomicU64::new(0),
             memory: Memory::new(memory_bytes_max.unwrap_or(MEMORY_BYTES_MAX)),
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         // The counts are whole between any two statements.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection from `ip`, unless it has `per_ip_max` already.
-    fn admit(
+    /// Whether the log may say one more line about this now, and how many were left out before it.
+    pub(super) fn line(&self, about: Line, now: Instant) -> Option<u64> {
+        let sparing = &self.lines[about as usize];
+        sparing.lock().unwrap_or_else(PoisonError::into_inner).line(now)
+    }
+
+    /// The place of a connection from `ip`; `None` if it must be closed. At the limit of all it waits here, those behind it
+    /// in the kernel's backlog.
+    async fn admit<E: Env>(
         self: &Arc<Self>,
+        broker: &Shared<E>,
         listener: &Arc<ListenerInfo>,
         ip: IpAddr,
-        per_ip_max: usize,
     ) -> Option<Admission> {
-        let mut counts = self.lock();
-        let count = counts.per_ip.get(&ip).copied().unwrap_or(0);
-        if count >= per_ip_max {
-            listener.connections.refused.add(1);
-            return None;
+        let env = broker.env();
+        let mut waits = false;
+        loop {
+            let ended = self.ended.notified();
+            let settings = broker.settings();
+            let (total, of_address) =
+                (settings.connections_max, settings.connections_per_ip_max(ip));
+            let decision = self.lock().decide(ip, Limits { total, of_address });
+            let now = env.clock().now();
+            match decision {
+                Decision::Admit => {
+                    listener.connections.opened.add(1);
+                    let (connections, listener) = (self.clone(), listener.clone());
+                    return Some(Admission { connections, listener, ip });
+                }
+                Decision::Refuse => {
+                    listener.connections.refused.add(1);
+                    if let Some(unsaid) = self.line(Line::Refused, now) {
+                        tracing::warn!(
+                            client = %ip, limit = of_address, unsaid,
+                            "closed a connection: too many from this address (max.connections.per.ip)"
+                        );
+                    }
+                    return None;
+                }
+                Decision::Wait => {
+                    if !waits && let Some(unsaid) = self.line(Line::Waiting, now) {
+                        tracing::warn!(
+                            client = %ip, limit = total, unsaid,
+                            "a connection waits until another ends: max.connections are open"
+                        );
+                    }
+                    waits = true;
+                    // Whether one ended or it is time to look again.
+                    let _ = env.timeout(LIMIT_POLL, ended).await;
+                }
+            }
         }
-        counts.per_ip.insert(ip, count + 1);
-        counts.total += 1;
-        listener.connections.opened.add(1);
-        Some(Admission { connections: self.clone(), listener: listener.clone(), ip })
     }
 
     /// Completes when fewer than `limit` connections are open.
     pub(crate) async fn fewer_than(&self, limit: usize) {
         loop {
             let ended = self.ended.notified();
-            if self.lock().total < limit {
+            if self.lock().total() < limit {
                 return;
             }
             ended.await;
@@ -126,8 +161,6 @@ impl<E: Env> Acceptor<E> {
 
     async fn accept_all(&mut self) {
         loop {
-            // At the limit clients wait in the kernel's backlog, as Kafka lets them.
-            self.connections.fewer_than(self.broker.settings().connections_max).await;
             let conn = match self.listener.accept().await {
                 Ok(conn) => conn,
                 Err(error) => {
@@ -136,16 +169,13 @@ impl<E: Env> Acceptor<E> {
                     continue;
                 }
             };
-            let peer = conn.peer_addr();
-            let per_ip_max = self.broker.settings().connections_per_ip_max(peer.ip());
-            let Some(admission) = self.connections.admit(&self.info, peer.ip(), per_ip_max) else {
-                tracing::warn!(client = %peer, per_ip_max, "too many connections from this address");
+            let ip = conn.peer_addr().ip().to_canonical();
+            let Some(admission) = self.connections.admit(&self.broker, &self.info, ip).await else {
                 continue;
             };
             let id = ConnectionId(self.connections.next.fetch_add(1, Ordering::Relaxed));
             let (broker, info) = (self.broker.clone(), self.info.clone());
-            let memory = self.connections.memory.clone();
-            let task = serve(broker.clone(), info, id, conn, admission, memory);
+            let task = serve(broker.clone(), info, id, conn, admission);
             broker.env().spawner().spawn("connection", task);
         }
     }

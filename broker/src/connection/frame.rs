@@ -6,12 +6,14 @@ use bytes::{Buf, Bytes, BytesMut};
 pub(super) const LENGTH_BYTES: usize = 4;
 /// Key, version and correlation id: no request is shorter.
 const REQUEST_BYTES_MIN: usize = 8;
-/// Up to here a frame costs nothing of the memory that all connections share.
-const FREE_BYTES: usize = 128 << 10;
+/// Up to here a frame costs nothing of the memory that all connections share: ten thousand that are begun are few.
+const FREE_BYTES: usize = 8 << 10;
 /// A frame beyond this is among the largest: no producer's ordinary request is.
 const HUGE_BYTES: usize = 4 << 20;
-/// Shared memory is taken in steps of this size.
-const STEP_BYTES: usize = 1 << 20;
+/// What one read takes: at least, and at most.
+const READ_BYTES: std::ops::RangeInclusive<usize> = 16 << 10..=64 << 10;
+/// Once so much of a frame has arrived, room is reserved in large steps.
+const PROVEN_BYTES: usize = 64 << 10;
 /// Up to here room for a frame is reserved at once; beyond it only as bytes arrive, so that a length without bytes behind
 /// it costs nothing.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
@@ -41,8 +43,11 @@ impl Inbox {
         if let Some(missing) = (LENGTH_BYTES + bytes).checked_sub(self.buffer.len())
             && missing > 0
         {
-            let room = missing.min(RESERVE_BYTES_MAX.max(self.buffer.len()));
-            self.buffer.reserve(room);
+            let room = match self.buffer.len() {
+                arrived if arrived < PROVEN_BYTES => PROVEN_BYTES,
+                arrived => RESERVE_BYTES_MAX.max(arrived),
+            };
+            self.buffer.reserve(missing.min(room));
             return Ok(None);
         }
         let mut frame = self.buffer.split_to(LENGTH_BYTES + bytes).freeze();
@@ -54,16 +59,30 @@ impl Inbox {
         Ok(Some(frame))
     }
 
+    /// What the next read may take: of a large frame hardly more than has arrived of it, so that who sends little holds
+    /// little.
+    pub(crate) fn read_bytes_max(&self) -> usize {
+        match self.announced_bytes() {
+            Some(bytes) if bytes > FREE_BYTES => {
+                self.buffer.len().clamp(*READ_BYTES.start(), *READ_BYTES.end())
+            }
+            _ => *READ_BYTES.end(),
+        }
+    }
+
     /// Bytes of shared memory that it must hold before more is read, and whether for a frame that is among the largest.
     pub(crate) fn shared_bytes(&self) -> (usize, bool) {
-        let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return (0, false) };
-        match usize::try_from(i32::from_be_bytes(*head)) {
-            Ok(bytes) if bytes > FREE_BYTES && self.buffer.len() > FREE_BYTES / 2 => {
-                let wanted = (self.buffer.len() + FREE_BYTES).next_multiple_of(STEP_BYTES);
-                (wanted, bytes > HUGE_BYTES)
+        match self.announced_bytes() {
+            Some(bytes) if bytes > FREE_BYTES && self.buffer.len() > FREE_BYTES / 2 => {
+                (self.buffer.len() + self.read_bytes_max(), bytes > HUGE_BYTES)
             }
             _ => (0, false),
         }
+    }
+
+    /// Bytes of the frame that is arriving, if that is known and can be.
+    fn announced_bytes(&self) -> Option<usize> {
+        usize::try_from(i32::from_be_bytes(*self.buffer.first_chunk::<LENGTH_BYTES>()?)).ok()
     }
 
     /// Whether [`Inbox::next_frame`] has something to say without another read.
@@ -101,9 +120,14 @@ mod tests {
         };
         assert_eq!(of(100 << 20, 2), (0, false));
         assert_eq!(of(100 << 20, 1000), (0, false), "a length without bytes behind it");
-        assert_eq!(of(100 << 10, 100 << 10), (0, false));
-        assert_eq!(of(1 << 20, 100 << 10), (1 << 20, false));
-        assert_eq!(of(100 << 20, 5 << 20), (6 << 20, true));
+        assert_eq!(of(8 << 10, 8 << 10), (0, false), "a small one");
+        assert_eq!(of(1 << 20, 5 << 10), (21 << 10, false));
+        assert_eq!(
+            of(1 << 20, 50 << 10),
+            (100 << 10, false),
+            "at most as much again as has arrived"
+        );
+        assert_eq!(of(100 << 20, 5 << 20), ((5 << 20) + (64 << 10), true));
         assert_eq!(of(-1, 1 << 20), (0, false));
     }
 
@@ -115,6 +139,6 @@ mod tests {
         }
         let mut inbox = inbox(&(100i32 << 20).to_be_bytes());
         assert_eq!(inbox.next_frame(100 << 20), Ok(None));
-        assert!(inbox.buffer.capacity() <= 2 * RESERVE_BYTES_MAX);
+        assert!(inbox.buffer.capacity() <= 2 * PROVEN_BYTES);
     }
 }

@@ -12,6 +12,7 @@
 //! is bounded for all connections together ([`memory`]). No request of the hot path crosses to another task.
 
 mod accept;
+mod admission;
 mod frame;
 mod memory;
 
@@ -35,14 +36,12 @@ use crate::context::ConnectionId;
 use crate::handlers::{self, Client, Encoded, Parked, Reply};
 use crate::partition::FileOf;
 use crate::shared::{ListenerInfo, Shared};
-use accept::Admission;
+use accept::{Admission, Line};
 use frame::Inbox;
 use memory::{Memory, Share};
 
 /// Bytes of one connection's requests and finished responses that may be in memory; one request may exceed it alone.
 const BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
-/// What one read takes at most when no frame is midway.
-const READ_BYTES_MAX: usize = 64 << 10;
 /// Time that a stopping broker gives to responses that are on their way.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -85,18 +84,18 @@ pub(crate) async fn serve<E: Env>(
     id: ConnectionId,
     conn: <E::Net as Net>::Conn,
     admission: Admission,
-    memory: Arc<Memory>,
 ) {
     let peer = conn.peer_addr();
+    let memory = admission.connections.memory.clone();
     let (reader, writer) = conn.split();
     let now = broker.env().clock().now();
     let settings = broker.settings();
     let mut connection = Connection {
-        client: Client::new(id, listener.clone(), peer.ip()),
+        client: Client::new(id, listener.clone(), peer.ip().to_canonical()),
         idle_max: settings.connections_idle_max.unwrap_or(NEVER),
         frame_bytes_max: settings.request_bytes_max,
         stopping: broker.stopping_watch(),
-        broker,
+        broker: broker.clone(),
         writer,
         inbox: Inbox::default(),
         share: Share::new(memory.clone()),
@@ -111,7 +110,10 @@ pub(crate) async fn serve<E: Env>(
     };
     if let Ended::Refused(reason) = connection.run(reader, &memory).await {
         listener.connections.broken.add(1);
-        tracing::warn!(connection = id.0, client = %peer, "closing the connection: {reason}");
+        let now = broker.env().clock().now();
+        if let Some(unsaid) = admission.connections.line(Line::Broken, now) {
+            tracing::warn!(connection = id.0, client = %peer, unsaid, "closing the connection: {reason}");
+        }
     }
     drop(admission);
 }
@@ -150,6 +152,7 @@ impl<E: Env> Connection<E> {
             let freed = memory.freed();
             let has_memory = self.take_memory(clock.now());
             let is_held = self.share.is_held();
+            let read_bytes_max = self.inbox.read_bytes_max();
             tokio::select! {
                 biased;
                 settled = self.queue.settle() => {
@@ -157,7 +160,7 @@ impl<E: Env> Connection<E> {
                         return error.into();
                     }
                 }
-                read = reader.read(&mut self.inbox.buffer, READ_BYTES_MAX), if self.queue.has_room() && has_memory => {
+                read = reader.read(&mut self.inbox.buffer, read_bytes_max), if self.queue.has_room() && has_memory => {
                     match read {
                         Ok(0) if !self.inbox.buffer.is_empty() => {
                             return Ended::Refused("it ends within a request".to_owned());

@@ -38,8 +38,8 @@ pub struct BrokerSettings {
     pub connections_max: usize,
     /// `max.connections.per.ip`; see [`BrokerSettings::connections_per_ip_max`] for one address.
     pub connections_per_ip: usize,
-    /// `max.connections.per.ip.overrides`: address as written, and its limit.
-    pub connections_per_ip_overrides: Vec<(String, usize)>,
+    /// `max.connections.per.ip.overrides`: addresses and their limits.
+    pub connections_per_ip_overrides: Vec<(IpAddr, usize)>,
     /// `connections.max.idle.ms`; `None` is for ever.
     pub connections_idle_max: Option<Duration>,
     /// `fetch.max.bytes`.
@@ -162,8 +162,7 @@ impl BrokerSettings {
 
     /// Connections that the broker takes from `address`.
     pub fn connections_per_ip_max(&self, address: IpAddr) -> usize {
-        let named = address.to_string();
-        let found = self.connections_per_ip_overrides.iter().find(|(host, _)| *host == named);
+        let found = self.connections_per_ip_overrides.iter().find(|(host, _)| *host == address);
         found.map_or(self.connections_per_ip, |(_, limit)| *limit)
     }
 }
@@ -174,13 +173,16 @@ impl Default for BrokerSettings {
     }
 }
 
-/// `HOST:COUNT,...`; an address of version 6 has colons of its own.
-pub(super) fn parse_override(item: &str) -> Option<(String, usize)> {
+/// `ADDRESS:COUNT,...`; an address of version 6 has colons of its own, and brackets if its author likes.
+pub(super) fn parse_override(item: &str) -> Option<(IpAddr, usize)> {
     let (host, count) = item.rsplit_once(':')?;
-    Some((host.trim().to_owned(), count.trim().parse().ok()?))
+    let host = host.trim();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let address: IpAddr = host.parse().ok()?;
+    Some((address.to_canonical(), count.trim().parse().ok()?))
 }
 
-fn overrides(text: &str) -> Vec<(String, usize)> {
+fn overrides(text: &str) -> Vec<(IpAddr, usize)> {
     split_list(text).filter_map(parse_override).collect()
 }
 

@@ -206,7 +206,10 @@ fn errors_say_what_to_do() {
     assert!(first_error(&[("super.users", "User:a")]).contains("security"));
     assert!(first_error(&[("listener.name.a.sasl.jaas.config", "x")]).contains("security"));
     assert!(first_error(&[("group.min.session.timeout.ms", "9999999")]).contains("at most"));
-    assert!(first_error(&[("max.connections.per.ip.overrides", "a")]).contains("HOST:COUNT"));
+    assert!(first_error(&[("max.connections.per.ip.overrides", "a")]).contains("ADDRESS:COUNT"));
+    let name = [("max.connections.per.ip.overrides", "localhost:5")];
+    assert!(first_error(&name).contains("not looked up"), "never a limit that limits nobody");
+    assert!(first_error(&[("max.connections.per.ip", "0")]).contains("unless"));
     let both = parse(&[("zzz", "1"), ("num.partitions", "x")]).unwrap_err();
     assert_eq!(both.len(), 2, "all errors at once");
 }
@@ -252,10 +255,16 @@ fn secrets_are_never_shown() {
 fn limits_per_address() {
     let (settings, _) = parse(&[
         ("max.connections.per.ip", "9"),
-        ("max.connections.per.ip.overrides", "::1:5, 10.0.0.1:2"),
+        ("max.connections.per.ip.overrides", "::1:5, [::2]:6, 10.0.0.1:2, 0:0:0:0:0:0:0:3:7"),
     ])
     .unwrap();
     assert_eq!(settings.connections_per_ip_max("::1".parse().unwrap()), 5);
+    assert_eq!(settings.connections_per_ip_max("::2".parse().unwrap()), 6);
+    assert_eq!(
+        settings.connections_per_ip_max("::3".parse().unwrap()),
+        7,
+        "an address, not its text"
+    );
     assert_eq!(settings.connections_per_ip_max("10.0.0.1".parse().unwrap()), 2);
     assert_eq!(settings.connections_per_ip_max("10.0.0.2".parse().unwrap()), 9);
 }

@@ -52,7 +52,7 @@ fn check_present(key: &ConfigKey, value: &str) -> Result<(), ConfigError> {
             Err(ConfigError::Invalid {
                 name: key.name.to_owned(),
                 value: item.to_owned(),
-                expected: "HOST:COUNT, separated by commas".to_owned(),
+                expected: "ADDRESS:COUNT, separated by commas; names are not looked up".to_owned(),
             })
         });
     }
@@ -91,7 +91,16 @@ fn check_relations(values: &ConfigMap) -> Result<(), ConfigError> {
         _ => Ok(()),
     };
     at_most("group.min.session.timeout.ms", "group.max.session.timeout.ms")?;
-    at_most("log.journal.file.bytes", "log.journal.bytes")
+    at_most("log.journal.file.bytes", "log.journal.bytes")?;
+    let (limit, exceptions) = ("max.connections.per.ip", "max.connections.per.ip.overrides");
+    if number(values, limit) == Some(0) && values.get(exceptions).is_none_or(|set| set.is_empty()) {
+        return Err(ConfigError::Invalid {
+            name: limit.to_owned(),
+            value: "0".to_owned(),
+            expected: format!("at least 1, unless {exceptions} is set"),
+        });
+    }
+    Ok(())
 }
 
 /// Checks values that a user sets on a topic, the whole of them after a change.

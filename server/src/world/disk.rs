@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,6 +30,20 @@ struct Open {
     file: fs::File,
     /// For synced writes, once there are some.
     syncer: OnceLock<Syncer>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        FILES_OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Descriptors are the process's, and so is their count.
+static FILES_OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Files that this process holds open.
+pub(super) fn files_open() -> usize {
+    FILES_OPEN.load(Ordering::Relaxed)
 }
 
 /// A process that was killed holds its locks until its last write has ended: whoever restarts it at once waits so long.
@@ -62,6 +77,7 @@ impl Disk for RealDisk {
             OpenMode::CreateNew => options.write(true).create_new(true),
         };
         let file = options.open(path).map_err(explained)?;
+        FILES_OPEN.fetch_add(1, Ordering::Relaxed);
         Ok(RealFile(Arc::new(Open { file, syncer: OnceLock::new() })))
     }
 

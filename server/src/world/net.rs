@@ -2,12 +2,13 @@
 //! pool, so that no runtime thread waits for the device. Short ranges are read and leave with their neighbours in one
 //! call: there a system call more costs more than the copy.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use env::{Conn, ConnReader, ConnWriter, File as _, Listener, Net, Part};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -16,10 +17,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::disk::RealFile;
+use super::disk::{RealFile, files_open};
 
 /// File ranges up to this length are copied into memory instead of sent from the file.
 const COPY_BYTES_MAX: usize = 32 << 10;
+/// Most bytes of file ranges that are copied for one call.
+const GATHERED_BYTES_MAX: usize = 256 << 10;
 /// How much one read asks for when the caller's buffer is full.
 const READ_BYTES: usize = 16 << 10;
 /// Connections the kernel may hold until they are accepted.
@@ -27,23 +30,35 @@ const BACKLOG: i32 = 1024;
 
 /// Accepted connections at least, however few files the process may open.
 const SOCKETS_MIN: usize = 16;
+/// Descriptors left for files to come at least, where the process may hold twice as many.
+const FILES_LEFT_MIN: usize = 1024;
+/// How often an acceptor looks whether files were closed.
+const FILES_POLL: Duration = Duration::from_millis(200);
 /// How often the log says that connections wait for others to end.
 const WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// The machine's network.
 ///
-/// Accepted connections take at most half of the descriptors that the process may hold: a flood of them must not leave
-/// the disk without any, which would be a failure of the log directory. Those beyond wait in the kernel's backlog.
+/// Accepted connections and open files together leave a quarter of the descriptors that the process may hold, and of a few
+/// half: a flood of connections must not leave the disk without any, which would be a failure of the log directory.
+/// Connections beyond wait in the kernel's backlog.
 #[derive(Clone)]
 pub struct RealNet {
-    sockets: Arc<Semaphore>,
+    sockets: Sockets,
+}
+
+/// How many connections may be accepted.
+#[derive(Clone)]
+struct Sockets {
+    permits: Arc<Semaphore>,
+    max: usize,
 }
 
 /// A listening TCP socket.
 pub struct RealListener {
     listener: TcpListener,
     address: SocketAddr,
-    sockets: Arc<Semaphore>,
+    sockets: Sockets,
     warned: Option<Instant>,
 }
 
@@ -71,8 +86,18 @@ pub struct RealWriter {
 impl RealNet {
     /// The network of a process that may hold `files_max` descriptors.
     pub fn new(files_max: usize) -> RealNet {
-        let sockets = (files_max / 2).clamp(SOCKETS_MIN, Semaphore::MAX_PERMITS);
-        RealNet { sockets: Arc::new(Semaphore::new(sockets)) }
+        let left = (files_max / 4).max(FILES_LEFT_MIN.min(files_max / 2));
+        let max = (files_max - left).clamp(SOCKETS_MIN, Semaphore::MAX_PERMITS);
+        RealNet { sockets: Sockets { permits: Arc::new(Semaphore::new(max)), max } }
+    }
+}
+
+impl Sockets {
+    /// Takes the place of one connection, if there is one beside the files that are open.
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        let taken = self.max - self.permits.available_permits();
+        (taken <= self.max.saturating_sub(files_open()).max(SOCKETS_MIN)).then_some(permit)
     }
 }
 
@@ -116,17 +141,25 @@ impl Listener for RealListener {
     }
 
     async fn accept(&mut self) -> io::Result<RealConn> {
-        if self.sockets.available_permits() == 0
-            && self.warned.is_none_or(|at| at.elapsed() >= WARNING_PERIOD)
-        {
-            self.warned = Some(Instant::now());
-            tracing::warn!(
-                address = %self.address,
-                "connections wait: half of the files this process may open are connections; \
-                 raise the limit (ulimit -n) or set max.connections.per.ip"
-            );
-        }
-        let permit = self.sockets.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let permit = loop {
+            if let Some(permit) = self.sockets.take() {
+                break permit;
+            }
+            if self.warned.is_none_or(|at| at.elapsed() >= WARNING_PERIOD) {
+                self.warned = Some(Instant::now());
+                tracing::warn!(
+                    address = %self.address,
+                    "connections wait: the rest of the files that this process may open is for the disk; \
+                     raise the limit (ulimit -n) or set max.connections.per.ip"
+                );
+            }
+            // A connection that ends tells at once, a file that is closed does not.
+            if self.sockets.permits.available_permits() > 0 {
+                tokio::time::sleep(FILES_POLL).await;
+            } else {
+                let _ = tokio::time::timeout(FILES_POLL, self.sockets.permits.acquire()).await;
+            }
+        };
         let (stream, peer) = self.listener.accept().await?;
         stream.set_nodelay(true)?;
         Ok(RealConn { stream, peer, permit: Some(Arc::new(permit)) })
@@ -166,21 +199,17 @@ impl ConnWriter for RealWriter {
     type File = RealFile;
 
     async fn send(&mut self, parts: Vec<Part<RealFile>>) -> io::Result<()> {
-        let mut gathered: Vec<Bytes> = Vec::with_capacity(parts.len());
-        for part in parts {
-            match part {
-                Part::Mem(bytes) => gathered.push(bytes),
-                Part::File { file, offset, len } if len <= COPY_BYTES_MAX => {
-                    gathered.push(read_exact(&file, offset, len).await?);
+        let mut parts = VecDeque::from(parts);
+        while let Some(first) = parts.front() {
+            match first {
+                Part::File { file, offset, len } if *len > COPY_BYTES_MAX => {
+                    self.send_file(file, *offset, *len).await?;
+                    parts.pop_front();
                 }
-                Part::File { file, offset, len } => {
-                    self.send_bytes(&gathered, true).await?;
-                    gathered.clear();
-                    self.send_file(&file, offset, len).await?;
-                }
+                _ => self.send_some(&mut parts).await?,
             }
         }
-        self.send_bytes(&gathered, false).await
+        Ok(())
     }
 
     async fn shutdown(&mut self) -> io::Result<()> {
@@ -189,36 +218,57 @@ impl ConnWriter for RealWriter {
 }
 
 impl RealWriter {
-    /// Sends buffers; `more` says that file bytes follow, so that the kernel does not send a short packet first.
-    async fn send_bytes(&mut self, buffers: &[Bytes], more: bool) -> io::Result<()> {
-        let stream: &TcpStream = self.half.as_ref();
-        if more && let [only] = buffers {
-            let mut sent = 0;
-            while sent < only.len() {
-                let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-                sent +=
-                    write_ready(stream, || rustix::net::send(stream, &only[sent..], flags)).await?;
-            }
-            return Ok(());
-        }
-        let mut slices: Vec<IoSlice<'_>> =
-            buffers.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let mut rest = &mut slices[..];
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            let sent = match stream.try_write_vectored(rest) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    stream.writable().await?;
-                    continue;
+    /// Sends of the short parts at the head what the socket takes. What it does not take is let go of and read again later:
+    /// a client that does not read holds no copies of file ranges.
+    async fn send_some(&mut self, parts: &mut VecDeque<Part<RealFile>>) -> io::Result<()> {
+        let mut gathered: Vec<Bytes> = Vec::with_capacity(parts.len());
+        let mut copied = 0;
+        for part in parts.iter() {
+            match part {
+                Part::Mem(bytes) => gathered.push(bytes.clone()),
+                Part::File { file, offset, len } if copied + len <= GATHERED_BYTES_MAX => {
+                    copied += len;
+                    gathered.push(read_exact(file, *offset, *len).await?);
                 }
-                result => result?,
-            };
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+                Part::File { .. } => break,
             }
-            IoSlice::advance_slices(&mut rest, sent);
+        }
+        let has_more = gathered.len() < parts.len();
+        let sent = self.try_send(&gathered, has_more)?;
+        drop(gathered);
+        match sent {
+            Some(bytes) => advance(parts, bytes),
+            None => self.half.as_ref().writable().await?,
         }
         Ok(())
+    }
+
+    /// Sends what the socket takes at once; `None` if that is nothing. `has_more` says that file bytes follow, so that the
+    /// kernel does not send a short packet first.
+    fn try_send(&self, buffers: &[Bytes], has_more: bool) -> io::Result<Option<usize>> {
+        if buffers.iter().all(Bytes::is_empty) {
+            return Ok(Some(0));
+        }
+        let stream: &TcpStream = self.half.as_ref();
+        let sent = if has_more && let [only] = buffers {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            stream.try_io(Interest::WRITABLE, || {
+                rustix::net::send(stream, only, flags).map_err(io::Error::from)
+            })
+        } else {
+            let slices: Vec<IoSlice<'_>> =
+                buffers.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            stream.try_write_vectored(&slices)
+        };
+        match sent {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Ok(None),
+                io::ErrorKind::Interrupted => Ok(Some(0)),
+                _ => Err(error),
+            },
+        }
     }
 
     async fn send_file(&mut self, file: &RealFile, mut offset: u64, len: usize) -> io::Result<()> {
@@ -241,6 +291,24 @@ impl RealWriter {
             offset += sent as u64;
         }
         Ok(())
+    }
+}
+
+/// Takes the first `bytes` off the parts, and those that are empty then.
+fn advance(parts: &mut VecDeque<Part<RealFile>>, mut bytes: usize) {
+    while let Some(first) = parts.front_mut() {
+        if first.len() > bytes {
+            match first {
+                Part::Mem(rest) => rest.advance(bytes),
+                Part::File { offset, len, .. } => {
+                    *offset += bytes as u64;
+                    *len -= bytes;
+                }
+            }
+            return;
+        }
+        bytes -= first.len();
+        parts.pop_front();
     }
 }
 
@@ -275,7 +343,7 @@ mod tests {
     use env::{Disk, OpenMode};
 
     #[tokio::test]
-    async fn beyond_half_of_the_descriptors_connections_wait() {
+    async fn beyond_its_share_of_the_descriptors_connections_wait() {
         let net = RealNet::new(2 * SOCKETS_MIN);
         let mut listener = net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let mut open = Vec::new();

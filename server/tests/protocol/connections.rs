@@ -5,6 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use wire::api_versions::ApiVersionsRequest;
 use wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 
 use crate::peer::{Node, batch, create, produce, produce_request};
 
@@ -104,5 +107,29 @@ async fn an_address_gets_so_many_connections_and_no_more() {
         fourth = node.peer().await;
     }
     assert_eq!(second.ask(&ApiVersionsRequest::default(), 0).await.error_code, 0);
+    node.end().await;
+}
+
+#[tokio::test]
+async fn beyond_the_limit_of_all_connections_wait_until_it_is_raised() {
+    let node = Node::start(&[("max.connections", "1")]).await;
+    let mut first = node.peer().await;
+    assert_eq!(first.ask(&ApiVersionsRequest::default(), 0).await.error_code, 0);
+    let mut second = node.peer().await;
+    let asked = second.send(&ApiVersionsRequest::default(), 0).await;
+    let soon = tokio::time::timeout(Duration::from_millis(300), second.frame()).await;
+    assert!(soon.is_err(), "neither served nor closed");
+    let raised = AlterConfigsResource {
+        resource_type: 4,
+        configs: vec![AlterableConfig {
+            name: "max.connections".into(),
+            value: Some("2".into()),
+            ..AlterableConfig::default()
+        }],
+        ..AlterConfigsResource::default()
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![raised], ..Default::default() };
+    assert_eq!(first.ask(&request, 1).await.responses[0].error_code, 0);
+    second.answer::<ApiVersionsRequest>(asked, 0).await;
     node.end().await;
 }

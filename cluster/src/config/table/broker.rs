@@ -382,11 +382,11 @@ pub static BROKER: &[ConfigKey] = &[
     key("max.connection.creation.rate", Kind::Int, Some("2147483647")).at_least(0).live().refused()
         .help("New connections per second that the broker takes."),
     key("max.connections", Kind::Int, Some("2147483647")).at_least(0).live()
-        .help("Connections that the broker takes in all."),
+        .help("Connections that the broker takes in all; those beyond wait."),
     key("max.connections.per.ip", Kind::Int, Some("2147483647")).at_least(0).live()
-        .help("Connections that the broker takes from one address."),
+        .help("Connections that the broker takes from one address; those beyond are closed."),
     key("max.connections.per.ip.overrides", Kind::Text, Some("")).live()
-        .help("Exceptions to max.connections.per.ip, as HOST:COUNT."),
+        .help("Exceptions to max.connections.per.ip, as ADDRESS:COUNT; names are not looked up."),
     key("max.decompressed.message.bytes", Kind::Int, Some("2147483639")).range(Range::Between(1, 2_147_483_639)).unit(Unit::Bytes).live()
         .help("Largest expansion of a compressed batch that the broker looks into, up to 256 MiB."),
     key("max.incremental.fetch.session.cache.slots", Kind::Int, Some("1000")).at_least(0)
@@ -464,7 +464,7 @@ pub static BROKER: &[ConfigKey] = &[
     key("producer.purgatory.purge.interval.requests", Kind::Int, Some("1000")).meaningless(INTERNALS)
         .help("How many finished produce requests are kept before they are purged."),
     key("queued.max.request.bytes", Kind::Long, Some("-1")).unit(Unit::Bytes)
-        .help("Bytes of large requests that all connections together may have on their way in; -1 is 256 MiB."),
+        .help("Bytes of large requests that all connections together may have on their way in; -1 is 128 MiB."),
     key("queued.max.requests", Kind::Int, Some("500")).at_least(1)
         .help("Requests of one connection that may wait for their answers; beyond it the connection is not read."),
     key("quota.window.num", Kind::Int, Some("11")).at_least(1).missing()
