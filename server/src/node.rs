@@ -12,7 +12,7 @@ use broker::{BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol};
 use cluster::config::{self, BrokerSettings, split_list};
 use types::{ClusterId, NodeId};
 
-use crate::exit::Failed;
+use crate::exit::{Code, Failed};
 use crate::properties;
 
 /// Keys and values, the later ones of a name winning.
@@ -23,6 +23,8 @@ pub type Keys = BTreeMap<String, String>;
 pub struct Node {
     /// What the broker is told.
     pub config: BrokerConfig,
+    /// Where it is observed, if anywhere (`metrics.listen`).
+    pub observed_at: Option<SocketAddr>,
     /// What the operator should know about keys that have no effect.
     pub notices: Vec<String>,
 }
@@ -81,7 +83,8 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
     notices.extend(lonely(&settings));
     let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, settings };
-    Ok(Node { config, notices })
+    let observed_at = observed_at(keys)?;
+    Ok(Node { config, observed_at, notices })
 }
 
 /// The value set for `key`, or the table's default.
@@ -237,6 +240,22 @@ fn host_and_port(address: &str) -> Option<(String, u16)> {
     Some((host.to_owned(), port.parse().ok()?))
 }
 
+/// The address of `metrics.listen`. Without a host it is for this machine alone: what it shows is nobody else's business
+/// unless the operator says so.
+fn observed_at(keys: &Keys) -> Result<Option<SocketAddr>, Failed> {
+    const KEY: &str = "metrics.listen";
+    let Some(text) = value(keys, KEY) else { return Ok(None) };
+    let port_alone = text.parse().ok().map(|port| (String::new(), port));
+    let (host, port) = port_alone.or_else(|| host_and_port(text)).ok_or_else(|| {
+        Failed::usage(format!("{KEY}={text}: expected HOST:PORT, or PORT for this machine alone"))
+    })?;
+    let host = if host.is_empty() { "127.0.0.1".to_owned() } else { host };
+    let ip = resolve(&host, port).ok_or_else(|| {
+        Failed::new(Code::Address, format!("{KEY}={text}: the host `{host}` is not known here"))
+    })?;
+    Ok(Some(SocketAddr::new(ip, port)))
+}
+
 fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfig>, Failed> {
     let all = endpoints("listeners", value(keys, "listeners").unwrap_or_default())?;
     check_ports(&all)?;
@@ -346,26 +365,24 @@ fn check_inter_broker(keys: &Keys, listeners: &[ListenerConfig]) -> Result<(), F
 fn bind_address(endpoint: &Endpoint) -> Result<SocketAddr, Failed> {
     let ip = match endpoint.host.as_str() {
         "" => wildcard(),
-        host => {
-            if let Ok(ip) = host.parse() {
-                ip
-            } else {
-                let found = (host, endpoint.port).to_socket_addrs().ok().and_then(|found| {
-                    let found: Vec<SocketAddr> = found.collect();
-                    // One name may stand for both families; version 4 is what more clients try first.
-                    found.iter().find(|a| a.is_ipv4()).or(found.first()).copied()
-                });
-                let unknown = || {
-                    crate::exit::Failed::new(
-                        crate::exit::Code::Address,
-                        format!("listener {}: the host `{host}` is not known here", endpoint.name),
-                    )
-                };
-                found.ok_or_else(unknown)?.ip()
-            }
-        }
+        host => resolve(host, endpoint.port).ok_or_else(|| {
+            Failed::new(
+                Code::Address,
+                format!("listener {}: the host `{host}` is not known here", endpoint.name),
+            )
+        })?,
     };
     Ok(SocketAddr::new(ip, endpoint.port))
+}
+
+/// An address of `host`, if it is known.
+fn resolve(host: &str, port: u16) -> Option<IpAddr> {
+    if let Ok(ip) = host.parse() {
+        return Some(ip);
+    }
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
+    // One name may stand for both families; version 4 is what more clients try first.
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).map(SocketAddr::ip)
 }
 
 /// All interfaces: both families where the machine has version 6.
@@ -407,7 +424,6 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Code;
 
     fn keys(text: &str) -> Keys {
         properties::parse(text).unwrap().into_iter().map(|e| (e.key, e.value)).collect()
@@ -499,6 +515,21 @@ mod tests {
             ),
             "exclude each other",
         );
+    }
+
+    #[test]
+    fn metrics_are_for_this_machine_unless_a_host_is_named() {
+        let at = |text: &str| {
+            let node = plan(&keys(&format!("{SOUND}metrics.listen={text}")), None).unwrap();
+            node.observed_at.map(|address| address.to_string())
+        };
+        assert_eq!(plan(&keys(SOUND), None).unwrap().observed_at, None);
+        assert_eq!(at(""), None);
+        assert_eq!(at("9404").as_deref(), Some("127.0.0.1:9404"));
+        assert_eq!(at(":0").as_deref(), Some("127.0.0.1:0"));
+        assert_eq!(at("0.0.0.0:9404").as_deref(), Some("0.0.0.0:9404"));
+        assert_eq!(at("[::1]:9404").as_deref(), Some("[::1]:9404"));
+        refused(&format!("{SOUND}metrics.listen=yes"), "expected HOST:PORT");
     }
 
     #[test]

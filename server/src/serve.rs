@@ -1,17 +1,21 @@
 //! A broker's life as a process: start, one line that says it is ready, signals, a clean stop.
 //!
 //! Standard output carries exactly one line, `ready bootstrap=HOST:PORT[,...] pid=PID data=DIR`, printed once a produce
-//! sent now succeeds. `DIR/pid` holds the process id meanwhile.
+//! sent now succeeds; ` metrics=HOST:PORT` follows where `metrics.listen` is set. `DIR/pid` holds the process id meanwhile.
 
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, DirectoryError, Failure, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::exit::{Code, Failed};
 use crate::node::Node;
+use crate::observe::{self, Board, Stage};
 use crate::world::RealEnv;
 
 /// Runs a node until it is told to stop.
@@ -26,6 +30,15 @@ pub async fn run(node: Node) -> Result<(), Failed> {
     }
     let advertised: Vec<_> = config.listeners.iter().map(|l| l.advertised.clone()).collect();
     let dirs = config.log_dirs.clone();
+    let board = Arc::new(Board::default());
+    let mut watched = JoinSet::new();
+    let mut observed_at = None;
+    if let Some(address) = node.observed_at {
+        // Before the directories are opened: a long recovery can be told from a dead process.
+        let listener = observe::listen(address).await?;
+        observed_at = listener.local_addr().ok();
+        watched.spawn(observe::serve(listener, board.clone()));
+    }
     let broker = tokio::select! {
         biased;
         () = signals.next() => return Ok(()),
@@ -41,9 +54,11 @@ pub async fn run(node: Node) -> Result<(), Failed> {
             None => bound.to_string(),
         })
         .collect();
+    board.started(broker.observer().clone(), &bootstrap[0]);
     let serving = async {
-        until_there_is_space(&broker).await;
-        say_ready(&bootstrap, &dirs)?;
+        until_there_is_space(&broker, &board).await;
+        say_ready(&bootstrap, &dirs, observed_at)?;
+        board.enter(Stage::Ready);
         std::future::pending().await
     };
     tokio::select! {
@@ -55,6 +70,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         }
         failed = serving => return failed,
     }
+    board.enter(Stage::Stopping);
     tracing::info!("stopping; a second signal kills");
     tokio::select! {
         biased;
@@ -70,11 +86,12 @@ pub async fn run(node: Node) -> Result<(), Failed> {
 
 /// Ready means that a produce succeeds. A node whose disk is nearly full serves what is there and lets topics be deleted,
 /// which may make the room that it waits for.
-async fn until_there_is_space(broker: &Broker<RealEnv>) {
+async fn until_there_is_space(broker: &Broker<RealEnv>, board: &Board) {
     let has_space = || broker.data_dirs().iter().all(log::LogDir::has_space);
     if has_space() {
         return;
     }
+    board.enter(Stage::WithoutSpace);
     tracing::warn!(
         "not ready: records can be read and topics deleted, but nothing published before there is space"
     );
@@ -94,10 +111,15 @@ pub async fn format(
     broker::format(&RealEnv::new(), config, cluster_id).await.map_err(explain)
 }
 
-fn say_ready(bootstrap: &[String], dirs: &[PathBuf]) -> Result<(), Failed> {
+fn say_ready(
+    bootstrap: &[String],
+    dirs: &[PathBuf],
+    observed_at: Option<SocketAddr>,
+) -> Result<(), Failed> {
     let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let metrics = observed_at.map_or(String::new(), |address| format!(" metrics={address}"));
     let line = format!(
-        "ready bootstrap={} pid={} data={}\n",
+        "ready bootstrap={} pid={} data={}{metrics}\n",
         bootstrap.join(","),
         std::process::id(),
         dirs.join(",")

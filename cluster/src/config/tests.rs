@@ -270,7 +270,7 @@ fn limits_per_address() {
 }
 
 /// Keys that the process reads before there is a broker; `server/src/node.rs` checks them.
-const READ_AT_THE_START: [&str; 13] = [
+const READ_AT_THE_START: [&str; 14] = [
     "advertised.listeners",
     "broker.id",
     "controller.listener.names",
@@ -282,6 +282,7 @@ const READ_AT_THE_START: [&str; 13] = [
     "log.dir",
     "log.dirs",
     "metadata.log.dir",
+    "metrics.listen",
     "node.id",
     "process.roles",
 ];

@@ -413,6 +413,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Time that the metadata log and its snapshots are kept."),
     key("metric.reporters", Kind::List, None).live().missing()
         .help("Plug-ins that report metrics."),
+    key("metrics.listen", Kind::Text, Some(""))
+        .help("Where /metrics, /health/live and /health/ready are served over HTTP: HOST:PORT; PORT alone is on the loopback address only; empty is nowhere."),
     key("metrics.num.samples", Kind::Int, Some("2")).at_least(1).meaningless(INTERNALS)
         .help("Samples kept for each metric."),
     key("metrics.recording.level", Kind::Text, Some("INFO")).meaningless(INTERNALS)

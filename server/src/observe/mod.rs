@@ -1,0 +1,223 @@
+//! What an operator's tools ask over HTTP: `/metrics`, `/health/live`, `/health/ready` (`metrics.listen`).
+//!
+//! Nothing here can hurt a client of the broker: one answer per connection, a few connections at a time, requests of a few
+//! kilobytes, one page of metrics at a time and on a thread of its own. The only file that knows HTTP.
+
+mod page;
+mod process;
+mod text;
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use broker::Observer;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::exit::{Code, Failed};
+use crate::world::RealEnv;
+use process::Process;
+
+/// Connections at a time; more wait in the kernel.
+const CONNECTIONS_MAX: usize = 16;
+/// The line and headers of a request.
+const REQUEST_BYTES_MAX: usize = 8 << 10;
+/// How long those may take.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take in all: a page may be large, and its reader slow.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
+/// Pause after a failed accept: without file handles the next attempt fails as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Where the node's life has got to, for whoever asks.
+#[derive(Default)]
+pub struct Board {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// The broker, once it has started.
+    observer: Option<Observer<RealEnv>>,
+    /// Where its clients connect.
+    address: String,
+}
+
+/// A stage of a node's life.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Stage {
+    /// It opens its directories.
+    #[default]
+    Starting,
+    /// It serves, but takes no records for want of space.
+    WithoutSpace,
+    /// It has said so on standard output.
+    Ready,
+    /// It has been told to stop.
+    Stopping,
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node has got to `stage`.
+    pub fn enter(&self, stage: Stage) {
+        self.lock().stage = stage;
+    }
+
+    /// The broker has started; its clients connect to `address`.
+    pub fn started(&self, observer: Observer<RealEnv>, address: &str) {
+        let mut state = self.lock();
+        state.observer = Some(observer);
+        address.clone_into(&mut state.address);
+    }
+
+    /// Whether clients are served, or why not, in one line.
+    fn readiness(&self) -> Result<(), &'static str> {
+        let state = self.lock();
+        match state.stage {
+            Stage::Starting => Err("starting: log directories are being opened"),
+            Stage::WithoutSpace => Err("no space: records can be read, but none published"),
+            Stage::Stopping => Err("stopping"),
+            Stage::Ready => match &state.observer {
+                Some(observer) if observer.has_working_directory() => Ok(()),
+                _ => Err("no log directory works"),
+            },
+        }
+    }
+}
+
+/// Opens the listener.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failed> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let reason = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "another process listens there; choose another port, or leave the key out"
+                    .to_owned()
+            }
+            _ => error.to_string(),
+        };
+        Failed::new(Code::Address, format!("metrics.listen: cannot listen on {address}: {reason}"))
+    })
+}
+
+/// Answers until it is dropped.
+pub async fn serve(listener: TcpListener, board: Arc<Board>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let scraping = Arc::new(Semaphore::new(1));
+    loop {
+        let place = room.clone().acquire_owned().await.expect("nobody closes it");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "metrics.listen: cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (board, scraping) = (board.clone(), scraping.clone());
+        tokio::spawn(async move {
+            // Whoever takes longer finds out by the end of the connection.
+            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, talk(stream, board, scraping)).await;
+            drop(place);
+        });
+    }
+}
+
+/// One request and its answer. Who does not speak HTTP is told so by `hyper`, as far as that is possible.
+async fn talk(stream: TcpStream, board: Arc<Board>, scraping: Arc<Semaphore>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (board, scraping) = (board.clone(), scraping.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &board, &scraping).await) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_BYTES_MAX)
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "metrics.listen: a request was not answered");
+    }
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    board: &Arc<Board>,
+    scraping: &Semaphore,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if !["/metrics", "/health/live", "/health/ready"].contains(&path) {
+        let text = "no such page; there are /metrics, /health/live and /health/ready\n";
+        return plain(StatusCode::NOT_FOUND, text);
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let text = "this can only be read: use GET\n";
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/metrics" => scrape(board.clone(), scraping).await,
+        "/health/live" => plain(StatusCode::OK, "alive\n"),
+        _ => match board.readiness() {
+            Ok(()) => plain(StatusCode::OK, "ready\n"),
+            Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        },
+    }
+}
+
+/// The page, made where no connection of a client waits.
+async fn scrape(board: Arc<Board>, scraping: &Semaphore) -> Response<Full<Bytes>> {
+    let _turn = scraping.acquire().await;
+    let runtime = tokio::runtime::Handle::current();
+    let made = tokio::task::spawn_blocking(move || {
+        let (observer, address) = {
+            let state = board.lock();
+            (state.observer.clone(), state.address.clone())
+        };
+        let snapshot = observer.map(|observer| runtime.block_on(observer.snapshot()));
+        let is_ready = board.readiness().is_ok();
+        page::write(&Process::look(), is_ready, &address, snapshot.as_ref())
+    });
+    match made.await {
+        Ok(page) => respond(StatusCode::OK, text::CONTENT_TYPE, page),
+        // The runtime ends.
+        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    respond(status, PLAIN, text)
+}
+
+fn respond(
+    status: StatusCode,
+    kind: &'static str,
+    text: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
