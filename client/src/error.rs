@@ -198,7 +198,7 @@ fn meaning(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::UnknownTopicOrPartition => "there is no such topic or partition",
         ErrorCode::LeaderNotAvailable => "the partition has no leader now",
         ErrorCode::MessageTooLarge => "larger than the topic's max.message.bytes",
-        ErrorCode::KafkaStorageError => "the broker cannot write to its disk; its log says why",
+        ErrorCode::KafkaStorageError => "the broker's disk fails it here; its log says why",
         ErrorCode::CorruptMessage => "the records did not arrive as they were sent",
         ErrorCode::InvalidTimestamp => {
             "further from the broker's clock than the topic allows: set the clock that is wrong"

@@ -14,6 +14,7 @@
 //! Invariants: `log_start <= stable`, `stable <= durable <= written <= log_end` (page-cache logs: durable is what is
 //! synced); offsets are dense (I2); epochs do not decrease (I3); a refused append changes nothing (I13).
 
+mod damage;
 mod read;
 mod retain;
 mod scan;

@@ -468,8 +468,12 @@ impl<E: Env> Partition<E> {
 
     fn report(&self, error: &ReadError) {
         match error {
-            ReadError::Quarantined(_) | ReadError::Io(_) => {
+            ReadError::Io(_) => {
                 tracing::error!(partition = %self.0.id, %error, "a read failed");
+            }
+            // Whoever found the damage said so once; readers come back for ever.
+            ReadError::Quarantined(_) => {
+                tracing::debug!(partition = %self.0.id, %error, "a read failed");
             }
             _ => {}
         }

@@ -535,7 +535,13 @@ impl<E: Env> Consumer<E> {
             self.ask_metadata(now, topics);
         }
         self.try_later(partition);
-        if error.is_retriable() { Ok(()) } else { Err(error) }
+        if !error.is_retriable() {
+            return Err(error);
+        }
+        if let Some(assigned) = self.partitions.get_mut(partition) {
+            assigned.trouble = Some(error);
+        }
+        Ok(())
     }
 
     fn try_later(&mut self, partition: &TopicPartition) {

@@ -206,7 +206,9 @@ struct Assigned {
     is_asked: bool,
     /// Nothing is asked before then.
     not_before: Instant,
+    /// How often in a row a question about it was not answered, and why the last one was not.
     tries: u32,
+    trouble: Option<ClientError>,
     /// The high watermark last seen.
     high_watermark: Option<Offset>,
 }
@@ -399,6 +401,12 @@ impl<E: Env> Consumer<E> {
         }
     }
 
+    /// Why the last question about this partition was not answered. It is asked again; `None` once one was.
+    pub fn trouble(&self, partition: &TopicPartition) -> Option<&ClientError> {
+        let assigned = self.partitions.get(partition)?;
+        assigned.trouble.as_ref().filter(|_| assigned.tries > 0)
+    }
+
     /// The high watermark as the last fetch told it.
     pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
         self.partitions.get(partition)?.high_watermark
@@ -473,6 +481,7 @@ impl<E: Env> Consumer<E> {
                 is_asked: false,
                 not_before: now,
                 tries: 0,
+                trouble: None,
                 high_watermark: None,
             });
         }

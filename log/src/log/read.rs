@@ -159,7 +159,7 @@ impl<D: Disk> Log<D> {
                     bad => {
                         let offset =
                             next.or(bad.ok().map(|b| b.base_offset())).unwrap_or(read.from);
-                        let error = self.report_damage(generation, Mark { offset, position });
+                        let error = self.report_damage(generation, Mark { offset, position }).await;
                         return if batches.is_empty() { Err(error) } else { Ok(batches) };
                     }
                 }
@@ -243,7 +243,7 @@ impl<D: Disk> Log<D> {
                         walk = Some((headers, header));
                         break;
                     }
-                    Step::Bad => return Err(self.report_damage(look.generation, start)),
+                    Step::Bad => return Err(self.report_damage(look.generation, start).await),
                     Step::End => return Ok(None),
                 }
             }
@@ -286,7 +286,7 @@ impl<D: Disk> Log<D> {
                     Step::Batch(at, header) => (at, header),
                     Step::End => break,
                     Step::Bad if cut.position > start.position => break,
-                    Step::Bad => return Err(self.report_damage(look.generation, cut)),
+                    Step::Bad => return Err(self.report_damage(look.generation, cut).await),
                 },
             };
             let end = at + header.bytes_total() as u64;
@@ -303,34 +303,6 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         Ok(Some(Found::new(file, start, cut.position, cut.offset)))
-    }
-
-    /// The batch that should stand at `bad` does not: from there to the next boundary that is known the range is
-    /// quarantined (I14), unless the log was cut since the `generation` in which it was read. Answers the error to give.
-    fn report_damage(&self, generation: u64, bad: Mark) -> ReadError {
-        let vanished = || ReadError::Io(io::Error::other("a segment vanished under a read"));
-        let mut state = self.lock();
-        if state.generation != generation {
-            return vanished();
-        }
-        let Some(at) = state.segment_of(bad.offset) else { return vanished() };
-        let segment = &state.segments[at];
-        let Some(index) = &segment.index else { return vanished() };
-        let (end, end_position) = state.written_end(at);
-        let next = index.above_position(bad.position).filter(|mark| mark.position < end_position);
-        let next = next.unwrap_or(Mark { offset: end, position: end_position });
-        let damage = Damage {
-            start: Point { offset: bad.offset, segment: segment.base, position: bad.position },
-            end: next.offset,
-            end_position: next.position,
-        };
-        if state.add_damage(damage) {
-            tracing::error!(
-                partition = %self.inner.partition, start = %bad.offset, end = %damage.end,
-                "damaged bytes found: the range is quarantined"
-            );
-        }
-        ReadError::Quarantined(self.describe(&state, &damage))
     }
 
     /// What of `found` is sound: all of it, or what lies before the first batch whose checksum is wrong, which is reported
@@ -376,7 +348,7 @@ impl<D: Disk> Log<D> {
         if is_whole {
             return Ok(found);
         }
-        let error = self.report_damage(generation, good);
+        let error = self.report_damage(generation, good).await;
         if good.position == start {
             return Err(error);
         }

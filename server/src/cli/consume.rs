@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use client::{
@@ -92,6 +92,7 @@ impl Consume {
         // A member that is told to stop commits its place and leaves, however it is told.
         let mut signals = Signals::new()?;
         let mut left = self.count.unwrap_or(u64::MAX);
+        let mut last = Instant::now();
         while left > 0 && !at_end(&consumer, ends.as_deref()) {
             let polled = tokio::select! {
                 biased;
@@ -100,6 +101,11 @@ impl Consume {
             };
             for event in polled.events {
                 report(&event);
+            }
+            if !polled.records.is_empty() {
+                last = Instant::now();
+            } else if last.elapsed() > self.connect.timeout() {
+                self.check_answered(&consumer)?;
             }
             let mut out = Vec::new();
             for record in polled.records {
@@ -209,6 +215,23 @@ impl Consume {
                 Ok((partition, found.map_or(Offset::ZERO, |found| found.offset)))
             })
             .collect()
+    }
+
+    /// Nothing came for longer than was allowed: that is well at the end of a log, and only there.
+    fn check_answered(&self, consumer: &Consumer<RealEnv>) -> Result<(), Failed> {
+        for partition in consumer.assignment() {
+            if let Some(error) = consumer.trouble(&partition) {
+                let place = match consumer.position(&partition) {
+                    Some(offset) => format!("{partition} at offset {offset}"),
+                    None => partition.to_string(),
+                };
+                return Err(Failed::runtime(format!(
+                    "{place} cannot be read: {error}; what lies behind can be, with --partition {} --from OFFSET",
+                    partition.partition
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn explain(&self, error: &ClientError) -> Failed {

@@ -75,18 +75,29 @@ impl Server {
         Server::spawn(Command::new("sh").args(arguments), Stdio::piped())
     }
 
+    /// `foretold dev` on a free port, or its exit code and what it said if it does not come to serve.
+    pub fn try_dev(data: &Path, more: &[&str]) -> Result<Server, (Option<i32>, String)> {
+        let data = data.to_str().unwrap();
+        let args = ["dev", "--listen", "127.0.0.1:0", "--data", data];
+        Server::try_spawn(Command::new(FORETOLD).args(args).args(more), Stdio::piped())
+    }
+
     fn spawn(command: &mut Command, log: Stdio) -> Server {
+        Server::try_spawn(command, log).unwrap_or_else(|why| panic!("not ready: {why:?}"))
+    }
+
+    fn try_spawn(command: &mut Command, log: Stdio) -> Result<Server, (Option<i32>, String)> {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
         stdout.read_line(&mut ready).unwrap();
         if !ready.starts_with("ready ") {
-            let mut errors = String::new();
+            let mut errors = ready;
             if let Some(mut stderr) = child.stderr.take() {
                 stderr.read_to_string(&mut errors).unwrap();
             }
-            panic!("not ready: {ready:?}, {:?}, {errors}", child.wait());
+            return Err((child.wait().unwrap().code(), errors));
         }
         // The pipe must not fill up while the broker logs.
         if let Some(mut stderr) = child.stderr.take() {
@@ -97,7 +108,7 @@ impl Server {
             .find_map(|word| word.strip_prefix("bootstrap="))
             .expect("the ready line names the bootstrap addresses")
             .to_owned();
-        Server { child, stdout, ready, bootstrap }
+        Ok(Server { child, stdout, ready, bootstrap })
     }
 
     pub fn pid(&self) -> u32 {
