@@ -116,7 +116,7 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             let live: BTreeSet<i16> = (0..=3)
                 .chain(8..=16)
                 .chain(18..=23)
-                .chain([32, 33, 35, 37, 42, 44, 47, 60, 75])
+                .chain([32, 33, 35, 37, 42, 44, 47, 60, 74, 75])
                 .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];
@@ -908,6 +908,7 @@ fn topics_and_settings_change_in_every_version() {
         }
 
         replaces_settings(&world).await;
+        lists_what_has_settings(&world).await;
 
         use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
         let node = world.node.to_string();
@@ -1073,4 +1074,55 @@ async fn replaces_settings(world: &World) {
         assert_eq!(told(vec![resource(4, &node, &[])], false, version).await[0].1, NONE);
         assert!(!set(4, &node).await.iter().any(|(name, _)| name == "message.max.bytes"));
     }
+}
+
+/// ListConfigResources: version 0 tells of client metrics only, version 1 of the kinds that are asked for.
+async fn lists_what_has_settings(world: &World) {
+    use wire::alter_configs::{AlterConfigsRequest, AlterConfigsResource, AlterableConfig};
+    use wire::list_config_resources::ListConfigResourcesRequest;
+    let listed = async |kinds: &[i8], version: i16| {
+        let request = ListConfigResourcesRequest { resource_types: kinds.to_vec() };
+        let answer = world.ask(request, version).await;
+        let found = answer.config_resources.into_iter();
+        let found: Vec<_> = found.map(|r| (r.resource_type, r.resource_name.to_string())).collect();
+        (ErrorCode::from_i16(answer.error_code).unwrap(), found)
+    };
+    let set_group = async |values: &[(&str, &str)]| {
+        let configs = values.iter().map(|(name, value)| AlterableConfig {
+            name: (*name).to_owned().into(),
+            value: Some((*value).to_owned().into()),
+        });
+        let resource = AlterConfigsResource {
+            resource_type: 32,
+            resource_name: "group".into(),
+            configs: configs.collect(),
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+        world.ask(request, 2).await.responses[0].error_code
+    };
+    let none = (ErrorCode::None, Vec::new());
+    assert_eq!(listed(&[], 0).await, none);
+    assert_eq!(listed(&[16], 1).await, none);
+    assert_eq!(listed(&[32], 1).await, none);
+    let node = world.node.to_string();
+    let nodes = |kind: i8| vec![(kind, node.clone())];
+    assert_eq!(listed(&[4], 1).await, (ErrorCode::None, nodes(4)));
+    assert_eq!(listed(&[8, 8], 1).await, (ErrorCode::None, nodes(8)));
+    let known = world.metadata().await.topics.into_iter();
+    let topics: Vec<_> = known.map(|topic| (2, topic.name.unwrap().to_string())).collect();
+    assert!(topics.len() > 1);
+    assert_eq!(listed(&[2], 1).await, (ErrorCode::None, topics.clone()));
+    let all = [nodes(8), nodes(4), topics].concat();
+    assert_eq!(listed(&[], 1).await, (ErrorCode::None, all.clone()));
+    assert_eq!(listed(&[32, 16, 8, 4, 2], 1).await, (ErrorCode::None, all.clone()));
+    for kinds in [&[0][..], &[1], &[64], &[2, 99]] {
+        assert_eq!(listed(kinds, 1).await, (ErrorCode::UnsupportedVersion, Vec::new()));
+    }
+    // A group is listed while it has settings of its own; no other value of this one is taken yet.
+    assert_eq!(set_group(&[("consumer.session.timeout.ms", "45000")]).await, NONE);
+    let group = vec![(32, "group".to_owned())];
+    assert_eq!(listed(&[32], 1).await, (ErrorCode::None, group.clone()));
+    assert_eq!(listed(&[], 1).await, (ErrorCode::None, [group, all].concat()));
+    assert_eq!(set_group(&[]).await, NONE);
+    assert_eq!(listed(&[32], 1).await, none);
 }

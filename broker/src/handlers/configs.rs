@@ -1,4 +1,4 @@
-//! DescribeConfigs, AlterConfigs and IncrementalAlterConfigs (keys 32, 33, 44).
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs and ListConfigResources (keys 32, 33, 44, 74).
 //!
 //! What a key means, its default and where its value comes from stand in `cluster::config`; what may be set is the
 //! controller's decision. Here resources are told apart and answers put into words.
@@ -22,15 +22,28 @@ use wire::incremental_alter_configs::{
     AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 };
+use wire::list_config_resources::{
+    ConfigResource as ConfigResourceListed, ListConfigResourcesRequest, ListConfigResourcesResponse,
+};
 
 use super::topics::check_name;
 use super::{Reply, error_fields};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::Refused;
-use crate::shared::Shared;
+use crate::shared::{Shared, View};
 
 /// Kafka's number of the resource that holds the levels of a broker's loggers.
 const BROKER_LOGGER: i8 = 8;
+/// Kafka's number of a subscription to client metrics.
+const CLIENT_METRICS: i8 = ResourceKind::ClientMetrics as i8;
+/// The kinds of resources that are listed, in the order of their listing.
+const LISTED: [i8; 5] = [
+    ResourceKind::Group as i8,
+    CLIENT_METRICS,
+    BROKER_LOGGER,
+    ResourceKind::Broker as i8,
+    ResourceKind::Topic as i8,
+];
 
 /// DescribeConfigs.
 pub(super) async fn describe_configs<E: Env>(
@@ -309,4 +322,50 @@ fn whole(
 ) -> Result<SetConfigs, Refused> {
     let values = configs.into_iter().map(|config| (config.name, config.value)).collect();
     Ok(SetConfigs { resource, values })
+}
+
+/// ListConfigResources: what has settings, or could have them.
+pub(super) async fn list_config_resources<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: ListConfigResourcesRequest,
+) -> Reply<ListConfigResourcesResponse> {
+    let refuse = |code: ErrorCode| {
+        Reply::Now(ListConfigResourcesResponse { error_code: code.as_i16(), ..Default::default() })
+    };
+    if let Err(denied) = authorize(ctx, Operation::DescribeConfigs, Resource::Cluster) {
+        return refuse(denied.code);
+    }
+    // Version 0 knows subscriptions to client metrics only, and has no place to ask for another kind.
+    let kinds: &[i8] = if ctx.api_version == 0 { &[CLIENT_METRICS] } else { &LISTED };
+    if request.resource_types.iter().any(|asked| !kinds.contains(asked)) {
+        return refuse(ErrorCode::UnsupportedVersion);
+    }
+    let is_asked =
+        |kind| request.resource_types.is_empty() || request.resource_types.contains(&kind);
+    let view = broker.view();
+    let listed = kinds.iter().filter(|kind| is_asked(**kind)).flat_map(|kind| {
+        let names = names_of(&view, *kind).into_iter();
+        names.map(|resource_name| ConfigResourceListed { resource_name, resource_type: *kind })
+    });
+    let config_resources = listed.collect();
+    Reply::Now(ListConfigResourcesResponse { config_resources, ..Default::default() })
+}
+
+/// The resources of one kind: all topics and brokers there are, and of the rest those that have a value of their own.
+fn names_of<E: Env>(view: &View<E>, kind: i8) -> Vec<Str> {
+    let image = &view.image;
+    match (ResourceKind::from_i8(kind), kind) {
+        (Some(ResourceKind::Topic), _) => {
+            view.topics().map(|topic| topic.name.clone().into()).collect()
+        }
+        (Some(ResourceKind::Broker), _) | (None, BROKER_LOGGER) => {
+            image.brokers().map(|info| info.id.to_string().into()).collect()
+        }
+        (Some(kind), _) => {
+            let configured = image.configured().filter(|(resource, _)| resource.kind == kind);
+            configured.map(|(resource, _)| resource.name.clone()).collect()
+        }
+        (None, _) => Vec::new(),
+    }
 }

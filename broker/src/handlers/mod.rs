@@ -47,7 +47,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 28] = [
+pub(crate) const SERVED: [ApiKey; 29] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -75,6 +75,7 @@ pub(crate) const SERVED: [ApiKey; 28] = [
     ApiKey::IncrementalAlterConfigs,
     ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
+    ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
 ];
 
@@ -260,6 +261,7 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::DescribeLogDirs => serve_boxed!(log_dirs::describe_log_dirs),
         ApiKey::AlterConfigs => serve_boxed!(configs::alter_configs),
         ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
+        ApiKey::ListConfigResources => serve_boxed!(configs::list_config_resources),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),
         _ => Reply::Close(format!("unknown api key {}", header.request_api_key)),
