@@ -58,6 +58,7 @@ pub const ALL: &[&str] = &[
     "recovery crashed and was repeated",
     "recovery met a disk error",
     "replaced member refused",
+    "resources listed",
     "retention deleted segments",
     "sent twice, answered twice",
     "session outlived its topic",

@@ -1,6 +1,7 @@
 //! Admins: ask for ends and groups, cut logs, and let topics come and go.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use client::admin::NewTopic;
 use client::{
@@ -257,6 +258,9 @@ impl Play {
             match open {
                 Some(life) => {
                     self.mean_twice(&client, life, dice).await;
+                    if let Some((name, _)) = self.lasting(life) {
+                        self.look_for_resource(&client, &name, dice).await;
+                    }
                     _ = self.look_at_topics(&admin).await;
                     self.delete_topic(&admin, &name, life).await;
                 }
@@ -311,16 +315,21 @@ impl Play {
         outcome == Outcome::Ok(())
     }
 
-    /// Asks to delete a topic in ways that mean it twice: that is refused, in one answer, and the topic stays (I39).
-    async fn mean_twice(&self, client: &Client<SimEnv>, life: usize, dice: &Decisions) {
-        let alone = self.history(|history| {
+    /// Name and id of a topic that is certainly there and that nobody is about to delete.
+    fn lasting(&self, life: usize) -> Option<(Arc<str>, u128)> {
+        self.history(|history| {
             let life = &history.topics[life];
             let is_doomed = |other: &TopicLife| other.name == life.name && other.lingers;
             let lasts = life.created.1 == Outcome::Ok(())
                 && life.deleted.is_none()
                 && !history.topics.iter().any(is_doomed);
-            life.id.filter(|_| lasts).map(|id| (life.name.clone(), Uuid(id.to_be_bytes())))
-        });
+            life.id.filter(|_| lasts).map(|id| (life.name.clone(), id))
+        })
+    }
+
+    /// Asks to delete a topic in ways that mean it twice: that is refused, in one answer, and the topic stays (I39).
+    async fn mean_twice(&self, client: &Client<SimEnv>, life: usize, dice: &Decisions) {
+        let alone = self.lasting(life).map(|(name, id)| (name, Uuid(id.to_be_bytes())));
         let Some((name, topic_id)) = alone else { return };
         let by_name = DeleteTopicState { name: Some((&*name).into()), topic_id: Uuid::ZERO };
         let by_id = DeleteTopicState { name: None, topic_id };

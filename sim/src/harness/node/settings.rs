@@ -9,6 +9,7 @@ use wire::ApiKey;
 use wire::alter_configs::{self, AlterConfigsRequest};
 use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use wire::incremental_alter_configs::{self, IncrementalAlterConfigsRequest};
+use wire::list_config_resources::{ConfigResource, ListConfigResourcesRequest};
 
 use super::Play;
 use super::rude::any_version;
@@ -19,6 +20,8 @@ use crate::world::SimEnv;
 
 /// Kafka's number of a resource that is a topic.
 const TOPIC: i8 = 2;
+/// And of one that is a broker.
+const BROKER: i8 = 4;
 /// Where a value comes from that was set for the topic.
 const SET_FOR_TOPIC: i8 = 1;
 /// Settings that change nothing of what else is judged.
@@ -67,6 +70,37 @@ impl Play {
             }
             self.stage.world.mark(if is_whole { "settings replaced" } else { "settings changed" });
         }
+    }
+
+    /// Asks what has settings: a topic that is there is among them, once, where topics are asked for (I39).
+    pub(super) async fn look_for_resource(
+        &self,
+        client: &Client<SimEnv>,
+        topic: &str,
+        dice: &Decisions,
+    ) {
+        let resource_types = match dice.choose(Kind::Operation, 3) {
+            0 => vec![],
+            1 => vec![TOPIC],
+            _ => vec![BROKER],
+        };
+        let is_wanted = resource_types != [BROKER];
+        let request = ListConfigResourcesRequest { resource_types };
+        let answer = client.raw(Target::Any, request, Some(1)).await;
+        self.stage.done(answer.is_ok(), 23);
+        let Ok(answer) = answer else { return };
+        let is_this = |found: &&ConfigResource| &*found.resource_name == topic;
+        let found: Vec<_> = answer.config_resources.iter().filter(is_this).collect();
+        let expected = usize::from(is_wanted);
+        let is_told = answer.error_code == 0
+            && found.len() == expected
+            && found.iter().all(|found| found.resource_type == TOPIC);
+        if !self.stage.scenario.is_beyond_promise() {
+            self.stage.judge(require("I39", is_told, || {
+                format!("{topic} is to be listed {expected} times: {answer:?}")
+            }));
+        }
+        self.stage.world.mark("resources listed");
     }
 
     async fn set_all(
