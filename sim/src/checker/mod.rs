@@ -3,6 +3,7 @@
 
 pub mod groups;
 pub mod history;
+pub mod metrics;
 pub mod storage;
 
 /// A broken rule.
@@ -83,6 +84,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "L4", text: "after the last fault everything works" },
     Checker { rule: "L7", text: "after the last fault groups settle, with all who live" },
     Checker { rule: "L10", text: "every partition reads from its start to its end" },
+    Checker { rule: "metrics", text: "counters do not go back, and lag is what a client finds" },
     Checker { rule: "retention", text: "what a topic's retention does not keep leaves the disk" },
     Checker { rule: "sizes", text: "logs are told to be as large as what is in them" },
 ];

@@ -21,9 +21,10 @@ mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use broker::Observer;
 use bytes::Bytes;
 use client::{Certainty, Client, ClientConfig, ClientError, Versions};
 use types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
@@ -86,6 +87,8 @@ struct Shared {
     unsettled: Mutex<BTreeSet<String>>,
     counters: Mutex<Counters>,
     phase: tokio::sync::watch::Sender<Phase>,
+    /// Who tells how the broker stands, while its process lives.
+    observer: Mutex<Weak<Observer<SimEnv>>>,
 }
 
 #[derive(Default)]
@@ -166,6 +169,7 @@ impl Play {
             unsettled: Mutex::default(),
             counters: Mutex::default(),
             phase: tokio::sync::watch::channel(Phase::Work).0,
+            observer: Mutex::default(),
         };
         Play { stage, shared: Arc::new(shared) }
     }

@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
+use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol, Observer};
 use client::Admin;
 use cluster::config::{BrokerSettings, NodeConfigs};
-use env::Env;
+use env::{Clock, Env};
 use types::{BrokerId, NodeId, TopicPartition};
 
 use super::{BROKER, CLIENTS, Dialect, PORT, Phase, Play};
-use crate::checker::require;
+use crate::checker::{metrics, require};
 use crate::decisions::{Decisions, Kind};
 use crate::disk::{FaultRates, SimDisk};
-use crate::exec::Node;
+use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::net::ip_of;
 use crate::world::SimEnv;
 
 /// Later than any steps of the clock lead to: 24 days.
 const PRODUCERS_EXPIRE_MS: i32 = 24 * 86_400_000;
+
+/// How often the broker's own counts are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Client machines in a run.
 const CLIENTS_COUNT: u32 = 13;
@@ -361,6 +364,8 @@ impl Play {
             }
         };
         self.stage.world.mark("broker started");
+        let observer = Arc::new(broker.observer().clone());
+        *lock(&self.shared.observer) = Arc::downgrade(&observer);
         tokio::select! {
             biased;
             failure = broker.failed() => {
@@ -370,8 +375,20 @@ impl Play {
                 }
             }
             () = stop.notified() => broker.shutdown().await,
+            () = self.watch(&env, &observer) => unreachable!("it watches to the end"),
         }
         self.stage.world.kill_soon(BROKER);
+    }
+
+    /// Looks now and then at what the broker counts.
+    async fn watch(&self, env: &SimEnv, observer: &Observer<SimEnv>) {
+        let mut before = BTreeMap::new();
+        loop {
+            env.clock().sleep(LOOK_INTERVAL).await;
+            let after = metrics::rising(&observer.snapshot().await);
+            self.stage.judge(metrics::numbers_rise(&before, &after));
+            before = after;
+        }
     }
 
     fn broker_config(&self) -> BrokerConfig {

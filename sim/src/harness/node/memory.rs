@@ -16,7 +16,8 @@ use types::{GroupId, TopicName, TopicPartition};
 
 use super::finale::Whole;
 use super::{Play, partition_of};
-use crate::checker::require;
+use crate::checker::{Verdict, metrics, require};
+use crate::exec::lock;
 use crate::world::SimEnv;
 
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -93,9 +94,13 @@ impl Play {
             let known = told_of(admin, &group.id).await?;
             told.insert(group.id, known);
         }
+        let Some(progress) = self.lag_is_what_clients_find(admin, &told).await? else {
+            return Ok(false);
+        };
         if self.ends_of_groups(admin).await? != before {
             return Ok(false);
         }
+        self.stage.judge(progress);
         let in_log: BTreeSet<GroupId> = groups.names().cloned().collect();
         let names: BTreeSet<GroupId> = told.keys().cloned().collect();
         self.stage.judge(require("I64", in_log == names, || {
@@ -112,6 +117,48 @@ impl Play {
         }
         self.stage.world.mark("groups compared with their log");
         Ok(true)
+    }
+
+    /// Compares what the broker says of groups' progress with what a client finds, in the topics that stay. The
+    /// verdict on offsets counts if the groups' log has not moved meanwhile.
+    async fn lag_is_what_clients_find(
+        &self,
+        admin: &Admin<SimEnv>,
+        told: &BTreeMap<GroupId, Known>,
+    ) -> Result<Option<Verdict>, ClientError> {
+        let observer = lock(&self.shared.observer).upgrade();
+        let Some(observer) = observer else { return Ok(None) };
+        let partitions = self.partitions();
+        let before = latest(admin, &partitions).await?;
+        let snapshot = observer.snapshot().await;
+        let after = latest(admin, &partitions).await?;
+        if snapshot.coordinators_silent > 0 {
+            return Ok(None);
+        }
+        let mut seen = BTreeMap::new();
+        for group in &snapshot.groups {
+            for of in &group.offsets {
+                let partition = partition_of(of.topic.as_str(), of.partition.0);
+                if let (Some(least), Some(most)) = (before.get(&partition), after.get(&partition)) {
+                    let name = format!("{} in {partition}", group.id);
+                    let ends = (*least, *most);
+                    self.stage.judge(metrics::lag_is_exact(&name, of.offset.0, of.lag, ends));
+                    seen.insert((group.id.clone(), partition), of.offset.0);
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        for (group, known) in told {
+            for (partition, (offset, _)) in &known.offsets {
+                if before.contains_key(partition) {
+                    found.insert((group.clone(), partition.clone()), *offset);
+                }
+            }
+        }
+        self.stage.world.mark("lag compared with what clients find");
+        Ok(Some(require("metrics", seen == found, || {
+            format!("the broker's own page has the offsets {seen:?}, clients find {found:?}")
+        })))
     }
 
     async fn ends_of_groups(&self, admin: &Admin<SimEnv>) -> Result<Ends, ClientError> {
@@ -133,6 +180,22 @@ impl Play {
         }
         Ok(found)
     }
+}
+
+/// Ends of partitions as a client finds them.
+async fn latest(
+    admin: &Admin<SimEnv>,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, i64>, ClientError> {
+    let asked = partitions.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
+    let ends = admin.list_offsets(&asked, Isolation::ReadUncommitted).await?;
+    let mut found = BTreeMap::new();
+    for (partition, end) in ends {
+        if let Some(end) = end? {
+            found.insert(partition, end.offset.0);
+        }
+    }
+    Ok(found)
 }
 
 /// What the coordinator says.
