@@ -198,7 +198,7 @@ impl<E: Env> Observer<E> {
     pub async fn snapshot(&self) -> Snapshot {
         let (surveyed, coordinators_silent) = self.survey().await;
         let view = self.shared.view();
-        let (mut by_topic, traffic) = self.shared.metrics().counts();
+        let traffic = self.shared.metrics().counts();
         let topics: Vec<TopicSnapshot> = view
             .topics()
             .filter_map(|topic| {
@@ -213,11 +213,13 @@ impl<E: Env> Observer<E> {
                         log,
                     }
                 });
+                // Its partitions', while it is deleted, too: the sums have taken it over by then.
+                let any = topic.partitions.iter().flatten().next();
                 Some(TopicSnapshot {
                     name: topic.name.clone(),
                     id: topic.id,
                     is_internal: INTERNAL_TOPICS.contains(&topic.name.as_str()),
-                    counts: by_topic.remove(&topic.id).unwrap_or_default(),
+                    counts: any.map(|any| any.traffic().counts()).unwrap_or_default(),
                     partitions: partitions.collect(),
                 })
             })

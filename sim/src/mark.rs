@@ -35,6 +35,7 @@ pub const ALL: &[&str] = &[
     "finale reached",
     "found by its time",
     "groups compared with their log",
+    "lag compared with what clients find",
     "honesty checked",
     "journal replayed",
     "kill",

@@ -3,6 +3,7 @@
 
 pub mod groups;
 pub mod history;
+#[cfg(madsim)]
 pub mod metrics;
 pub mod storage;
 
