@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(madsim)]
 use broker::{Snapshot, TopicCounts};
 
 use super::{Verdict, require};
 
 /// Every number of a snapshot that may not go back while its process lives, by name.
+#[cfg(madsim)]
 pub fn rising(snapshot: &Snapshot) -> BTreeMap<String, u64> {
     let mut numbers = BTreeMap::new();
     let mut put = |name: String, number: u64| {

@@ -3,7 +3,6 @@
 
 pub mod groups;
 pub mod history;
-#[cfg(madsim)]
 pub mod metrics;
 pub mod storage;
 
