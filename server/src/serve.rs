@@ -57,8 +57,9 @@ pub async fn run(node: Node) -> Result<(), Failed> {
     board.started(broker.observer().clone(), &bootstrap[0]);
     let serving = async {
         until_there_is_space(&broker, &board).await;
-        say_ready(&bootstrap, &dirs, observed_at)?;
+        // First: who reads the line may ask for the page.
         board.enter(Stage::Ready);
+        say_ready(&bootstrap, &dirs, observed_at)?;
         std::future::pending().await
     };
     tokio::select! {
