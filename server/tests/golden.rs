@@ -6,24 +6,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
-use common::{Scratch, Server};
+use common::{GOLDEN, KEEP, Server, unpack};
 use serde_json::Value;
-
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden");
-
-/// The records are older than what retention keeps by default.
-const KEEP: [&str; 4] =
-    ["--set", "log.retention.ms=-1", "--set", "offsets.retention.minutes=2147483647"];
-
-fn unpack(archive: &Path) -> Scratch {
-    let scratch = Scratch::new();
-    let status =
-        Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(scratch.path()).status();
-    assert!(status.unwrap().success(), "{archive:?}");
-    scratch
-}
 
 /// Records of `consume --json` in the order of their partitions.
 fn records(lines: &str) -> Vec<Value> {

@@ -7,15 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Scratch, Server};
+use common::{GOLDEN, KEEP, Scratch, Server, unpack};
 use serde_json::Value;
-
-const ARCHIVE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden/0.1-first-light-stopped.tar.gz");
-
-/// The records are older than what retention keeps by default.
-const KEEP: [&str; 4] =
-    ["--set", "log.retention.ms=-1", "--set", "offsets.retention.minutes=2147483647"];
 
 /// (partition, offset) and the record.
 type Records = BTreeMap<(i64, i64), Value>;
@@ -25,10 +18,7 @@ struct Node(Scratch);
 
 impl Node {
     fn unpack() -> Node {
-        let scratch = Scratch::new();
-        let status = Command::new("tar").args(["-xzf", ARCHIVE, "-C"]).arg(scratch.path()).status();
-        assert!(status.unwrap().success());
-        Node(scratch)
+        Node(unpack(&Path::new(GOLDEN).join("0.1.0-stopped.tar.gz")))
     }
 
     fn expected(&self, topic: &str) -> Records {

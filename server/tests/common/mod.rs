@@ -12,6 +12,22 @@ use std::time::Duration;
 /// The program under test.
 pub const FORETOLD: &str = env!("CARGO_BIN_EXE_foretold");
 
+/// Data directories of older versions, as `make.py` there wrote them.
+pub const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden");
+
+/// Their records are older than what retention keeps by default.
+pub const KEEP: [&str; 4] =
+    ["--set", "log.retention.ms=-1", "--set", "offsets.retention.minutes=2147483647"];
+
+/// One of them, to be used up: `data/`, and `expected/` beside it.
+pub fn unpack(archive: &Path) -> Scratch {
+    let scratch = Scratch::new();
+    let status =
+        Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(scratch.path()).status();
+    assert!(status.unwrap().success(), "{archive:?}");
+    scratch
+}
+
 /// A directory that goes away with the test.
 pub struct Scratch(PathBuf);
 
