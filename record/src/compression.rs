@@ -78,6 +78,7 @@ impl Compression {
                 self.read_capped(flate2::bufread::MultiGzDecoder::new(input), input.len(), cap)
             }
             Compression::Snappy => expand_snappy(input, cap),
+            Compression::Lz4 if !input.starts_with(&LZ4_MAGIC) => Err(self.damaged()),
             Compression::Lz4 => {
                 self.read_capped(lz4_flex::frame::FrameDecoder::new(input), input.len(), cap)
             }
@@ -187,6 +188,9 @@ impl Codec {
         Ok(())
     }
 }
+
+/// Front of an LZ4 frame. The library reads the legacy frame too, whose blocks are twice as large; no Kafka client does.
+const LZ4_MAGIC: [u8; 4] = *b"\x04\x22\x4d\x18";
 
 /// Front of the Java client's snappy framing; two version numbers of four bytes follow, then chunks with their length.
 const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";

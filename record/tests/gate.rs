@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use record::{
-    Batch, BatchBuilder, BatchError, BatchOptions, Codec, Compression, ProduceRules, ProducerStamp,
-    TimestampType, Validation, check_produced,
+    Batch, BatchBuilder, BatchError, BatchOptions, Codec, Compressed, Compression, HEADER_LEN,
+    ProduceRules, ProducerStamp, TimestampType, Validation, check_produced,
 };
 use types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -287,4 +287,23 @@ fn expansion_stops_at_the_cap() {
         }
         assert_eq!(bomb.expanded(plain_len).map(|b| b.len()), Ok(plain_len), "{compression}");
     }
+}
+
+/// Found by fuzzing: a few bytes in the legacy frame made the decoder reserve 16 MiB, and what it read no client can.
+#[test]
+fn lz4_is_read_in_the_frame_that_clients_read_alone() {
+    let lz4 = |payload: &[u8]| {
+        let mut header = batch(1).to_bytes()[..HEADER_LEN].to_vec();
+        header[8..12].copy_from_slice(&((HEADER_LEN + payload.len()) as i32 - 12).to_be_bytes());
+        header[22] = Compression::Lz4.id();
+        Batch::parse([&header[..], payload].concat().into()).unwrap().expanded(1 << 20)
+    };
+    // The magic of each frame, then one block of one literal.
+    let block = b"\x02\x00\x00\x00\x10a";
+    let legacy = [&b"\x02\x21\x4c\x18"[..], block].concat();
+    let damaged = Err(BatchError::BadCompression(Compressed("lz4")));
+    assert_eq!(lz4(&legacy), damaged);
+    assert_eq!(lz4(b""), damaged);
+    let frame = [&b"\x04\x22\x4d\x18\x60\x40\x82"[..], block, &[0; 4]].concat();
+    assert_eq!(lz4(&frame), Ok(bytes::Bytes::from_static(b"a")));
 }
