@@ -8,7 +8,7 @@ use types::{LeaderEpoch, Offset, Timestamp};
 const EXPANDED_BYTES_MAX: usize = 1 << 20;
 
 /// A run of batches: split, checked, placed, read record by record.
-pub fn record_batches(data: &[u8]) {
+pub(crate) fn record_batches(data: &[u8]) {
     let mut total = 0;
     let rules = ProduceRules::default();
     for batch in Batches::split(Bytes::copy_from_slice(data)) {

@@ -68,7 +68,7 @@ async fn overwrite(disk: &SimDisk, path: &Path, offset: u64, bytes: &[u8]) {
 }
 
 /// The first byte chooses: the rest is the content of a file, or a list of edits of six bytes to a good journal.
-pub fn log_journal(data: &[u8]) {
+pub(crate) fn log_journal(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let (template, written) = template();
     let disk = template.fork(1);

@@ -1,28 +1,84 @@
-//! Fuzz bodies: each takes any bytes, must neither panic nor hang, and checks what it can about the answer.
+//! Fuzz bodies: each takes any bytes, must neither panic nor hang nor hold much memory, and checks what it can about the
+//! answer.
 //!
-//! The same functions run under cargo-fuzz (coverage-guided, at night) and in `tests/smoke.rs` (a corpus and seeded
-//! mutations, with every test run). A body that finds its input meaningless returns; a broken promise panics.
+//! The same functions run coverage-guided (`cargo xtask fuzz`, or `BODY=wire_request cargo fuzz run body -s none`) and in
+//! `tests/smoke.rs` (seeds, seeded mutations of them and everything that was ever found, with each test run). A body that
+//! finds its input meaningless returns; a broken promise panics.
+//!
+//! The corpus is made from [`Body::seeds`]; what the engine adds stays in `target/fuzz`. An input that once broke a
+//! promise lies in `fuzz/findings/BODY/` under a name that says what it was.
 
 mod batches;
 mod journal;
+mod memory;
 mod messages;
+mod seeds;
 mod stored;
 
-pub use batches::record_batches;
-pub use journal::log_journal;
-pub use messages::{wire_request, wire_response};
-pub use stored::{stored_coordinator, stored_metadata, stored_structure};
+use std::path::PathBuf;
 
 /// A fuzz body.
-pub type Body = fn(&[u8]);
+pub struct Body {
+    /// Its name.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub take: fn(&[u8]),
+    /// Good bytes, to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Memory that it may hold, whatever the input.
+    pub bytes_max: usize,
+    /// Mutated seeds in the smoke test: fewer where a run is dear.
+    pub runs: usize,
+}
 
-/// Every body by name.
-pub const BODIES: &[(&str, Body)] = &[
-    ("wire_request", wire_request),
-    ("wire_response", wire_response),
-    ("stored_coordinator", stored_coordinator),
-    ("stored_metadata", stored_metadata),
-    ("stored_structure", stored_structure),
-    ("record_batches", record_batches),
-    ("log_journal", log_journal),
+/// Memory of a body that decodes: a multiple of what inputs measure, far below what they can claim.
+const DECODER: usize = 16 << 20;
+
+/// Every body.
+pub const BODIES: &[Body] = &[
+    body("wire_request", messages::wire_request, seeds::requests, DECODER, 40_000),
+    body("wire_response", messages::wire_response, seeds::responses, DECODER, 40_000),
+    body("stored_coordinator", stored::stored_coordinator, seeds::coordinators, DECODER, 40_000),
+    body("stored_metadata", stored::stored_metadata, seeds::metadata, DECODER, 40_000),
+    body("stored_structure", stored::stored_structure, seeds::structures, DECODER, 40_000),
+    body("record_batches", batches::record_batches, seeds::batches, DECODER, 40_000),
+    body("log_journal", journal::log_journal, seeds::edits, 64 << 20, 1_500),
 ];
+
+const fn body(
+    name: &'static str,
+    take: fn(&[u8]),
+    seeds: fn() -> Vec<Vec<u8>>,
+    bytes_max: usize,
+    runs: usize,
+) -> Body {
+    Body { name, take, seeds, bytes_max, runs }
+}
+
+/// The body that the environment variable `BODY` names. Panics with all names if it names none.
+pub fn chosen() -> &'static Body {
+    let name = std::env::var("BODY").unwrap_or_default();
+    let names = || BODIES.iter().map(|body| body.name).collect::<Vec<_>>().join(" ");
+    let found = BODIES.iter().find(|body| body.name == name);
+    found.unwrap_or_else(|| panic!("BODY=`{name}` is none of: {}", names()))
+}
+
+/// Gives `data` to `body` and looks at the memory that it took.
+pub fn run(body: &Body, data: &[u8]) {
+    let peak = memory::peak_of(|| (body.take)(data));
+    assert!(peak <= body.bytes_max, "{} of {} bytes held {peak}", body.name, data.len());
+}
+
+/// Makes the seeds of the chosen body in the directory that `SEEDS` names, if it names one, and what a body makes once.
+pub fn prepare() {
+    let body = chosen();
+    if let Some(dir) = std::env::var_os("SEEDS").map(PathBuf::from) {
+        for (number, seed) in (body.seeds)().into_iter().enumerate() {
+            let path = dir.join(format!("seed-{number:05}"));
+            std::fs::write(&path, seed).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        }
+    }
+    // What it makes once does not count as memory of an input.
+    (body.take)(&[]);
+    (body.take)(&[0; 64]);
+}

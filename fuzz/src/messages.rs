@@ -39,7 +39,7 @@ fn message(key: ApiKey, version: i16, is_request: bool, reader: &mut Reader) {
 }
 
 /// A connection's bytes: length, header, request.
-pub fn wire_request(data: &[u8]) {
+pub(crate) fn wire_request(data: &[u8]) {
     let Some((prefix, body)) = data.split_first_chunk::<FRAME_PREFIX>() else { return };
     let Ok(length) = frame_len(*prefix, FRAME_BYTES_MAX) else { return };
     assert!(length <= FRAME_BYTES_MAX);
@@ -52,7 +52,7 @@ pub fn wire_request(data: &[u8]) {
 }
 
 /// An answer to a client: two bytes of key, two of version, a response without its header.
-pub fn wire_response(data: &[u8]) {
+pub(crate) fn wire_response(data: &[u8]) {
     let mut reader = Reader::new(Bytes::copy_from_slice(data));
     if let (Ok(key), Ok(version)) = (reader.i16(), reader.i16())
         && let Some(key) = ApiKey::from_i16(key)

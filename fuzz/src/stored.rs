@@ -9,7 +9,7 @@ use record::stored::transaction::{TransactionKey, TransactionValue};
 use types::encoding::{Reader, Writer};
 
 /// A coordinator's record: one byte that says which coordinator, one of key length, a key, a value.
-pub fn stored_coordinator(data: &[u8]) {
+pub(crate) fn stored_coordinator(data: &[u8]) {
     let [family, key_len, rest @ ..] = data else { return };
     let (key, value) = rest.split_at(usize::from(*key_len).min(rest.len()));
     let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
@@ -31,7 +31,7 @@ pub fn stored_coordinator(data: &[u8]) {
 }
 
 /// A record of the metadata log.
-pub fn stored_metadata(data: &[u8]) {
+pub(crate) fn stored_metadata(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
     let Ok(record) = MetadataRecord::decode(bytes.clone()) else { return };
     let (key, version, _) = frame::key_of(bytes).expect("it was decoded");
@@ -44,7 +44,7 @@ pub fn stored_metadata(data: &[u8]) {
 }
 
 /// Any stored structure: one byte chooses it, one is its version.
-pub fn stored_structure(data: &[u8]) {
+pub(crate) fn stored_structure(data: &[u8]) {
     let [choice, version, rest @ ..] = data else { return };
     let version = i16::from(*version);
     let bytes = Bytes::copy_from_slice(rest);

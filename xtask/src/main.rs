@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod ci;
 mod clients;
+mod fuzz;
 mod generate;
 mod shell;
 mod simulation;
@@ -17,6 +18,8 @@ cargo xtask TASK
   tidy               imports table, words, dead files, promises without a checker
   clients [NAME...] [--rounds N]
                      real Kafka clients and N real power cuts against a release build (`list` names the checks)
+  fuzz [BODY...] [--minutes N] [--jobs N]
+                     the fuzz bodies, guided by coverage, for so many core-minutes (30); resumable
   soak [--rounds N]  the long forms of simulation, power cuts and kills; resumable
   gen [--check]      message and record structures from Kafka's published schemas
 ";
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(&root),
         "gen" => generate::run(&root, rest),
         "clients" => clients::run(&root, rest),
+        "fuzz" => fuzz::run(&root, rest),
         "soak" => ci::soak(&root, rest),
         _ => {
             print!("{USAGE}");
