@@ -96,8 +96,10 @@ pub enum ConfigSource {
     Topic,
     /// Set for this group.
     Group,
-    /// Set at run time for this broker, or for all.
-    DynamicBroker,
+    /// Set at run time for this broker.
+    Broker,
+    /// Set at run time for all brokers.
+    Cluster,
     /// Given in the broker's file or on its command line.
     StaticBroker,
     /// Nobody set it.
@@ -110,7 +112,8 @@ impl ConfigSource {
     fn from_wire(source: i8) -> ConfigSource {
         match source {
             1 => ConfigSource::Topic,
-            2 | 3 => ConfigSource::DynamicBroker,
+            2 => ConfigSource::Broker,
+            3 => ConfigSource::Cluster,
             4 => ConfigSource::StaticBroker,
             5 => ConfigSource::Default,
             8 => ConfigSource::Group,
@@ -123,7 +126,8 @@ impl ConfigSource {
         match self {
             ConfigSource::Topic => "topic",
             ConfigSource::Group => "group",
-            ConfigSource::DynamicBroker => "dynamic",
+            ConfigSource::Broker => "broker",
+            ConfigSource::Cluster => "cluster",
             ConfigSource::StaticBroker => "static",
             ConfigSource::Default => "default",
             ConfigSource::Other(_) => "other",

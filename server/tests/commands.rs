@@ -222,6 +222,47 @@ fn settings_are_shown_set_and_unset() {
 }
 
 #[test]
+fn what_topics_inherit_counts_at_once_and_after_a_restart_the_nearest_first() {
+    let scratch = Scratch::new();
+    let start = || Server::dev(scratch.path(), &["--set", "message.max.bytes=100000"]);
+    let large = format!("{}\n", "x".repeat(5000));
+    let takes_large = |server: &Server| {
+        server.run(&["produce", "t", "--json"], &large).status.code() == Some(0)
+    };
+    let told = |server: &Server| {
+        let told = server.json(&["config", "get", "topic", "t", "max.message.bytes"])[0].clone();
+        (told["value"].as_str().unwrap().to_owned(), told["source"].as_str().unwrap().to_owned())
+    };
+    let is = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+
+    let server = start();
+    server.ok(&["topic", "create", "t"], "");
+    assert!(takes_large(&server));
+    assert_eq!(told(&server), is("100000", "static"));
+    server.ok(&["config", "set", "broker", "default", "message.max.bytes=1000"], "");
+    assert!(!takes_large(&server));
+    assert_eq!(told(&server), is("1000", "cluster"));
+    server.ok(&["config", "set", "broker", "0", "message.max.bytes=20000"], "");
+    assert!(takes_large(&server));
+    assert_eq!(told(&server), is("20000", "broker"));
+    server.ok(&["config", "set", "topic", "t", "max.message.bytes=2000"], "");
+    assert!(!takes_large(&server));
+    server.kill();
+
+    let server = start();
+    assert!(!takes_large(&server));
+    server.ok(&["config", "unset", "topic", "t", "max.message.bytes"], "");
+    assert_eq!(told(&server), is("20000", "broker"));
+    assert!(takes_large(&server));
+    server.ok(&["config", "unset", "broker", "0", "message.max.bytes"], "");
+    assert_eq!(told(&server), is("1000", "cluster"));
+    assert!(!takes_large(&server));
+    server.ok(&["config", "unset", "broker", "default", "message.max.bytes"], "");
+    assert_eq!(told(&server), is("100000", "static"));
+    assert!(takes_large(&server));
+}
+
+#[test]
 fn a_record_over_the_limit_is_refused_and_the_rest_is_not() {
     let (_scratch, server) = server();
     server.ok(&["topic", "create", "t", "--set", "max.message.bytes=1000"], "");

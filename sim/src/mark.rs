@@ -16,6 +16,7 @@ pub const ALL: &[&str] = &[
     "control batch refused",
     "crash at an I/O operation",
     "damage reported to a reader",
+    "defaults changed",
     "directory offline",
     "duplicate answered",
     "epochs told",

@@ -55,6 +55,10 @@ mutants! {
     RetentionNotCalled = "retention-not-called",
     /// A topic's configuration is accepted and stored, and its logs never hear of it.
     ConfigIgnored = "config-ignored",
+    /// I39: what topics inherit from the broker reaches their logs with the next start only.
+    DefaultsUnheard = "defaults-unheard",
+    /// I39: what is set for all brokers counts before what is set for one.
+    WrongLevelCounts = "wrong-level-counts",
     /// I2, I8: bytes truncated before a completed sync come back, because TRUNCATE was not durable first.
     TruncateNotJournaled = "truncate-not-journaled",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.

@@ -13,6 +13,7 @@ use cluster::metadata::{Delta, Image, Resource, TopicInfo};
 use env::Env;
 use log::{Log, LogDir, LogSpec};
 use record::ProduceRules;
+use types::mutant::{Mutant, planted};
 use types::{BrokerId, DirectoryId, ErrorCode, Offset, TopicId};
 
 use super::{Partition, Role, log_config};
@@ -62,7 +63,9 @@ impl<E: Env> Registry<E> {
     ) {
         let broker = self.broker;
         let changed: BTreeSet<TopicId> = match delta {
-            Some(delta) if !delta.has_broker_config_changed(broker) => {
+            Some(delta)
+                if !delta.has_broker_config_changed(broker) || planted(Mutant::DefaultsUnheard) =>
+            {
                 let configured =
                     delta.topic_configs_changed().filter_map(|name| image.topic_id(name));
                 delta.topics_changed.iter().copied().chain(configured).collect()

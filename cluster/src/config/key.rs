@@ -54,6 +54,8 @@ pub enum Range {
     Between(i64, i64),
     /// Numbers in between, both included, or the one that stands for the default.
     BetweenOr(i64, i64, i64),
+    /// Numbers but 0; all below it mean the same.
+    NotZero,
     /// Fractions in between, both included.
     Fraction(f64, f64),
     /// One of these words; of a list, each element.
@@ -225,6 +227,7 @@ impl ConfigKey {
                     Range::BetweenOr(least, most, or) => {
                         number == or || (least..=most).contains(&number)
                     }
+                    Range::NotZero => number != 0,
                     _ => true,
                 }
         })
@@ -276,6 +279,7 @@ impl ConfigKey {
             Range::BetweenOr(least, most, or) => {
                 format!("{noun}{unit} from {least} to {most}, or {or}")
             }
+            Range::NotZero => format!("{noun}{unit} that is not 0"),
             Range::Fraction(least, most) => format!("{noun}{unit} from {least} to {most}"),
             Range::OneOf(words) | Range::OneOfAnyCase(words) if self.kind == Kind::List => {
                 format!("a list of {}", words.join(", "))

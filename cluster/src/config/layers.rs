@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 
 use super::key::{ConfigKey, Kind, Unit, parse_integer};
 use super::table::{BROKER, GROUP, TOPIC, find};
@@ -72,12 +73,17 @@ impl NodeConfigs {
         NodeConfigs { fixed: Arc::new(values), ..NodeConfigs::default() }
     }
 
+    /// The layers, the nearest first.
     fn layers(&self) -> [(&ConfigMap, Source); 3] {
-        [
-            (&self.broker, Source::Broker),
-            (&self.cluster, Source::Cluster),
-            (&self.fixed, Source::Static),
-        ]
+        let mut layers = [
+            (&*self.broker, Source::Broker),
+            (&*self.cluster, Source::Cluster),
+            (&*self.fixed, Source::Static),
+        ];
+        if planted(Mutant::WrongLevelCounts) {
+            layers.swap(0, 1);
+        }
+        layers
     }
 
     /// The value that is set for a broker key, if any.
@@ -129,7 +135,7 @@ impl NodeConfigs {
                 .find(|(layer, _)| layer.contains_key(key.name))
                 .map_or(Source::Default, |(_, source)| source),
             is_read_only: key.update == super::Update::ReadOnly,
-            synonyms: self.synonyms(key, std::slice::from_ref(&key.name)),
+            synonyms: self.synonyms_of_broker(key),
         })
         .collect()
     }
@@ -163,6 +169,8 @@ impl NodeConfigs {
             source,
         });
         let names = match key.synonyms {
+            // Kafka tells nothing of a topic's key that no broker key stands behind, and a group's default by its own name.
+            [] if source == Source::Topic => &[],
             [] => std::slice::from_ref(&key.name),
             names => names,
         };
@@ -174,6 +182,16 @@ impl NodeConfigs {
             is_read_only: false,
             synonyms,
         }
+    }
+
+    /// What a broker key would fall back to: also to keys of other units for the same (`log.retention.hours` behind
+    /// `log.retention.ms`), once it has a value itself.
+    fn synonyms_of_broker(&self, key: &'static ConfigKey) -> Vec<Synonym> {
+        let family = TOPIC.iter().map(|topic| topic.synonyms);
+        let family = family.into_iter().find(|names| names.contains(&key.name));
+        let names = family.unwrap_or(std::slice::from_ref(&key.name));
+        let synonyms = self.synonyms(key, names).into_iter();
+        synonyms.skip_while(|synonym| synonym.name != key.name).collect()
     }
 
     /// Every value that is set under these names, nearest layer first, then the default; each as it was written.
@@ -189,7 +207,8 @@ impl NodeConfigs {
         }
         let default =
             names.iter().rev().find_map(|&name| Some((name, find(BROKER, name)?.default?)));
-        if let Some((name, value)) = default.or(key.default.map(|value| (key.name, value))) {
+        let own = key.default.filter(|_| names.contains(&key.name)).map(|value| (key.name, value));
+        if let Some((name, value)) = default.or(own) {
             synonyms.push(Synonym {
                 name,
                 value: shown(key, Some(value)),

@@ -112,6 +112,14 @@ fn retention_takes_the_finest_unit_that_is_set() {
     assert_eq!(retention(&all), Some(Duration::from_secs(5)));
     assert_eq!(retention(&[("log.retention.hours", "-1")]), None);
     assert_eq!(retention(&[("log.retention.ms", "-1"), ("log.retention.hours", "2")]), None);
+    for key in ["log.retention.hours", "log.retention.minutes", "log.retention.ms"] {
+        let error = first_error(&[(key, "0")]);
+        assert!(
+            error.ends_with("that is not 0"),
+            "as in Kafka, nothing is kept for no time: {error}"
+        );
+        assert_eq!(retention(&[(key, "-2")]), None);
+    }
     let rolled = parse(&[("log.roll.hours", "1")]).unwrap().0.topic_defaults.segment_age;
     assert_eq!(rolled, Duration::from_secs(3600));
 }
@@ -152,6 +160,36 @@ fn layers_win_from_the_topic_down() {
     let described = node.describe_topic(&ConfigMap::new());
     let retention = described.iter().find(|d| d.key.name == "retention.ms").unwrap();
     assert_eq!((retention.value.as_deref(), retention.source), (Some("8"), Source::Broker));
+}
+
+#[test]
+fn synonyms_are_those_that_kafka_tells() {
+    let told = |described: Vec<Described>, name: &str| {
+        let found = described.into_iter().find(|one| one.key.name == name).unwrap();
+        let told = found.synonyms.into_iter();
+        told.map(|s| format!("{:?} {}={}", s.source, s.name, s.value.unwrap())).collect::<Vec<_>>()
+    };
+    let mut node = NodeConfigs::fixed(map(&[("log.retention.minutes", "3")]));
+    assert_eq!(told(node.describe_broker(), "log.retention.ms"), [""; 0], "it has no value");
+    node.cluster = map(&[("log.retention.ms", "9")]).into();
+    assert_eq!(
+        told(node.describe_broker(), "log.retention.ms"),
+        [
+            "Cluster log.retention.ms=9",
+            "Static log.retention.minutes=3",
+            "Default log.retention.hours=168"
+        ]
+    );
+    assert_eq!(
+        told(node.describe_broker(), "log.retention.hours"),
+        ["Default log.retention.hours=168"]
+    );
+    let none = ConfigMap::new();
+    assert_eq!(told(node.describe_topic(&none), "remote.log.copy.disable"), [""; 0]);
+    assert_eq!(
+        told(node.describe_group(&none), "share.auto.offset.reset"),
+        ["Default share.auto.offset.reset=latest"]
+    );
 }
 
 #[test]

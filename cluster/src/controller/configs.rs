@@ -319,8 +319,10 @@ fn check_values(resource: &Resource, values: &ConfigMap) -> Result<(), Refusal> 
         ResourceKind::ClientMetrics => Ok(()),
     };
     checked.map_err(|error| {
-        let code = match error {
-            ConfigError::CannotUpdate { .. } => ErrorCode::InvalidRequest,
+        let code = match (&error, resource.kind) {
+            // A broker judges values of its own keys before the controller does, in Kafka, and says so by this code.
+            (ConfigError::CannotUpdate { .. }, _)
+            | (ConfigError::Invalid { .. }, ResourceKind::Broker) => ErrorCode::InvalidRequest,
             _ => ErrorCode::InvalidConfig,
         };
         Refusal::new(code, error.to_string())

@@ -9,6 +9,7 @@
 //! judge the history. A client that dies leaves operations whose outcome nobody knows.
 
 mod admin;
+mod defaults;
 mod finale;
 mod group;
 mod machine;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use client::{Certainty, Client, ClientConfig, ClientError, Versions};
 use types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
 
+use self::defaults::Retainer;
 use crate::decisions::{Decisions, Kind};
 use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
@@ -85,6 +87,10 @@ struct Shared {
     seats: Mutex<BTreeMap<u32, Option<Granted>>>,
     /// Topics whose settings somebody began to change and was not answered.
     unsettled: Mutex<BTreeSet<String>>,
+    /// What topics inherit from the broker.
+    defaults: Mutex<defaults::Defaults>,
+    /// Who says how much is kept of topics with retention.
+    retainer: Retainer,
     counters: Mutex<Counters>,
     phase: tokio::sync::watch::Sender<Phase>,
     /// Who tells how the broker stands, while its process lives.
@@ -167,6 +173,8 @@ impl Play {
             groups: Mutex::default(),
             seats: Mutex::default(),
             unsettled: Mutex::default(),
+            defaults: Mutex::default(),
+            retainer: Retainer::any(&dice),
             counters: Mutex::default(),
             phase: tokio::sync::watch::channel(Phase::Work).0,
             observer: Mutex::default(),
@@ -284,7 +292,8 @@ impl Play {
 
     /// Creates the topics that live through the run.
     async fn prepare(&self) -> bool {
-        let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), Dialect::Newest);
+        let dice = self.stage.dice(CLIENTS - 1);
+        let client = self.client(CLIENTS - 1, &dice, Dialect::Newest);
         let admin = client::Admin::new(&client);
         for topic in &self.shared.topics {
             let mut new = client::admin::NewTopic::new(topic.name);
@@ -302,9 +311,16 @@ impl Play {
             if topic.dated {
                 new.configs.insert("message.timestamp.type".into(), "LogAppendTime".into());
             }
-            if topic.retained {
-                let bytes = SEGMENTS_RETAINED * u64::from(self.stage.scenario.segment_bytes);
-                new.configs.insert("retention.bytes".into(), bytes.to_string());
+            match (topic.retained, self.shared.retainer) {
+                (true, Retainer::Topic) => {
+                    let bytes = SEGMENTS_RETAINED * u64::from(self.stage.scenario.segment_bytes);
+                    new.configs.insert("retention.bytes".into(), bytes.to_string());
+                }
+                // What a topic says itself counts, whatever it would inherit.
+                (false, Retainer::Level(_)) => {
+                    new.configs.insert("retention.bytes".into(), "-1".to_owned());
+                }
+                _ => {}
             }
             let mut left = 20;
             loop {
@@ -330,7 +346,7 @@ impl Play {
                 self.stage.world.sleep(Duration::from_millis(500)).await;
             }
         }
-        true
+        self.limit_by_default(&client, &dice).await
     }
 
     /// Puts the clients to work, each on a machine of its own that may die and come back.

@@ -361,19 +361,19 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Bytes that a partition keeps; -1 is no limit."),
     key("log.retention.check.interval.ms", Kind::Long, Some("300000")).at_least(1).unit(Unit::Millis)
         .help("Interval of the search for old segments."),
-    key("log.retention.hours", Kind::Int, Some("168")).unit(Unit::Hours)
+    key("log.retention.hours", Kind::Int, Some("168")).range(Range::NotZero).unit(Unit::Hours)
         .help("Hours that records are kept; log.retention.minutes and log.retention.ms come first."),
-    key("log.retention.minutes", Kind::Int, None).unit(Unit::Minutes)
+    key("log.retention.minutes", Kind::Int, None).range(Range::NotZero).unit(Unit::Minutes)
         .help("Minutes that records are kept; log.retention.ms comes first."),
-    key("log.retention.ms", Kind::Long, None).unit(Unit::Millis).live()
+    key("log.retention.ms", Kind::Long, None).range(Range::NotZero).unit(Unit::Millis).live()
         .help("Milliseconds that records are kept; -1 is for ever."),
     key("log.roll.hours", Kind::Int, Some("168")).at_least(1).unit(Unit::Hours)
         .help("Hours after which a new segment starts; log.roll.ms comes first."),
     key("log.roll.jitter.hours", Kind::Int, Some("0")).at_least(0).unit(Unit::Hours)
         .help("Random part of log.roll.hours; log.roll.jitter.ms comes first."),
-    key("log.roll.jitter.ms", Kind::Long, None).unit(Unit::Millis).live()
+    key("log.roll.jitter.ms", Kind::Long, None).at_least(0).unit(Unit::Millis).live()
         .help("Random part of log.roll.ms, so that segments do not all roll at once."),
-    key("log.roll.ms", Kind::Long, None).unit(Unit::Millis).live()
+    key("log.roll.ms", Kind::Long, None).at_least(1).unit(Unit::Millis).live()
         .help("Milliseconds after which a new segment starts even if it is not full."),
     key("log.segment.bytes", Kind::Int, Some("1073741824")).at_least(1048576).unit(Unit::Bytes).live()
         .help("Size of a segment."),

@@ -269,6 +269,7 @@ impl Play {
                     if self.create_topic(&admin, &name, partitions).await {
                         self.use_topic(&client, &name, partitions, dice).await;
                         self.change_settings(&client, &name, dice).await;
+                        self.change_defaults(&client, &name, dice).await;
                         if let Some(session) = sessions.remove(&name) {
                             self.outlive_topic(&client, session, dice).await;
                         }

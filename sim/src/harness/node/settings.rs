@@ -3,25 +3,27 @@
 
 use std::collections::BTreeMap;
 
-use client::{Client, Target};
-use types::ErrorCode;
+use client::{Client, ClientError, Target};
 use wire::ApiKey;
 use wire::alter_configs::{self, AlterConfigsRequest};
-use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use wire::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+};
 use wire::incremental_alter_configs::{self, IncrementalAlterConfigsRequest};
 use wire::list_config_resources::{ConfigResource, ListConfigResourcesRequest};
 
-use super::Play;
 use super::rude::any_version;
+use super::{Play, outcome_of};
 use crate::checker::require;
 use crate::decisions::{Decisions, Kind};
 use crate::exec::lock;
+use crate::history::Outcome;
 use crate::world::SimEnv;
 
 /// Kafka's number of a resource that is a topic.
-const TOPIC: i8 = 2;
-/// And of one that is a broker.
-const BROKER: i8 = 4;
+pub(super) const TOPIC: i8 = 2;
+/// And of one that is a broker, or all of them.
+pub(super) const BROKER: i8 = 4;
 /// Where a value comes from that was set for the topic.
 const SET_FOR_TOPIC: i8 = 1;
 /// Settings that change nothing of what else is judged.
@@ -29,7 +31,10 @@ const KEYS: [&str; 3] = ["file.delete.delay.ms", "index.interval.bytes", "retent
 /// Larger than any run is long.
 const VALUE: u64 = 1_000_000_000;
 
-type Values = BTreeMap<String, String>;
+pub(super) type Values = BTreeMap<String, String>;
+
+/// Keys and the values they are to have; in steps, some of them lose theirs (`None`).
+pub(super) type Change = BTreeMap<String, Option<String>>;
 
 impl Play {
     /// Changes settings of a topic that has none yet, and looks at them after each change.
@@ -47,13 +52,14 @@ impl Play {
             }
             let is_checked_only = dice.choose(Kind::Operation, 4) == 0;
             let is_whole = dice.choose(Kind::Operation, 2) == 0;
-            let change = change(is_whole, dice);
-            let code = match is_whole {
-                true => self.set_all(client, topic, &change, is_checked_only, dice).await,
-                false => self.set_some(client, topic, &change, is_checked_only, dice).await,
+            let change = change(&KEYS, is_whole, dice);
+            let resource = (TOPIC, topic);
+            let outcome = match is_whole {
+                true => self.set_all(client, resource, &change, is_checked_only, dice).await,
+                false => self.set_some(client, resource, &change, is_checked_only, dice).await,
             };
-            self.stage.done(code == Some(ErrorCode::None), 22);
-            if code != Some(ErrorCode::None) {
+            self.stage.done(outcome == Outcome::Ok(()), 22);
+            if outcome != Outcome::Ok(()) {
                 return;
             }
             lock(&self.shared.unsettled).remove(topic);
@@ -103,37 +109,39 @@ impl Play {
         self.stage.world.mark("resources listed");
     }
 
-    async fn set_all(
+    /// Gives a resource all the values it is to have.
+    pub(super) async fn set_all(
         &self,
         client: &Client<SimEnv>,
-        topic: &str,
-        change: &BTreeMap<String, Option<String>>,
+        (kind, name): (i8, &str),
+        change: &Change,
         validate_only: bool,
         dice: &Decisions,
-    ) -> Option<ErrorCode> {
+    ) -> Outcome<()> {
         let configs = change.iter().map(|(name, value)| alter_configs::AlterableConfig {
             name: name.as_str().into(),
             value: value.as_deref().map(Into::into),
         });
         let resource = alter_configs::AlterConfigsResource {
-            resource_type: TOPIC,
-            resource_name: topic.into(),
+            resource_type: kind,
+            resource_name: name.into(),
             configs: configs.collect(),
         };
         let request = AlterConfigsRequest { resources: vec![resource], validate_only };
         let version = any_version(ApiKey::AlterConfigs, 0, dice);
-        let answer = client.raw(Target::Controller, request, Some(version)).await.ok()?;
-        ErrorCode::from_i16(answer.responses.first()?.error_code)
+        let answer = client.raw(Target::Controller, request, Some(version)).await;
+        outcome_told(answer.map(|answer| answer.responses.first().map(|told| told.error_code)))
     }
 
-    async fn set_some(
+    /// Changes some values of a resource.
+    pub(super) async fn set_some(
         &self,
         client: &Client<SimEnv>,
-        topic: &str,
-        change: &BTreeMap<String, Option<String>>,
+        (kind, name): (i8, &str),
+        change: &Change,
         validate_only: bool,
         dice: &Decisions,
-    ) -> Option<ErrorCode> {
+    ) -> Outcome<()> {
         let configs =
             change.iter().map(|(name, value)| incremental_alter_configs::AlterableConfig {
                 name: name.as_str().into(),
@@ -141,14 +149,14 @@ impl Play {
                 value: value.as_deref().map(Into::into),
             });
         let resource = incremental_alter_configs::AlterConfigsResource {
-            resource_type: TOPIC,
-            resource_name: topic.into(),
+            resource_type: kind,
+            resource_name: name.into(),
             configs: configs.collect(),
         };
         let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only };
         let version = any_version(ApiKey::IncrementalAlterConfigs, 0, dice);
-        let answer = client.raw(Target::Controller, request, Some(version)).await.ok()?;
-        ErrorCode::from_i16(answer.responses.first()?.error_code)
+        let answer = client.raw(Target::Controller, request, Some(version)).await;
+        outcome_told(answer.map(|answer| answer.responses.first().map(|told| told.error_code)))
     }
 
     /// The values that are set for the topic itself.
@@ -158,24 +166,45 @@ impl Play {
         topic: &str,
         dice: &Decisions,
     ) -> Option<Values> {
+        let told = self.described(client, (TOPIC, topic), dice).await?;
+        let own = told.into_iter().filter(|config| config.config_source == SET_FOR_TOPIC);
+        Some(own.map(|c| (c.name.to_string(), c.value.unwrap_or_default().to_string())).collect())
+    }
+
+    /// What is told of a resource's settings; `None` if it is told nothing.
+    pub(super) async fn described(
+        &self,
+        client: &Client<SimEnv>,
+        (kind, name): (i8, &str),
+        dice: &Decisions,
+    ) -> Option<Vec<DescribeConfigsResourceResult>> {
         let asked = DescribeConfigsResource {
-            resource_type: TOPIC,
-            resource_name: topic.into(),
+            resource_type: kind,
+            resource_name: name.into(),
             configuration_keys: None,
         };
         let request = DescribeConfigsRequest { resources: vec![asked], ..Default::default() };
         let version = any_version(ApiKey::DescribeConfigs, 0, dice);
         let answer = client.raw(Target::Any, request, Some(version)).await.ok()?;
         let told = answer.results.into_iter().next().filter(|told| told.error_code == 0)?;
-        let own = told.configs.into_iter().filter(|config| config.config_source == SET_FOR_TOPIC);
-        Some(own.map(|c| (c.name.to_string(), c.value.unwrap_or_default().to_string())).collect())
+        Some(told.configs)
     }
 }
 
-/// Some keys with values; in steps, some of them lose theirs (`None`).
-fn change(is_whole: bool, dice: &Decisions) -> BTreeMap<String, Option<String>> {
-    let mut change = BTreeMap::new();
-    for key in KEYS {
+/// What an answer says of a change. One that was refused may be carried out all the same, where the metadata
+/// log failed after the write: only success is certain.
+fn outcome_told(answer: Result<Option<i16>, ClientError>) -> Outcome<()> {
+    match answer {
+        Ok(Some(0)) => Outcome::Ok(()),
+        Ok(_) => Outcome::Unknown,
+        Err(error) => outcome_of(&error),
+    }
+}
+
+/// Some of the keys with values, or, in steps, to lose theirs.
+pub(super) fn change(keys: &[&str], is_whole: bool, dice: &Decisions) -> Change {
+    let mut change = Change::new();
+    for &key in keys {
         let value = (VALUE + dice.choose(Kind::Operation, 1_000)).to_string();
         match dice.choose(Kind::Operation, 3) {
             0 => {}
