@@ -53,6 +53,11 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// SIGKILL, and waits until the process is gone; an error if it had ended by itself before, which a restart would
     /// hide.
     pub fn kill(&mut self) -> Result<(), String> {

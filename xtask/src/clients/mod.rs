@@ -7,6 +7,7 @@ use crate::shell;
 
 mod broker;
 mod corpus;
+mod crowd;
 mod powercut;
 mod retention;
 mod segments;
@@ -16,7 +17,7 @@ mod tools;
 use tools::Tools;
 
 /// The checks that run when none is named, in that order.
-const NAMES: &[&str] = &["corpus", "segments", "retention", "powercut"];
+const NAMES: &[&str] = &["corpus", "segments", "retention", "crowd", "powercut"];
 /// Other projects' suites: too long for every change, or with time limits of their own that a busy machine breaks
 /// (kafka-python's `test_group`, on Kafka too). They run when named.
 const LONG: &[&str] = &["kafka-python", "java-tools", "kafka-go", "rust-rdkafka"];
@@ -73,6 +74,7 @@ fn run_checks(root: &Path, chosen: &[&str], cuts: u32) -> Result<(), String> {
             "corpus" => corpus::run(&tools, &binary).map(Some),
             "segments" => segments::run(&tools, &binary).map(Some),
             "retention" => retention::run(&tools, &binary).map(Some),
+            "crowd" => crowd::run(root, &tools, &binary).map(Some),
             "powercut" => powercut::run(&tools, &binary, cuts),
             suite => suites::run(root, &tools, &binary, suite),
         };
