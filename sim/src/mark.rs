@@ -15,6 +15,7 @@ pub const ALL: &[&str] = &[
     "computed beside others",
     "control batch refused",
     "crash at an I/O operation",
+    "crowd kept within its limit",
     "damage reported to a reader",
     "defaults changed",
     "directory offline",

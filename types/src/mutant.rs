@@ -53,6 +53,8 @@ mutants! {
     RetentionUnknownTimestamp = "retention-unknown-timestamp",
     /// Retention that nothing calls.
     RetentionNotCalled = "retention-not-called",
+    /// An address may have as many connections as it likes.
+    AddressLimitIgnored = "address-limit-ignored",
     /// A topic's configuration is accepted and stored, and its logs never hear of it.
     ConfigIgnored = "config-ignored",
     /// I39: what topics inherit from the broker reaches their logs with the next start only.

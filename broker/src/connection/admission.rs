@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use types::Instant;
+use types::mutant::{Mutant, planted};
 
 /// The open connections, counted.
 #[derive(Default, Debug)]
@@ -47,7 +48,7 @@ impl Counts {
             return Decision::Wait;
         }
         let of_address = self.per_ip.get(&ip).copied().unwrap_or(0);
-        if of_address >= limits.of_address {
+        if of_address >= limits.of_address && !planted(Mutant::AddressLimitIgnored) {
             return Decision::Refuse;
         }
         self.per_ip.insert(ip, of_address + 1);

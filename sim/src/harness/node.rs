@@ -9,6 +9,7 @@
 //! judge the history. A client that dies leaves operations whose outcome nobody knows.
 
 mod admin;
+mod crowd;
 mod defaults;
 mod finale;
 mod group;
@@ -351,7 +352,7 @@ impl Play {
 
     /// Puts the clients to work, each on a machine of its own that may die and come back.
     fn employ(&self) {
-        let roles: [(&'static str, u32); 7] = [
+        let roles: [(&'static str, u32); 8] = [
             ("producer", 3),
             ("reader", 2),
             ("member", group::MEMBERS),
@@ -359,6 +360,7 @@ impl Play {
             ("churner", 1),
             ("rude producer", 1),
             ("rude member", 1),
+            ("crowd", 1),
         ];
         let mut node = CLIENTS;
         for (role, count) in roles {
@@ -392,6 +394,7 @@ impl Play {
                     "member" => play.join(node, number, &life).await,
                     "admin" => play.administer(node, &life).await,
                     "rude producer" => play.produce_rudely(node, &life).await,
+                    "crowd" => play.crowd(node, &life).await,
                     "rude member" => play.join_rudely(node, &life).await,
                     _ => play.churn(node, &life).await,
                 }

@@ -11,7 +11,7 @@ use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Env};
 use types::{BrokerId, NodeId, TopicPartition};
 
-use super::{BROKER, CLIENTS, Dialect, PORT, Phase, Play};
+use super::{BROKER, CLIENTS, Dialect, PORT, Phase, Play, crowd};
 use crate::checker::{metrics, require};
 use crate::decisions::{Decisions, Kind};
 use crate::disk::{FaultRates, SimDisk};
@@ -27,7 +27,7 @@ const PRODUCERS_EXPIRE_MS: i32 = 24 * 86_400_000;
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Client machines in a run.
-const CLIENTS_COUNT: u32 = 13;
+const CLIENTS_COUNT: u32 = 14;
 
 /// The broker's machine.
 pub struct Machine {
@@ -396,6 +396,11 @@ impl Play {
         let mut values = vec![
             ("auto.create.topics.enable", "false".to_owned()),
             ("offsets.topic.replication.factor", "1".into()),
+            // The crowd is the last of the clients.
+            (
+                "max.connections.per.ip.overrides",
+                format!("{}:{}", ip_of(CLIENTS + CLIENTS_COUNT - 1), crowd::CONNECTIONS_MAX),
+            ),
             // The wall clock is stepped by up to a day, again and again. A producer whose state has expired by then may
             // be answered with a second copy of what it sends again (P6), which no history tells from a lost state: here
             // none expires. The directory's scenario judges those that do.
