@@ -96,7 +96,8 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             while !dirty.is_empty() {
                 let began = self.clock.now();
                 dirty = self.group(dirty).await?;
-                self.pace.on_group(arrived, self.clock.now().saturating_since(began));
+                let now = self.clock.now();
+                self.pace.on_group(arrived, now.saturating_since(began), now);
                 self.dir.door.tally.batches.add(arrived as u64);
                 if dirty.is_empty() && self.flushes.is_empty() && self.closing.is_none() {
                     self.gather(&mut alarm).await;
