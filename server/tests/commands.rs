@@ -226,9 +226,8 @@ fn what_topics_inherit_counts_at_once_and_after_a_restart_the_nearest_first() {
     let scratch = Scratch::new();
     let start = || Server::dev(scratch.path(), &["--set", "message.max.bytes=100000"]);
     let large = format!("{}\n", "x".repeat(5000));
-    let takes_large = |server: &Server| {
-        server.run(&["produce", "t", "--json"], &large).status.code() == Some(0)
-    };
+    let takes_large =
+        |server: &Server| server.run(&["produce", "t", "--json"], &large).status.code() == Some(0);
     let told = |server: &Server| {
         let told = server.json(&["config", "get", "topic", "t", "max.message.bytes"])[0].clone();
         (told["value"].as_str().unwrap().to_owned(), told["source"].as_str().unwrap().to_owned())
