@@ -1,7 +1,7 @@
 //! How a broker stands at one moment, as plain values: for whoever shows it, in whatever form.
 //!
-//! Taking one costs O(partitions + groups' offsets), a lock of one partition at a time, and one question to each group
-//! coordinator; no request waits for it. Group offsets are asked for before the partitions' ends are read, so that lag
+//! Taking one costs O(partitions + groups' offsets), a lock of one partition at a time, one question to each group
+//! coordinator, and one read of a batch's header for each partition that a group is behind in; no request waits for it. Group offsets are asked for before the partitions' ends are read, so that lag
 //! is what a client would find: committed offsets first, ends after them.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::group::{Event, GroupState, Response};
-use env::Env;
+use env::{Clock, Env};
 use log::{DirCounts, LogDir};
 use types::{
     BrokerId, ClusterId, DirectoryId, Durations, ErrorCode, GroupId, NodeId, Offset,
-    PartitionIndex, TopicId, TopicName,
+    PartitionIndex, Timestamp, TopicId, TopicName,
 };
 
 use crate::connection::Connections;
@@ -22,7 +22,7 @@ use crate::context::ListenerName;
 use crate::handlers::{INTERNAL_TOPICS, SERVED};
 use crate::metrics::TopicCounts;
 use crate::partition::Partition;
-use crate::shared::{ListenerInfo, Shared};
+use crate::shared::{ListenerInfo, Shared, View};
 use crate::together;
 
 /// Takes snapshots of a broker; cheap to clone, and harmless after the broker's end.
@@ -49,6 +49,8 @@ impl<E: Env> Clone for Observer<E> {
 /// How a broker stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
+    /// When it was taken, by the broker's clock.
+    pub at: Timestamp,
     /// This node.
     pub node: NodeId,
     /// This broker.
@@ -183,6 +185,8 @@ pub struct GroupProgress {
     pub offset: Offset,
     /// Committed records at or after it, counted by offsets as Kafka's tools do; nothing if the partition is not served.
     pub lag: Option<u64>,
+    /// When the batch with the first of these was made; nothing if there is none, or it bears no time.
+    pub unread_since: Option<Timestamp>,
 }
 
 /// How long a snapshot waits for a group coordinator.
@@ -224,18 +228,34 @@ impl<E: Env> Observer<E> {
                 })
             })
             .collect();
+        let mut groups = progress(surveyed, &topics);
+        self.find_unread(&view, &mut groups).await;
         Snapshot {
+            at: self.shared.env().clock().timestamp(),
             node: self.shared.config().node_id,
             broker: self.shared.broker_id(),
             cluster_id: self.shared.cluster_id().clone(),
             apis: self.apis(),
             listeners: self.listeners.iter().map(|listener| of_listener(listener)).collect(),
             request_bytes_held: self.connections.memory.used(),
-            groups: progress(surveyed, &topics),
+            groups,
             topics,
             traffic,
             directories: self.directories(),
             coordinators_silent,
+        }
+    }
+
+    /// Since when there is something that a group has not read.
+    async fn find_unread(&self, view: &View<E>, groups: &mut [GroupSnapshot]) {
+        let behind = |of: &&mut GroupProgress| of.lag.is_some_and(|lag| lag > 0);
+        for of in groups.iter_mut().flat_map(|group| &mut group.offsets).filter(behind) {
+            let topic = view.topic(of.topic.as_str());
+            let Some(partition) = topic.and_then(|topic| topic.partition(of.partition)) else {
+                continue;
+            };
+            // What cannot be read now is told of elsewhere.
+            of.unread_since = partition.log().time_of_batch(of.offset).await.unwrap_or(None);
         }
     }
 
@@ -332,7 +352,8 @@ fn progress(
             let lag = partition
                 .log
                 .map(|log| u64::try_from(log.high_watermark.since(of.offset)).unwrap_or(0));
-            Some(GroupProgress { topic: of.topic, partition: of.partition, offset: of.offset, lag })
+            let (topic, partition, offset) = (of.topic, of.partition, of.offset);
+            Some(GroupProgress { topic, partition, offset, lag, unread_since: None })
         });
         GroupSnapshot {
             id: group.group,

@@ -294,3 +294,60 @@ fn without_a_broker_the_error_says_how_to_get_one() {
     let output = foretold(&["topic", "list", "--bootstrap", "nonsense"], "");
     check_failure(&output, 2, "host:port");
 }
+
+#[test]
+fn top_shows_what_happens_now() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "orders", "--partitions", "2"], "");
+    server.ok(&["produce", "orders"], "a\nb\nc\n");
+    server.ok(&["consume", "orders", "--group", "g", "--from", "earliest", "--count", "2"], "");
+    let told = server.ok(&["top", "--count", "2", "--interval", "0.2", "--json"], "");
+    let looks: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(looks.len(), 2);
+    assert_eq!(looks[0]["topics"][0]["records_per_second"], Value::Null);
+    assert_eq!(looks[1]["topics"][0]["records_per_second"], 0.0);
+    assert_eq!(looks[1]["topics"][0]["topic"], "orders");
+    assert_eq!(looks[1]["topics"][0]["end_offsets"], 3);
+    assert!(looks[1]["topics"][0]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(
+        (&looks[1]["groups"][0]["group"], &looks[1]["groups"][0]["lag"]),
+        (&json!("g"), &json!(1))
+    );
+    assert!(looks[1]["disks"][0]["bytes_total"].as_u64().unwrap() > 0);
+    let shown = server.ok(&["top", "--count", "1"], "");
+    assert!(shown.contains("ORDERS") || shown.contains("orders"), "{shown}");
+    check_failure(&server.run(&["top", "--interval", "0"], ""), 2, "0.1 to 3600");
+}
+
+/// Runs a command whose standard output and error are a terminal; what it shows there.
+fn on_a_terminal(args: &[&str]) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::io::Read;
+    let here = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&here).unwrap();
+    unlockpt(&here).unwrap();
+    let name = ptsname(&here, Vec::new()).unwrap().into_string().unwrap();
+    let there = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    let mut child = Command::new(common::FORETOLD)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(there.try_clone().unwrap())
+        .stderr(there)
+        .spawn()
+        .unwrap();
+    let mut shown = Vec::new();
+    // The last one to close the other end makes reading fail.
+    let _ = std::fs::File::from(here).read_to_end(&mut shown);
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(child.wait().unwrap().success(), "{shown}");
+    shown
+}
+
+#[test]
+fn a_terminal_is_served_like_a_pipe() {
+    let (_scratch, server) = server();
+    let list = on_a_terminal(&["topic", "list", "--bootstrap", &server.bootstrap]);
+    assert_eq!(list.lines().count(), 1, "nothing but the heading: {list}");
+    let top = on_a_terminal(&["top", "-n", "2", "--interval", "0.2", "-b", &server.bootstrap]);
+    assert_eq!(top.matches("\x1b[H").count(), 2, "drawn twice in place: {top}");
+}

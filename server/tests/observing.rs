@@ -222,3 +222,64 @@ fn pages_are_made_one_at_a_time() {
     half.shutdown(Shutdown::Write).unwrap();
     server.stop();
 }
+
+#[test]
+fn lag_has_an_age() {
+    let data = Scratch::new();
+    let more = ["--set", "metrics.listen=0", "--set", "offsets.topic.num.partitions=1"];
+    let server = Server::dev(data.path(), &more);
+    let at = observed_at(&server);
+    server.ok(&["topic", "create", "t"], "");
+    server.ok(&["produce", "t"], "a\n");
+    server.ok(&["consume", "t", "--group", "g", "--from", "earliest", "--count", "1"], "");
+    let sample = "kafka_consumergroup_lag_seconds{consumergroup=\"g\",topic=\"t\",partition=\"0\"}";
+    assert_eq!(value(&get(&at, "/metrics").1, sample), 0.0);
+    let before = Instant::now();
+    server.ok(&["produce", "t"], "b\n");
+    let produced = Instant::now();
+    std::thread::sleep(Duration::from_millis(1100));
+    let asked = produced.elapsed().as_secs_f64();
+    let told = value(&get(&at, "/metrics").1, sample);
+    // To the millisecond, as timestamps are.
+    assert!((asked - 0.002..=before.elapsed().as_secs_f64()).contains(&told), "{told} s");
+    server.ok(&["produce", "t"], "c\n");
+    let later = value(&get(&at, "/metrics").1, sample);
+    assert!(later >= told, "the first unread record counts: {told} s, then {later} s");
+}
+
+#[test]
+fn slow_requests_have_a_line_and_long_polls_have_none() {
+    let data = Scratch::new();
+    let log = data.path().with_extension("log");
+    let (path, file) = (data.path().to_str().unwrap(), std::fs::File::create(&log).unwrap());
+    let args = ["dev", "--listen", "127.0.0.1:0", "--data", path];
+    let args = [&args[..], &["--set", "request.slow.log.ms=-1"]].concat();
+    let server = Server::start_with_log(&args, file.into());
+    server.ok(&["topic", "create", "t"], "");
+    let lines = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().filter(|line| line.contains("was slow")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(), [""; 0], "-1 is never");
+    server.ok(&["config", "set", "broker", "default", "request.slow.log.ms=200"], "");
+    // Polls of half a second each find nothing, until something comes.
+    std::thread::scope(|scope| {
+        let consumes = || server.ok(&["consume", "t", "--from", "earliest", "--count", "1"], "");
+        let reader = scope.spawn(consumes);
+        std::thread::sleep(Duration::from_millis(2200));
+        server.ok(&["produce", "t"], "a\n");
+        assert_eq!(reader.join().unwrap(), "a\n");
+    });
+    let polls: Vec<String> = lines().into_iter().filter(|line| line.contains("Fetch")).collect();
+    assert_eq!(polls, [""; 0], "waiting for records is no slowness");
+    server.ok(&["config", "set", "broker", "default", "request.slow.log.ms=0"], "");
+    // Nobody makes five hundred directories in a millisecond. Another line may have taken this one's turn.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut n = 0;
+    while !lines().iter().any(|line| line.contains("CreateTopics")) {
+        assert!(Instant::now() < deadline, "no line for a slow request: {:?}", lines());
+        n += 1;
+        server.ok(&["topic", "create", &format!("many-{n}"), "--partitions", "500"], "");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}

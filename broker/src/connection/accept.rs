@@ -23,8 +23,9 @@ const LIMIT_POLL: Duration = Duration::from_secs(1);
 /// The open connections of a broker, counted.
 pub(crate) struct Connections {
     counts: Mutex<Counts>,
-    /// What the log says of them: of those that wait, those that are refused, those that break the protocol.
-    lines: [Mutex<Sparing>; 3],
+    /// What the log says of them: of those that wait, those that are refused, those that break the protocol, and of slow
+    /// requests.
+    lines: [Mutex<Sparing>; 4],
     /// Told when a connection ends.
     ended: Notify,
     /// Ordinal of the next connection.
@@ -42,6 +43,7 @@ pub(super) enum Line {
     Waiting,
     Refused,
     Broken,
+    Slow,
 }
 
 /// One open connection; dropping it makes room.

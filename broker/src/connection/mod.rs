@@ -28,7 +28,7 @@ use bytes::Bytes;
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};
 use tokio::sync::watch;
 use types::Instant;
-use wire::EncodeError;
+use wire::{ApiKey, EncodeError};
 
 pub(crate) use accept::{Acceptor, Connections};
 
@@ -47,6 +47,9 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a large request may take to arrive while others wait for its memory.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What takes less is never called slow.
+const SLOW_MIN: Duration = Duration::from_millis(1);
 
 /// As long as anything lasts.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -99,9 +102,11 @@ pub(crate) async fn serve<E: Env>(
         writer,
         inbox: Inbox::default(),
         share: Share::new(memory.clone()),
+        connections: admission.connections.clone(),
         begun: now,
         queue: Queue {
             slots: VecDeque::new(),
+            slow: None,
             bytes: 0,
             requests_max: settings.queued_requests_max,
             bytes_max: BYTES_IN_FLIGHT_MAX,
@@ -125,6 +130,8 @@ struct Connection<E: Env> {
     inbox: Inbox,
     /// What the inbox holds of the memory for large requests.
     share: Share,
+    /// Who counts the connections, and says for all of them what the log is to know.
+    connections: Arc<Connections>,
     /// When the request that holds it began to arrive.
     begun: Instant,
     queue: Queue<E>,
@@ -217,7 +224,7 @@ impl<E: Env> Connection<E> {
             match self.start_request(frame).await? {
                 Reply::Now(response) => self.queue.push(request, Slot::Ready(response?)),
                 Reply::Later(parked) => self.queue.push(request, Slot::Parked(parked)),
-                Reply::Silent => request.on_answered(&self.broker, 0),
+                Reply::Silent => self.queue.on_answered(&self.broker, &request, 0),
                 Reply::Close(reason) => return Err(Ended::Refused(reason)),
             }
         }
@@ -231,7 +238,7 @@ impl<E: Env> Connection<E> {
         if let Some(tally) = self.broker.metrics().api(api) {
             tally.bytes_in.add((frame::LENGTH_BYTES + frame.len()) as u64);
         }
-        Waiting { api, received: self.active, bytes: frame.len() }
+        Waiting { api, received: self.active, bytes: frame.len(), waits_by_design: false }
     }
 
     /// Runs one handler to its end; responses before it leave meanwhile.
@@ -255,7 +262,25 @@ impl<E: Env> Connection<E> {
             send(&self.broker, &mut self.writer, self.idle_max, parts).await?;
             self.active = self.broker.env().clock().now();
         }
+        if let Some(slow) = self.queue.slow.take() {
+            self.tell_of(&slow);
+        }
         Ok(())
+    }
+
+    /// A line for whoever asks why a client waits.
+    fn tell_of(&self, slow: &Slow) {
+        let Some(unsaid) = self.connections.line(Line::Slow, self.broker.env().clock().now())
+        else {
+            return;
+        };
+        let api = ApiKey::from_i16(slow.api).map_or("unknown", ApiKey::name);
+        let took_ms = slow.took.as_millis();
+        let (client, client_id) = (self.client.host(), self.client.client_id().unwrap_or_default());
+        tracing::warn!(
+            api, took_ms, client_id, %client, unsaid,
+            "a request was slow (request.slow.log.ms): see how long the disk takes to sync, and what else the machine does"
+        );
     }
 
     /// Ends the connection after what was asked before has been answered, as far as that is soon.
@@ -314,6 +339,8 @@ async fn send<E: Env>(
 /// Responses in the order of their requests.
 struct Queue<E: Env> {
     slots: VecDeque<(Waiting, Slot<E>)>,
+    /// The slowest of the requests that were answered since somebody looked, if it was slow.
+    slow: Option<Slow>,
     /// Bytes of the requests and of the finished responses in it.
     bytes: usize,
     /// Requests whose responses have not left: at most so many.
@@ -327,14 +354,14 @@ struct Waiting {
     received: Instant,
     /// What it holds of the memory for requests and finished responses.
     bytes: usize,
+    /// It, or one whose answer must leave before it, waits for other clients and not for this broker.
+    waits_by_design: bool,
 }
 
-impl Waiting {
-    /// Counts it.
-    fn on_answered<E: Env>(&self, broker: &Shared<E>, bytes_out: usize) {
-        let took = broker.env().clock().now().saturating_since(self.received);
-        broker.metrics().on_answered(self.api, took, bytes_out);
-    }
+/// A request that took long.
+struct Slow {
+    api: i16,
+    took: Duration,
 }
 
 enum Slot<E: Env> {
@@ -352,10 +379,13 @@ impl<E: Env> Queue<E> {
     }
 
     fn push(&mut self, mut request: Waiting, slot: Slot<E>) {
-        if let Slot::Ready(response) = &slot {
+        match &slot {
             // The request's own bytes may be gone; what is in memory of the response counts.
-            request.bytes = memory_bytes::<E>(response);
+            Slot::Ready(response) => request.bytes = memory_bytes::<E>(response),
+            Slot::Parked(_) => request.waits_by_design = waits_by_design(request.api),
         }
+        request.waits_by_design |=
+            self.slots.back().is_some_and(|(ahead, _)| ahead.waits_by_design);
         self.bytes += request.bytes;
         self.slots.push_back((request, slot));
     }
@@ -377,6 +407,20 @@ impl<E: Env> Queue<E> {
         .await
     }
 
+    /// Counts a request whose answer leaves now, or that has none.
+    fn on_answered(&mut self, broker: &Shared<E>, request: &Waiting, bytes_out: usize) {
+        let took = broker.env().clock().now().saturating_since(request.received);
+        broker.metrics().on_answered(request.api, took, bytes_out);
+        // Most are far below any bound: no look at the settings for them.
+        if took < SLOW_MIN || request.waits_by_design {
+            return;
+        }
+        let is_slow = broker.settings().request_slow.is_some_and(|slow| took >= slow);
+        if is_slow && self.slow.as_ref().is_none_or(|slow| slow.took < took) {
+            self.slow = Some(Slow { api: request.api, took });
+        }
+    }
+
     /// Takes the responses at the head that are ready: they leave now.
     fn take_ready(&mut self, broker: &Shared<E>) -> Response<E> {
         let mut parts = Vec::new();
@@ -384,7 +428,7 @@ impl<E: Env> Queue<E> {
             && let Some((request, Slot::Ready(response))) = self.slots.pop_front()
         {
             self.bytes -= request.bytes;
-            request.on_answered(broker, response.iter().map(Part::len).sum());
+            self.on_answered(broker, &request, response.iter().map(Part::len).sum());
             if parts.is_empty() {
                 parts = response;
             } else {
@@ -393,6 +437,12 @@ impl<E: Env> Queue<E> {
         }
         parts
     }
+}
+
+/// Whether an API's parked answer waits for other clients: for records, for members, for their leader.
+fn waits_by_design(api: i16) -> bool {
+    let waiting = [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup];
+    waiting.iter().any(|key| key.as_i16() == api)
 }
 
 fn memory_bytes<E: Env>(response: &Response<E>) -> usize {

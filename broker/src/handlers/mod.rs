@@ -134,6 +134,16 @@ impl Client {
         &self.listener
     }
 
+    /// Its address.
+    pub(crate) fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// What it calls itself.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
     fn context(&mut self, header: &RequestHeader, received: Instant) -> RequestContext {
         let name = header.client_id.as_deref();
         if self.client_id.as_deref() != name {

@@ -42,6 +42,8 @@ pub struct BrokerSettings {
     pub connections_per_ip_overrides: Vec<(IpAddr, usize)>,
     /// `connections.max.idle.ms`; `None` is for ever.
     pub connections_idle_max: Option<Duration>,
+    /// `request.slow.log.ms`; `None` is never.
+    pub request_slow: Option<Duration>,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
     /// `max.incremental.fetch.session.cache.slots`.
@@ -119,6 +121,7 @@ impl BrokerSettings {
                 node.value("max.connections.per.ip.overrides").unwrap_or_default(),
             ),
             connections_idle_max: get.duration_or_never("connections.max.idle.ms"),
+            request_slow: get.duration_or_never("request.slow.log.ms"),
             fetch_bytes_max: get.size("fetch.max.bytes"),
             fetch_sessions_max: get.size("max.incremental.fetch.session.cache.slots"),
             described_partitions_max: get.size("max.request.partition.size.limit"),

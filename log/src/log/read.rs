@@ -9,9 +9,9 @@ use std::io;
 
 use bytes::Bytes;
 use env::{Disk, File, OpenMode, Part};
-use record::{Batch, BatchHeader, Batches};
-use types::Offset;
+use record::{Batch, BatchHeader, Batches, TimestampType};
 use types::mutant::{Mutant, planted};
+use types::{Offset, Timestamp};
 
 use super::{Damage, Log, Point, Read, Slice, State};
 use crate::ReadError;
@@ -430,6 +430,17 @@ impl<D: Disk> Log<D> {
             }
         }
         Ok((index, ages))
+    }
+
+    /// When the batch that holds `offset`, or the first one after it if that was removed, was made as its producer or the
+    /// broker stamped it; `None` at the end, for a batch without a time, and where the bytes are bad. Reads one header.
+    pub async fn time_of_batch(&self, offset: Offset) -> Result<Option<Timestamp>, ReadError> {
+        let from = offset.max(self.lock().log_start);
+        let found = self.batch_at(from).await?;
+        Ok(found.and_then(|(_, header)| match header.timestamp_type() {
+            TimestampType::CreateTime => header.base_timestamp(),
+            TimestampType::AppendTime => header.max_timestamp(),
+        }))
     }
 
     /// The header of the batch that holds `offset`, and where it stands.

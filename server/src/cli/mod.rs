@@ -10,6 +10,7 @@ mod groups;
 mod output;
 mod produce;
 mod sim;
+mod top;
 mod topics;
 mod when;
 
@@ -58,6 +59,8 @@ enum Command {
     Produce(produce::Produce),
     /// Print records.
     Consume(consume::Consume),
+    /// Watch what the cluster does: topics by traffic, groups by lag, disks.
+    Top(top::Top),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -196,6 +199,7 @@ impl Cli {
             Command::Config(configs) => runtime::for_client()?.block_on(configs.run()),
             Command::Produce(produce) => produce.run(),
             Command::Consume(consume) => runtime::for_client()?.block_on(consume.run()),
+            Command::Top(top) => runtime::for_client()?.block_on(top.run()),
             Command::Completion { shell } => {
                 let mut command = Cli::command();
                 let mut script = Vec::new();
@@ -285,6 +289,7 @@ mod tests {
             "foretold consume t --group g --from 2026-01-01T00:00:00Z",
             "foretold produce t --bootstrap h:1",
             "foretold config set topic t retention.ms=1000",
+            "foretold top --interval 0.5 --count 3 --json -b h:1",
             "foretold dev --listen 127.0.0.1:0 --data /tmp/x --set a=b --set c=d",
             "foretold server --config f --set a=b --log-format json",
             "foretold format --cluster-id x --config f",

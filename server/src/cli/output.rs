@@ -24,8 +24,20 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failed> {
     write_all(format!("{text}\n").as_bytes())
 }
 
+/// Prints one JSON value in one line, for who reads one after another.
+pub(super) fn json_line(value: &impl Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failed::runtime(format!("cannot print JSON: {error}")))?;
+    write_all(format!("{text}\n").as_bytes())
+}
+
 /// Prints a table; columns whose name begins with `>` are numbers, set to the right.
 pub(super) fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failed> {
+    write_all(table_text(columns, rows).as_bytes())
+}
+
+/// The table as text.
+pub(super) fn table_text(columns: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|name| name.trim_start_matches('>').to_uppercase()));
@@ -36,8 +48,7 @@ pub(super) fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<(), Fail
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    write_all(text.as_bytes())
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// Results per item: the successes were printed; failures become one error.

@@ -367,6 +367,26 @@ fn groups(page: &mut Page, snapshot: &Snapshot) {
             family.add(labels, lag);
         }
     }
+    let mut family = page.gauge(
+        "kafka_consumergroup_lag_seconds",
+        "Age of the first batch that it has not read to the end; 0 if there is none.",
+    );
+    for group in groups {
+        for of in &group.offsets {
+            let seconds = match (of.lag, of.unread_since) {
+                (Some(0), _) => 0.0,
+                // A producer's clock may be ahead of this one.
+                (Some(_), Some(since)) => (snapshot.at.0 - since.0).max(0) as f64 / 1000.0,
+                _ => continue,
+            };
+            let labels = &[
+                ("consumergroup", &group.id as _),
+                ("topic", &of.topic as _),
+                ("partition", &of.partition as _),
+            ];
+            family.add(labels, seconds);
+        }
+    }
     let mut family =
         page.gauge("kafka_consumergroup_current_offset_sum", "Offsets of all partitions together.");
     for group in groups {

@@ -557,6 +557,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Samples kept for replication quotas."),
     key("replication.quota.window.size.seconds", Kind::Int, Some("1")).at_least(1).unit(Unit::Seconds).missing()
         .help("Length of one sample of replication quotas."),
+    key("request.slow.log.ms", Kind::Long, Some("1000")).at_least(-1).unit(Unit::Millis).live()
+        .help("Requests that take at least so long have a line in the log, at most one in ten seconds; what they wait for by design (a fetch for records, a join for members) is not counted. -1 is none."),
     key("request.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(ONE_NODE)
         .help("How long a request to another broker may take."),
     key("sasl.client.callback.handler.class", Kind::Class, None).refused()

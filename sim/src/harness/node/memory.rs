@@ -143,6 +143,9 @@ impl Play {
                     let name = format!("{} in {partition}", group.id);
                     let ends = (*least, *most);
                     self.stage.judge(metrics::lag_is_exact(&name, of.offset.0, of.lag, ends));
+                    if of.lag.is_some_and(|lag| lag > 0) && of.unread_since.is_some() {
+                        self.dated(&partition, of.offset, of.unread_since, "unread since");
+                    }
                     seen.insert((group.id.clone(), partition), of.offset.0);
                 }
             }
