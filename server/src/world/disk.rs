@@ -3,15 +3,16 @@
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use env::{DirEntry, Disk, File, OpenMode, Space};
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::syncer::Syncer;
@@ -28,6 +29,8 @@ pub struct RealFile(Arc<Open>);
 #[derive(Debug)]
 struct Open {
     file: fs::File,
+    /// Where the last read from the device ended: who begins there reads on.
+    cold_end: AtomicU64,
     /// For synced writes, once there are some.
     syncer: OnceLock<Syncer>,
 }
@@ -52,6 +55,13 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Most buffers the kernel takes in one vectored call (IOV_MAX on Linux).
 const BUFFERS_MAX: usize = 1024;
+
+/// What the page cache does not hold is asked of the device in pieces of this size, the next one while one is on its way.
+/// The kernel's own readahead is as large as the device's setting says (often 8 MiB), and a sync waits behind all of it.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// How many pieces beyond what is asked are fetched for who reads on.
+const PIECES_AHEAD: usize = 4;
 
 /// A lack of descriptors is nothing of the disk's: whoever reads the error must know what to raise.
 fn explained(error: io::Error) -> io::Error {
@@ -78,7 +88,8 @@ impl Disk for RealDisk {
         };
         let file = options.open(path).map_err(explained)?;
         FILES_OPEN.fetch_add(1, Ordering::Relaxed);
-        Ok(RealFile(Arc::new(Open { file, syncer: OnceLock::new() })))
+        let (cold_end, syncer) = (AtomicU64::new(0), OnceLock::new());
+        Ok(RealFile(Arc::new(Open { file, cold_end, syncer })))
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -200,12 +211,64 @@ impl RealFile {
         rustix::io::preadv2(self.as_fs(), &mut slices, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 
-    /// Whether the first and last byte of the range are in the page cache: sending it will hardly wait for the device.
+    /// Whether the page cache holds the range, by a look at each piece: sending it will hardly wait for the device.
     pub(super) fn is_cached(&self, offset: u64, len: usize) -> bool {
+        let Some(last) = len.checked_sub(1) else { return true };
         let mut byte = [0u8];
-        len == 0
-            || (self.read_cached_at(offset, &mut byte) == 1
-                && self.read_cached_at(offset + len as u64 - 1, &mut byte) == 1)
+        let mut looks = (0..last).step_by(PIECE_BYTES).chain([last]);
+        looks.all(|at| self.read_cached_at(offset + at as u64, &mut byte) == 1)
+    }
+
+    /// Brings the range into the page cache, on a thread that may wait.
+    pub(super) async fn warm(&self, offset: u64, len: usize) -> io::Result<()> {
+        let file = self.clone();
+        wait_for(move || {
+            let mut scratch = vec![0; PIECE_BYTES.min(len)];
+            file.for_pieces(offset, len, |at, piece| {
+                file.read_full_at(offset + at as u64, &mut scratch[..piece])
+            })?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reads until `buffer` is full or the file ends, as [`PIECE_BYTES`] says.
+    fn read_cold_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.for_pieces(offset, buffer.len(), |at, piece| {
+            self.read_full_at(offset + at as u64, &mut buffer[at..at + piece])
+        })
+    }
+
+    /// Calls `read` for each piece of the range, with its place in it and its length, while the device is at work for the
+    /// next ones; how many bytes there were.
+    fn for_pieces(
+        &self,
+        offset: u64,
+        len: usize,
+        mut read: impl FnMut(usize, usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        // Advice that a file system does not take is none that the reading needs.
+        let advise = |offset: u64, len: usize, advice| {
+            let _ = rustix::fs::fadvise(self.as_fs(), offset, NonZeroU64::new(len as u64), advice);
+        };
+        advise(0, 0, Advice::Random);
+        let end = offset + len as u64;
+        let reads_on = self.0.cold_end.swap(end, Ordering::Relaxed) == offset && offset > 0;
+        let ahead = if reads_on { PIECES_AHEAD * PIECE_BYTES } else { 0 };
+        for at in (0..len).step_by(PIECE_BYTES) {
+            let next = at + PIECE_BYTES;
+            if next < len {
+                advise(offset + next as u64, PIECE_BYTES.min(len - next), Advice::WillNeed);
+            } else if ahead > 0 {
+                advise(end, ahead, Advice::WillNeed);
+            }
+            let piece = PIECE_BYTES.min(len - at);
+            let done = read(at, piece)?;
+            if done < piece {
+                return Ok(at + done);
+            }
+        }
+        Ok(len)
     }
 }
 
@@ -220,7 +283,7 @@ impl File for RealFile {
         if cached < len {
             let file = self.clone();
             buffer = wait_for(move || {
-                let read = file.read_full_at(offset + cached as u64, &mut buffer[cached..])?;
+                let read = file.read_cold_at(offset + cached as u64, &mut buffer[cached..])?;
                 buffer.truncate(cached + read);
                 Ok(buffer)
             })
@@ -295,6 +358,40 @@ mod tests {
         assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
         drop(held);
         RealDisk.remove_dir_all(&dir).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn cold_ranges_of_any_size_are_read_and_warmed() {
+        let path = std::env::temp_dir().join(format!("foretold-cold-{}", std::process::id()));
+        let file = RealDisk.open(&path, OpenMode::Create).await.unwrap();
+        let len = 5 * PIECE_BYTES + 777;
+        let content: Vec<u8> = (0..len as u32).flat_map(|n| [(n % 251) as u8]).collect();
+        file.write_at(0, vec![Bytes::from(content.clone())]).await.unwrap();
+        file.sync_data().await.unwrap();
+        let chill = || rustix::fs::fadvise(file.as_fs(), 0, None, Advice::DontNeed).unwrap();
+        let ranges = [
+            (0, PIECE_BYTES),
+            (PIECE_BYTES, PIECE_BYTES),
+            (3, 3 * PIECE_BYTES),
+            (2 * PIECE_BYTES - 1, 2),
+            (17, 1),
+            (len - 1, 1),
+            (0, len),
+        ];
+        for (from, size) in ranges {
+            chill();
+            let read = file.read_at(from as u64, size).await.unwrap();
+            assert!(read == content[from..from + size], "{size} bytes from {from}");
+            chill();
+            file.warm(from as u64, size).await.unwrap();
+            assert!(file.is_cached(from as u64, size), "{size} bytes from {from}");
+        }
+        chill();
+        // The end of the file is the end of the read; a range beyond it is warm as far as it can be.
+        assert_eq!(file.read_at(1, len * 2).await.unwrap(), content[1..]);
+        file.warm(1, len * 2).await.unwrap();
+        assert!(!file.is_cached(1, len * 2) && file.is_cached(0, 0));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[tokio::test]

@@ -273,8 +273,7 @@ impl RealWriter {
 
     async fn send_file(&mut self, file: &RealFile, mut offset: u64, len: usize) -> io::Result<()> {
         if !file.is_cached(offset, len) {
-            // Brings the range into the page cache on a thread that may wait.
-            file.read_at(offset, len).await?;
+            file.warm(offset, len).await?;
         }
         let end = offset + len as u64;
         let stream: &TcpStream = self.half.as_ref();
