@@ -8,6 +8,7 @@ use crate::shell;
 mod broker;
 mod corpus;
 mod crowd;
+mod families;
 mod powercut;
 mod retention;
 mod segments;
@@ -17,10 +18,12 @@ mod tools;
 use tools::Tools;
 
 /// The checks that run when none is named, in that order.
-const NAMES: &[&str] = &["corpus", "segments", "retention", "crowd", "powercut"];
+const NAMES: &[&str] = &["families", "corpus", "segments", "retention", "crowd", "powercut"];
 /// Other projects' suites: too long for every change, or with time limits of their own that a busy machine breaks
 /// (kafka-python's `test_group`, on Kafka too). They run when named.
 const LONG: &[&str] = &["kafka-python", "java-tools", "kafka-go", "rust-rdkafka"];
+/// What stands before the name of one client family.
+const FAMILY: &str = "families/";
 /// Power cuts in the ordinary run; `soak` makes more.
 const CUTS: u32 = 5;
 
@@ -29,6 +32,7 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let (chosen, cuts) = choose(arguments)?;
     if chosen == ["list"] {
         println!("{}\n{}", NAMES.join("\n"), LONG.join("\n"));
+        families::names().for_each(|name| println!("{FAMILY}{name}"));
         return Ok(());
     }
     run_checks(root, &chosen, cuts)
@@ -39,6 +43,15 @@ pub fn powercuts(root: &Path, rounds: u32) -> Result<(), String> {
     run_checks(root, &["powercut"], rounds)
 }
 
+/// Whether `word` names a check, or asks for the names.
+fn is_check(word: &str) -> bool {
+    let is_family = |name| families::names().any(|family| family == name);
+    NAMES.contains(&word)
+        || LONG.contains(&word)
+        || word == "list"
+        || word.strip_prefix(FAMILY).is_some_and(is_family)
+}
+
 /// The checks that `arguments` name, and how many power cuts.
 fn choose(arguments: &[String]) -> Result<(Vec<&str>, u32), String> {
     let (mut chosen, mut cuts) = (Vec::new(), CUTS);
@@ -47,7 +60,7 @@ fn choose(arguments: &[String]) -> Result<(Vec<&str>, u32), String> {
         if word == "--rounds" {
             let count = words.next().and_then(|count| count.parse().ok());
             cuts = count.ok_or("--rounds takes a number")?;
-        } else if word == "list" || NAMES.contains(&word) || LONG.contains(&word) {
+        } else if is_check(word) {
             chosen.push(word);
         } else {
             let (names, long) = (NAMES.join(", "), LONG.join(", "));
@@ -71,12 +84,16 @@ fn run_checks(root: &Path, chosen: &[&str], cuts: u32) -> Result<(), String> {
         println!("== {name}");
         let started = Instant::now();
         let result = match name {
+            "families" => families::run(&tools, &binary, None).map(Some),
             "corpus" => corpus::run(&tools, &binary).map(Some),
             "segments" => segments::run(&tools, &binary).map(Some),
             "retention" => retention::run(&tools, &binary).map(Some),
             "crowd" => crowd::run(root, &tools, &binary).map(Some),
             "powercut" => powercut::run(&tools, &binary, cuts),
-            suite => suites::run(root, &tools, &binary, suite),
+            other => match other.strip_prefix(FAMILY) {
+                Some(family) => families::run(&tools, &binary, Some(family)).map(Some),
+                None => suites::run(root, &tools, &binary, other),
+            },
         };
         let seconds = started.elapsed().as_secs_f64();
         match result {
@@ -132,7 +149,9 @@ mod tests {
         assert_eq!(choose_of(""), Ok((NAMES.join(" "), CUTS)));
         assert_eq!(choose_of("java-tools"), Ok(("java-tools".to_owned(), CUTS)));
         assert_eq!(choose_of("powercut --rounds 100"), Ok(("powercut".to_owned(), 100)));
+        assert_eq!(choose_of("families/java-3"), Ok(("families/java-3".to_owned(), CUTS)));
         assert!(choose_of("java").is_err());
+        assert!(choose_of("families/java").is_err());
         assert!(choose_of("powercut --rounds").is_err());
     }
 }

@@ -9,6 +9,8 @@ use crate::shell;
 
 /// Where the clients are.
 pub struct Tools {
+    /// What is kept between runs.
+    pub base: PathBuf,
     /// Scratch space of this run.
     pub work: PathBuf,
     /// Python of the virtual environment.
@@ -17,15 +19,6 @@ pub struct Tools {
     pub programs: PathBuf,
     jars: PathBuf,
 }
-
-const PACKAGES: &[&str] = &[
-    "confluent-kafka==2.16.1",
-    "kafka-python==3.0.12",
-    "lz4",
-    "zstandard",
-    "python-snappy",
-    "crc32c",
-];
 
 impl Tools {
     /// Installs what is missing. The error names the toolchain that is not there.
@@ -42,11 +35,14 @@ impl Tools {
         }
         let python = base.join("venv/bin/python");
         let stamp = base.join("venv/packages");
-        if fs::read_to_string(&stamp).unwrap_or_default() != PACKAGES.join(" ") {
+        let packages = programs.join("families/python/requirements.txt");
+        let wanted = fs::read_to_string(&packages)
+            .map_err(|error| format!("{}: {error}", packages.display()))?;
+        if fs::read_to_string(&stamp).unwrap_or_default() != wanted {
             shell::output(&mut shell::command(&base, "python3", &["-m", "venv", "venv"]))?;
-            let mut install = shell::command(&base, &python, &["-m", "pip", "-q", "install"]);
-            shell::output(install.args(PACKAGES))?;
-            fs::write(&stamp, PACKAGES.join(" ")).map_err(|error| error.to_string())?;
+            let mut install = shell::command(&base, &python, &["-m", "pip", "-q", "install", "-r"]);
+            shell::output(install.arg(&packages))?;
+            fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
         }
         let jars = base.join("jars");
         if !jars.join("complete").exists() {
@@ -60,7 +56,7 @@ impl Tools {
         }
         let work = base.join(format!("work-{}", std::process::id()));
         fs::create_dir_all(&work).map_err(|error| error.to_string())?;
-        Ok(Tools { work, python, programs, jars })
+        Ok(Tools { base, work, python, programs, jars })
     }
 
     /// One of our Python client programs.

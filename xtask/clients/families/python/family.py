@@ -1,0 +1,10 @@
+"""family.py MODULE BOOTSTRAP: the story of ../README.md with the client that MODULE wraps."""
+import importlib
+import logging
+import sys
+
+import story
+
+# Shown where the story fails.
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+story.live(importlib.import_module(sys.argv[1]), sys.argv[2])
