@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-const (
-	baseTime = int64(1_700_000_000_000)
-	patience = 90 * time.Second
-)
+const patience = 90 * time.Second
+
+// baseTime is recent: retention takes nothing.
+var baseTime = time.Now().Unix()*1000 - 3_600_000
 
 // Header is one header of a record; a slice keeps their order.
 type Header struct {

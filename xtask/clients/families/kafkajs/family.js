@@ -7,7 +7,8 @@ const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLeve
 
 CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy')
 
-const BASE_TIME = 1700000000000
+// Recent: retention takes nothing.
+const BASE_TIME = Date.now() - 3600000
 const PATIENCE_MS = 90000
 const CODECS = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy }
 const kafka = new Kafka({

@@ -120,10 +120,13 @@ def flat(polled):
 class Group:
     def __init__(self, consumer, topic):
         self.consumer = consumer
+        # A leader that joins before it knows the topic's partitions joins again once it does. If a poll then ends between
+        # JoinGroup and SyncGroup, kafka-python 3.0.12 forgets that it was assigned anything. So: know them first, poll long.
+        consumer.partitions_for_topic(topic)
         consumer.subscribe([topic])
 
     def poll(self):
-        return flat(self.consumer.poll(200))
+        return flat(self.consumer.poll(1000))
 
     def assigned(self):
         return {place.partition for place in self.consumer.assignment()}

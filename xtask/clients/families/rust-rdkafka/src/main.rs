@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,6 @@ use rdkafka::{ClientContext, error::KafkaError};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const BASE_TIME: i64 = 1_700_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(90);
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -205,6 +204,16 @@ fn record_of(message: &impl Message) -> Record {
     }
 }
 
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as i64)
+}
+
+/// When the records were made, by their timestamps. Recent: retention takes nothing.
+fn base_time() -> i64 {
+    static BASE: OnceLock<i64> = OnceLock::new();
+    *BASE.get_or_init(|| now() - 3_600_000)
+}
+
 /// Keys, headers and values of every kind, some large; three partitions.
 fn records_for(codec: &str) -> Vec<Record> {
     let record = |i: i64| {
@@ -218,7 +227,7 @@ fn records_for(codec: &str) -> Vec<Record> {
             vec![header("trace", &i.to_string()), header("trace", "twice"), ("null".to_owned(), None)]
         };
         let value = (!is_null).then_some(value);
-        Record { partition: (i % 3) as i32, key, value, headers, timestamp: BASE_TIME + i * 1000 }
+        Record { partition: (i % 3) as i32, key, value, headers, timestamp: base_time() + i * 1000 }
     };
     (0..240).map(record).collect()
 }
@@ -230,7 +239,7 @@ fn numbered(numbers: std::ops::Range<i64>, partitions: i64) -> Vec<Record> {
             key: None,
             value: Some(n.to_string().into_bytes()),
             headers: Vec::new(),
-            timestamp: BASE_TIME + n,
+            timestamp: base_time() + n,
         })
         .collect()
 }
@@ -383,11 +392,11 @@ fn admin(client: &Client, topic: &str, used_group: &str) -> Outcome<String> {
     one(client.runtime.block_on(client.admin.create_partitions([&new], &options))?)?;
     until("five partitions", || client.partitions(topic).is_ok_and(|count| count == 5))?;
 
-    let record = |i: i64| Record { partition: 1, key: None, value: Some(b"x".to_vec()), headers: Vec::new(), timestamp: BASE_TIME + i * 1000 };
+    let record = |i: i64| Record { partition: 1, key: None, value: Some(b"x".to_vec()), headers: Vec::new(), timestamp: base_time() + i * 1000 };
     client.produce(topic, "none", &(0..100).map(record).collect::<Vec<_>>())?;
     let consumer = client.consumer("nobody")?;
     check!(consumer.fetch_watermarks(topic, 1, PATIENCE)? == (0, 100), "watermarks");
-    for (time, expected) in [(BASE_TIME + 40_001, Offset::Offset(41)), (BASE_TIME + 1_000_000_000, Offset::End)] {
+    for (time, expected) in [(base_time() + 40_001, Offset::Offset(41)), (base_time() + 1_000_000_000, Offset::End)] {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_offset(topic, 1, Offset::Offset(time))?;
         let found = consumer.offsets_for_times(asked, PATIENCE)?.elements()[0].offset();
@@ -456,8 +465,7 @@ fn failures(client: &Client, topic: &str, name: &str) -> Outcome<String> {
 
 fn main() {
     let bootstrap = std::env::args().nth(1).expect("an address");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() % 1_000_000_000;
-    let run = format!("rust-rdkafka-{now}");
+    let run = format!("rust-rdkafka-{}", now() % 1_000_000_000);
     let client = Client::new(&bootstrap).expect("a client");
     let named = |suffix: &str| format!("{run}-{suffix}");
     type Step<'a> = (&'a str, Box<dyn Fn() -> Outcome<String> + 'a>);
