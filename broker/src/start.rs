@@ -97,6 +97,8 @@ impl StartError {
     }
 }
 
+/// This share of the reserve is held by the directory itself, and so cannot be taken by others.
+const BALLAST_SHARE: u64 = 4;
 /// How long a stopping broker waits for its connections.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// How long it waits for a log directory to be closed cleanly.
@@ -344,6 +346,8 @@ async fn open_data_dir<E: Env>(
         journal_file_bytes: settings.journal_file_bytes,
         journal_bytes_max: settings.journal_bytes,
         sync_timeout: settings.disk_sync_timeout,
+        space_reserve: settings.space_reserve,
+        ballast_bytes: settings.space_reserve / BALLAST_SHARE,
         log_config: log_config(&settings.topic_defaults, settings.producer_id_expiration),
         ..LogDirOptions::default()
     };

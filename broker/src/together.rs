@@ -38,6 +38,16 @@ pub(crate) async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     }
 }
 
+/// Runs all futures until the first of them ends; for ever if there are none.
+pub(crate) async fn any<F: Future>(futures: Vec<F>) -> F::Output {
+    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    poll_fn(|context| {
+        let mut polled = running.iter_mut().map(|future| future.as_mut().poll(context));
+        polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
 /// One future of several, or what it gave.
 struct Slot<F: Future> {
     future: Option<Pin<Box<F>>>,

@@ -112,6 +112,8 @@ pub struct LogDirOptions {
     pub queued_bytes_max: usize,
     /// Clients' appends are refused while the file system has less than this left (E11).
     pub space_reserve: u64,
+    /// Reserved beside it for what must go on on a full disk: coordinators, changes of logs, checkpoints.
+    pub ballast_bytes: u64,
     /// A directory without appends for so long is marked idle in its journal.
     pub idle_mark: Duration,
     /// Settings of logs found on disk until [`crate::Log::set_config`] tells their own.
@@ -128,6 +130,7 @@ impl Default for LogDirOptions {
             paged_bytes_max: 64 << 20,
             queued_bytes_max: 64 << 20,
             space_reserve: 64 << 20,
+            ballast_bytes: 16 << 20,
             idle_mark: Duration::from_millis(50),
             log_config: LogConfig::default(),
         }

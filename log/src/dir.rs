@@ -161,6 +161,11 @@ impl<D: Disk> LogDir<D> {
         self.inner.door.has_space()
     }
 
+    /// Whether there is room for what clients append, to be followed.
+    pub fn space(&self) -> watch::Receiver<bool> {
+        self.inner.door.space.subscribe()
+    }
+
     /// Whether the directory has failed, for good in this process (I10, E10).
     pub fn is_offline(&self) -> bool {
         self.inner.door.is_offline()

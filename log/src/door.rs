@@ -11,8 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use env::Disk;
 use tokio::sync::{Notify, oneshot, watch};
+use types::mutant::{Mutant, planted};
 use types::{Counter, Histogram, Offset};
 
+use crate::ballast::{Ballast, is_full};
 use crate::log::Log;
 use crate::{AppendError, ChangeError, Ends, Failure, LogConfig, LogDirOptions, LogSpec, Retained};
 
@@ -66,7 +68,10 @@ pub(crate) struct Door<D: Disk> {
     pub attention: Notify,
     offline: AtomicBool,
     closing: AtomicBool,
-    pub space_low: AtomicBool,
+    space_low: AtomicBool,
+    /// The same for those who wait for a change of it.
+    pub space: watch::Sender<bool>,
+    ballast: Ballast<D>,
     queued_bytes: AtomicUsize,
     /// Batches appended to logs that sync since the committer took the last ones.
     arrived: AtomicUsize,
@@ -95,6 +100,7 @@ pub(crate) struct Tally {
 
 impl<D: Disk> Door<D> {
     pub fn new(disk: D, path: &Path, options: LogDirOptions) -> Door<D> {
+        let ballast = Ballast::new(disk.clone(), path, options.ballast_bytes);
         Door {
             disk,
             path: path.to_owned(),
@@ -105,6 +111,8 @@ impl<D: Disk> Door<D> {
             offline: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             space_low: AtomicBool::new(false),
+            space: watch::Sender::new(true),
+            ballast,
             queued_bytes: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             awaited: AtomicUsize::new(usize::MAX),
@@ -284,16 +292,50 @@ impl<D: Disk> Door<D> {
         true
     }
 
-    /// Looks up the free space and opens or closes the door to clients (E11).
+    /// Looks up the free space, opens or closes the door to clients, and takes the ballast back where there is room for
+    /// it (E11).
     pub async fn look_at_space(&self) {
-        if let Ok(space) = self.disk.space(&self.path).await {
-            let low = space.available < self.options.space_reserve;
-            self.set_space_low(low);
+        let Ok(space) = self.disk.space(&self.path).await else { return };
+        let reserve = self.options.space_reserve;
+        // Opened again a little later than it was closed, or it would flap.
+        let wanted = if self.has_space() { reserve } else { reserve + reserve / 8 };
+        self.set_space_low(space.available < wanted);
+        let missing = self.ballast.missing().await;
+        if missing > 0 && space.available.saturating_sub(missing) > reserve {
+            // Without it the directory works as long as there is space; the next look tries again.
+            drop(self.ballast.take().await);
         }
     }
 
+    /// At the start: takes over the ballast that an earlier process held, and looks at the space (E11).
+    pub async fn begin(&self) {
+        if let Err(error) = self.ballast.adopt().await {
+            tracing::warn!(path = %self.path.display(), %error, "the space kept for a full disk is not there");
+        }
+        self.look_at_space().await;
+    }
+
+    /// Whether the ballast is not all there.
+    pub async fn lacks_ballast(&self) -> bool {
+        self.ballast.missing().await > 0
+    }
+
+    /// Whether `error` is a lack of space that a piece of the ballast has mended: then try again. For what must go on on a
+    /// full disk, never for clients' records (E11).
+    pub async fn makes_room(&self, error: &io::Error) -> bool {
+        if !is_full(error) {
+            return false;
+        }
+        self.set_space_low(true);
+        self.ballast.spend().await
+    }
+
     pub fn set_space_low(&self, low: bool) {
+        if !low && planted(Mutant::FullForGood) {
+            return;
+        }
         let before = self.space_low.swap(low, Ordering::Relaxed);
+        self.space.send_if_modified(|has_space| std::mem::replace(has_space, !low) == low);
         if low && !before {
             tracing::warn!(
                 path = %self.path.display(), wanted_mib = self.options.space_reserve >> 20,

@@ -21,6 +21,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
 use types::{LogId, Offset, TopicPartition};
 
+pub(crate) const BALLAST_FILE: &str = "ballast";
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 pub(crate) const CLEAN_FILE: &str = "clean";
 pub(crate) const JOURNAL_DIR: &str = "journal";

@@ -10,6 +10,7 @@
 //!                          └── checkpointer: syncs segments, raises stable ends, lets the journal recycle
 //! ```
 
+mod ballast;
 mod config;
 mod dir;
 mod door;

@@ -191,6 +191,8 @@ pub(crate) struct State<F> {
     pub in_group: bool,
     /// Whether appends wait for the committer's sync.
     pub sync: bool,
+    /// A coordinator appends to it: its bytes may spend the ballast.
+    pub is_vital: bool,
     /// A truncation is under way.
     pub blocked: bool,
     pub deleted: bool,
@@ -232,6 +234,7 @@ impl<F> State<F> {
             dirty: false,
             in_group: false,
             sync,
+            is_vital: false,
             blocked: false,
             deleted: false,
             entries_changed: false,
@@ -660,6 +663,7 @@ impl<D: Disk> Log<D> {
             return Ok(original);
         }
         // From here on nothing can fail (I13).
+        state.is_vital |= origin == Origin::Coordinator;
         let base_offset = state.log_end;
         let queued = state.queued_bytes;
         for batch in &batches {

@@ -64,6 +64,7 @@ pub const ALL: &[&str] = &[
     "resources listed",
     "retention deleted segments",
     "sent twice, answered twice",
+    "served on a full disk",
     "session outlived its topic",
     "settings changed",
     "settings replaced",

@@ -65,6 +65,10 @@ mutants! {
     TruncateNotJournaled = "truncate-not-journaled",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.
     NoEpochAnswered = "no-epoch-answered",
+    /// E11: what must go on without space does not get what was kept for it.
+    BallastKept = "ballast-kept",
+    /// E11: a disk that was full once is full for good.
+    FullForGood = "full-for-good",
     /// I81: DELETE of a log is not durable before its segments are unlinked.
     DeleteNotJournaled = "delete-not-journaled",
     /// M9: no duplicate detection.

@@ -49,7 +49,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ),
     ("broker", "metadata", &["error_map", "partition", "shared", "start"]),
     ("broker", "partition", &["error_map", "shared", "together"]),
-    ("broker", "retention", &["shared"]),
+    ("broker", "retention", &["shared", "together"]),
     ("broker", "together", &[]),
 ];
 

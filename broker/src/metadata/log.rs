@@ -33,6 +33,8 @@ const BATCH_BYTES_MAX: usize = 1 << 30;
 /// The metadata log is small: so is its journal.
 const JOURNAL_FILE_BYTES: u64 = 4 << 20;
 const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// What it holds for a full disk: thousands of changes.
+const BALLAST_BYTES: u64 = 4 << 20;
 
 /// The metadata log of one node.
 pub(crate) struct MetadataLog<E: Env> {
@@ -72,6 +74,9 @@ impl<E: Env> MetadataLog<E> {
             journal_file_bytes: JOURNAL_FILE_BYTES,
             journal_bytes_max: JOURNAL_BYTES_MAX,
             sync_timeout: settings.disk_sync_timeout,
+            // No client appends to it: there is nothing to refuse, only what it needs to go on.
+            space_reserve: 0,
+            ballast_bytes: BALLAST_BYTES.min(settings.space_reserve),
             log_config: config.clone(),
             ..LogDirOptions::default()
         };

@@ -9,11 +9,12 @@ mod log;
 mod producer_ids;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::config::BrokerSettings;
 use cluster::controller::{Controller, notice_of};
 use cluster::metadata::MetadataRecord;
-use env::Env;
+use env::{Clock, Env};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::{BrokerId, Offset};
 
@@ -27,6 +28,8 @@ use crate::shared::{Failure, Shared, View};
 const CHANGES_WAITING_MAX: usize = 256;
 /// Changes that may share one sync.
 const CHANGES_PER_SYNC_MAX: usize = 64;
+/// Pause before a log is tried again that a full disk had no space for.
+const UNMADE_PAUSE: Duration = Duration::from_secs(1);
 /// More directories than any machine has.
 const DIRECTORIES_MAX: usize = 64;
 
@@ -149,9 +152,11 @@ impl<E: Env> MetadataRoom<E> {
     /// Takes changes until the broker stops.
     pub(crate) async fn run(mut self, shared: Shared<E>) {
         loop {
+            let has_unmade = self.registry.has_unmade();
             tokio::select! {
                 biased;
                 () = shared.stopping() => return,
+                () = shared.env().clock().sleep(UNMADE_PAUSE), if has_unmade => self.make_missing().await,
                 failed = self.failures.recv() => {
                     let Some((place, failure)) = failed else { return };
                     if !self.registry.on_directory_failed(place) {
@@ -169,6 +174,16 @@ impl<E: Env> MetadataRoom<E> {
                     }
                 }
             }
+        }
+    }
+
+    /// Logs that a full disk had no space for are created once it has (E11).
+    async fn make_missing(&mut self) {
+        let before = self.view.borrow().clone();
+        if self.registry.make_missing(&before.image, &self.settings).await {
+            let view =
+                self.registry.view(before.image.clone(), before.offset, self.settings.clone());
+            self.view.send_replace(Arc::new(view));
         }
     }
 

@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use cluster::config::{BrokerSettings, TopicSettings};
-use cluster::metadata::{Delta, Image, Resource, TopicInfo};
+use cluster::config::BrokerSettings;
+use cluster::metadata::{Delta, Image, Resource};
 use env::Env;
-use log::{Log, LogDir, LogSpec};
+use log::{ChangeError, Log, LogDir, LogSpec};
 use record::ProduceRules;
 use types::mutant::{Mutant, planted};
 use types::{BrokerId, DirectoryId, ErrorCode, Offset, TopicId};
@@ -28,6 +27,8 @@ pub(crate) struct Registry<E: Env> {
     dirs: Vec<DataDir<E>>,
     metrics: Arc<Metrics>,
     topics: BTreeMap<TopicId, Served<E>>,
+    /// Topics with logs that could not be created for want of space: to be tried again.
+    unmade: BTreeSet<TopicId>,
 }
 
 struct DataDir<E: Env> {
@@ -51,7 +52,7 @@ impl<E: Env> Registry<E> {
         metrics: Arc<Metrics>,
     ) -> Registry<E> {
         let dirs = dirs.into_iter().map(|dir| DataDir { dir, is_offline: false }).collect();
-        Registry { env, broker, dirs, metrics, topics: BTreeMap::new() }
+        Registry { env, broker, dirs, metrics, topics: BTreeMap::new(), unmade: BTreeSet::new() }
     }
 
     /// Brings logs and partitions in step with `image` after `delta`, or from nothing if there is none.
@@ -77,13 +78,22 @@ impl<E: Env> Registry<E> {
             self.remove(delta.topics_removed.keys().copied().collect()).await;
         }
         for id in changed {
-            if let Some(topic) = image.topic_by_id(id) {
-                let own = image.config(&Resource::topic(topic.name.as_str()));
-                let topic_settings = settings.topic(&own);
-                let expiration = settings.producer_id_expiration;
-                self.refresh(topic, &topic_settings, expiration, delta.is_none()).await;
-            }
+            self.refresh(image, settings, id, delta.is_none()).await;
         }
+    }
+
+    /// Whether logs are missing that a full disk had no space for.
+    pub(crate) fn has_unmade(&self) -> bool {
+        !self.unmade.is_empty()
+    }
+
+    /// Tries again to create what is missing for want of space (E11); whether something is there now that was not.
+    pub(crate) async fn make_missing(&mut self, image: &Image, settings: &BrokerSettings) -> bool {
+        let before = self.unmade.clone();
+        for id in &before {
+            self.refresh(image, settings, *id, false).await;
+        }
+        self.unmade != before
     }
 
     /// The picture to publish.
@@ -136,6 +146,7 @@ impl<E: Env> Registry<E> {
 
     async fn remove(&mut self, ids: Vec<TopicId>) {
         for id in ids {
+            self.unmade.remove(&id);
             let Some(served) = self.topics.remove(&id) else { continue };
             self.metrics.forget(id);
             for partition in served.view.partitions.iter().flatten() {
@@ -158,16 +169,21 @@ impl<E: Env> Registry<E> {
         }
     }
 
-    /// Creates what is missing of `topic`, and tells the rest what has changed.
+    /// Creates what is missing of the topic, and tells the rest what has changed.
     async fn refresh(
         &mut self,
-        topic: &TopicInfo,
-        settings: &TopicSettings,
-        producer_id_expiration: Duration,
+        image: &Image,
+        settings: &BrokerSettings,
+        id: TopicId,
         is_start: bool,
     ) {
+        self.unmade.remove(&id);
+        let Some(topic) = image.topic_by_id(id) else { return };
+        let own = image.config(&Resource::topic(topic.name.as_str()));
+        let producer_id_expiration = settings.producer_id_expiration;
+        let settings = settings.topic(&own);
         let rules = Arc::new(settings.produce_rules());
-        let config = log_config(settings, producer_id_expiration);
+        let config = log_config(&settings, producer_id_expiration);
         let min_isr = settings.min_insync_replicas;
         let known = self.topics.remove(&topic.id);
         let mut load = self.load();
@@ -208,13 +224,22 @@ impl<E: Env> Registry<E> {
         for plan in plans {
             carried.push(self.carry_out(plan, &rules));
         }
-        let partitions = together::all(carried).await;
+        let carried = together::all(carried).await;
+        if carried.iter().any(|made| matches!(made, Err(ChangeError::NoSpace))) {
+            self.unmade.insert(id);
+        }
+        let partitions = carried.into_iter().map(|made| made.ok().flatten()).collect();
         let view = TopicView { name: topic.name.clone(), id: topic.id, partitions };
         let served = Served { view: Arc::new(view), places };
         self.topics.insert(topic.id, served);
     }
 
-    async fn carry_out(&self, plan: Plan<E>, rules: &Arc<ProduceRules>) -> Option<Partition<E>> {
+    /// The partition; nothing where it is not ours to serve.
+    async fn carry_out(
+        &self,
+        plan: Plan<E>,
+        rules: &Arc<ProduceRules>,
+    ) -> Result<Option<Partition<E>>, ChangeError> {
         let Plan { old, role, spec, place } = plan;
         if let Some(partition) = old {
             if let Err(error) = partition.log().set_config(spec.config).await {
@@ -222,18 +247,22 @@ impl<E: Env> Registry<E> {
             }
             partition.set_rules(rules.clone(), role.min_isr);
             partition.set_role(role);
-            return Some(partition);
+            return Ok(Some(partition));
         }
-        let dir = &self.dirs[place?].dir;
+        let Some(place) = place else { return Ok(None) };
+        let dir = &self.dirs[place].dir;
         let id = spec.topic_partition();
         match dir.create(spec).await {
             Ok(log) => {
                 let traffic = self.metrics.traffic(log.topic_id());
-                Some(Partition::new(&self.env, log, role, rules.clone(), traffic))
+                Ok(Some(Partition::new(&self.env, log, role, rules.clone(), traffic)))
             }
             Err(error) => {
-                tracing::error!(partition = %id, %error, "its log cannot be created");
-                None
+                // A full disk says so itself, once; it is asked again and again.
+                if error != ChangeError::NoSpace {
+                    tracing::error!(partition = %id, %error, "its log cannot be created");
+                }
+                Err(error)
             }
         }
     }

@@ -84,6 +84,8 @@ pub struct BrokerSettings {
     pub journal_bytes: u64,
     /// `log.journal.file.bytes`.
     pub journal_file_bytes: u64,
+    /// `log.space.reserve.bytes`.
+    pub space_reserve: u64,
     /// `disk.sync.timeout.ms`.
     pub disk_sync_timeout: Duration,
 }
@@ -143,6 +145,7 @@ impl BrokerSettings {
             producer_id_expiration: get.duration("producer.id.expiration.ms"),
             journal_bytes: get.size("log.journal.bytes") as u64,
             journal_file_bytes: get.size("log.journal.file.bytes") as u64,
+            space_reserve: get.size("log.space.reserve.bytes") as u64,
             disk_sync_timeout: get.duration("disk.sync.timeout.ms"),
             node,
         }

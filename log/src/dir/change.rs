@@ -13,6 +13,7 @@ use super::checkpoint::Scope;
 use super::commit::{Committer, Offline, RETRY};
 use super::stored::Metadata;
 use super::{Garbage, Inner};
+use crate::ballast::is_full;
 use crate::door::{Command, Reply};
 use crate::index::Index;
 use crate::journal::{Frame, FrameKind};
@@ -102,9 +103,15 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 Some(_) => answer(reply, Err(ChangeError::Occupied(partition))), // I44
                 None => {
                     let id = self.dir.new_log_id();
-                    match self.dir.make_log_dir(id, &spec).await {
+                    let made = loop {
+                        match self.dir.make_log_dir(id, &spec).await {
+                            Err(error) if self.dir.door.makes_room(&error).await => {}
+                            made => break made,
+                        }
+                    };
+                    match made {
                         Ok(()) => fresh.push((id, spec, reply)),
-                        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                        Err(error) if is_full(&error) => {
                             answer(reply, Err(ChangeError::NoSpace));
                         }
                         Err(error) => {
@@ -174,7 +181,7 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         let parent = &self.dir.door.path;
         let target = layout::deleted_dir(&log.inner.path, log.inner.id);
         let disk = &self.dir.door.disk;
-        let renamed = match disk.rename(&log.inner.path, &target).await {
+        let renamed = match self.rename(&log.inner.path, &target).await {
             // A successor of the same name must never find this directory again.
             Ok(()) if planted(Mutant::DirectoryNotSynced) => Ok(()),
             Ok(()) => disk.sync_dir(parent).await,
@@ -255,10 +262,20 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         path: &std::path::Path,
     ) -> Result<Option<std::path::PathBuf>, Offline> {
         let target = layout::aside(path);
-        match self.dir.door.disk.rename(path, &target).await {
+        match self.rename(path, &target).await {
             Ok(()) => Ok(Some(target)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.fail_io(format!("removing {}", path.display()), &error)),
+        }
+    }
+
+    /// Renames what is to be removed: it makes space, so it may spend the ballast on a longer name.
+    async fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
+        loop {
+            match self.dir.door.disk.rename(from, to).await {
+                Err(error) if self.dir.door.makes_room(&error).await => {}
+                renamed => return renamed,
+            }
         }
     }
 
@@ -378,9 +395,12 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             durability,
         };
         let path = log.inner.path.join(METADATA_FILE);
-        match self.dir.door.disk.replace(&path, card.encode()).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.fail_io(format!("writing {}", path.display()), &error)),
+        loop {
+            return match self.dir.door.disk.replace(&path, card.encode()).await {
+                Ok(()) => Ok(()),
+                Err(error) if self.dir.door.makes_room(&error).await => continue,
+                Err(error) => Err(self.fail_io(format!("writing {}", path.display()), &error)),
+            };
         }
     }
 

@@ -24,6 +24,7 @@ use super::Inner;
 use super::change::remove_if_there;
 use super::stored::{Checkpoint, StoredLog, encode_clean};
 use crate::Durability;
+use crate::ballast::is_full;
 use crate::journal::{JournalError, Position};
 use crate::layout::{CHECKPOINT_FILE, CLEAN_FILE, Kind, METADATA_FILE};
 use crate::log::{Anchor, Log, Point};
@@ -36,6 +37,8 @@ const SNAPSHOTS_KEPT: usize = 2;
 const MASS: usize = 48;
 /// How often a full disk is looked at.
 const SPACE_POLL: Duration = Duration::from_millis(200);
+/// How often a disk is looked at that has space, but not for the ballast.
+const BALLAST_POLL: Duration = Duration::from_secs(10);
 
 /// Which logs a checkpoint makes stable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +120,10 @@ pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
         }
         let attention = dir.door.attention.notified();
         if !dir.door.has_space() {
-            space_due.get_or_insert(clock.now() + SPACE_POLL);
+            let due = clock.now() + SPACE_POLL;
+            space_due = Some(space_due.map_or(due, |other: Instant| other.min(due)));
+        } else if dir.door.lacks_ballast().await {
+            space_due.get_or_insert(clock.now() + BALLAST_POLL);
         }
         match dir.next_chore().into_iter().chain(space_due).min() {
             Some(due) => tokio::select! {
@@ -176,15 +182,21 @@ impl<D: Disk> Inner<D> {
         due
     }
 
-    /// Removes deleted files whose time has come. What cannot be removed is left to the next start.
+    /// Removes deleted files whose time has come; on a full disk all of them (who still reads one has it open). What
+    /// cannot be removed is left to the next start.
     async fn take_out_garbage(&self, now: Instant) {
+        let is_full = !self.door.has_space();
         let due: Vec<_> = {
             let mut registry = self.registry();
-            let (due, later) =
-                std::mem::take(&mut registry.garbage).into_iter().partition(|g| g.due <= now);
+            let (due, later) = std::mem::take(&mut registry.garbage)
+                .into_iter()
+                .partition(|garbage| is_full || garbage.due <= now);
             registry.garbage = later;
             due
         };
+        if due.is_empty() {
+            return;
+        }
         for garbage in due {
             for path in garbage.paths {
                 let removed = match garbage.is_dir {
@@ -197,6 +209,9 @@ impl<D: Disk> Inner<D> {
                     tracing::warn!(path = %path.display(), %error, "a deleted file stays");
                 }
             }
+        }
+        if is_full {
+            self.door.look_at_space().await;
         }
     }
 
@@ -230,7 +245,7 @@ impl<D: Disk> Inner<D> {
         captures.retain(|capture| self.anchor(capture));
         match self.store_checkpoint().await {
             // The old one stays good, with the journal that it needs (E11).
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 self.door.set_space_low(true);
                 return Ok(false);
             }
@@ -262,7 +277,7 @@ impl<D: Disk> Inner<D> {
             };
             match file {
                 Ok(file) => capture.derived.push((file, write.is_snapshot)),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_full(&error) => {
                     self.door.set_space_low(true);
                     let mut state = capture.log.lock();
                     capture.snapshots.clear();
@@ -379,7 +394,14 @@ impl<D: Disk> Inner<D> {
         };
         let logs = logs.iter().map(stored).collect();
         let checkpoint = Checkpoint { directory: self.id, next_log, logs };
-        self.door.disk.replace(&self.door.path.join(CHECKPOINT_FILE), checkpoint.encode()).await
+        let (path, content) = (self.door.path.join(CHECKPOINT_FILE), checkpoint.encode());
+        loop {
+            match self.door.disk.replace(&path, content.clone()).await {
+                // Without checkpoints the journal cannot recycle, and nothing goes on.
+                Err(error) if self.door.makes_room(&error).await => {}
+                result => return result,
+            }
+        }
     }
 
     /// The clean stop: everything stable, nothing to replay, and the marker that says so (E6).
@@ -406,12 +428,18 @@ impl<D: Disk> Inner<D> {
             journal.next_position()
         };
         let marker = encode_clean(self.id, next);
-        match self.door.disk.replace(&self.door.path.join(CLEAN_FILE), marker).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.door.fail("writing the clean-stop marker", &error);
-                Err(())
-            }
+        let path = self.door.path.join(CLEAN_FILE);
+        loop {
+            return match self.door.disk.replace(&path, marker.clone()).await {
+                Ok(()) => Ok(()),
+                Err(error) if self.door.makes_room(&error).await => continue,
+                // The next start replays the journal instead.
+                Err(error) if is_full(&error) => Ok(()),
+                Err(error) => {
+                    self.door.fail("writing the clean-stop marker", &error);
+                    Err(())
+                }
+            };
         }
     }
 }

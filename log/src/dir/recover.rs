@@ -160,7 +160,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
     report.logs = registry.logs.len();
     report.intact = report.quarantined.is_empty() && report.damages.is_empty();
     report.took = clock.now() - began;
-    door.look_at_space().await;
+    door.begin().await;
     let inner = Arc::new(Inner {
         door,
         id,

@@ -16,6 +16,8 @@ use super::format::{
     BLOCK, DATA_START, FileHeader, GroupHead, HEAD_BYTES, Prepared, Salt, encode_group, prepare,
     push_zeros, round_up,
 };
+use crate::ballast::is_full;
+
 use super::{Frame, JournalError, JournalOptions, Position};
 
 /// How far ahead of the groups a file is filled with zeros the first time through: overwriting written blocks syncs
@@ -376,7 +378,7 @@ impl<D: Disk> Journal<D> {
         };
         let file = match created.await {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 // Without its blocks the file is of no use; that it stays would do no harm.
                 let _ = self.disk.remove_file(&path).await;
                 return Err(JournalError::NoSpace);
@@ -512,9 +514,9 @@ fn take_group(frames: &mut VecDeque<Prepared>, room: u64) -> Vec<Prepared> {
 }
 
 async fn reserve_blocks<F: File>(file: &F, bytes: u64) -> Result<(), JournalError> {
-    file.allocate(0, bytes).await.map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull => JournalError::NoSpace,
-        _ => JournalError::Io { doing: "reserving a file of", error },
+    file.allocate(0, bytes).await.map_err(|error| match is_full(&error) {
+        true => JournalError::NoSpace,
+        false => JournalError::Io { doing: "reserving a file of", error },
     })
 }
 

@@ -10,6 +10,7 @@ use types::Offset;
 
 use super::{Log, Point, State};
 use crate::ChangeError;
+use crate::ballast::is_full;
 use crate::layout::Kind;
 
 /// Why queued bytes were not written; they stay queued.
@@ -125,13 +126,19 @@ impl<D: Disk> Log<D> {
             return Err(WriteError::Failed); // I10
         }
         for run in &round.runs {
-            let result = match self.segment_file(run.segment).await {
-                Ok(file) => file.write_at(run.position, run.pieces.clone()).await,
-                Err(error) => Err(error),
+            let result = loop {
+                let result = match self.segment_file(run.segment).await {
+                    Ok(file) => file.write_at(run.position, run.pieces.clone()).await,
+                    Err(error) => Err(error),
+                };
+                match result {
+                    Err(error) if self.lock().is_vital && door.makes_room(&error).await => {}
+                    result => break result,
+                }
             };
             match result {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_full(&error) => {
                     door.set_space_low(true);
                     return Err(WriteError::NoSpace);
                 }

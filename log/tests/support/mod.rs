@@ -72,12 +72,13 @@ impl World {
     }
 }
 
-/// Small journal, no free-space reserve.
+/// Small journal, no free-space reserve, no ballast.
 pub fn options() -> LogDirOptions {
     LogDirOptions {
         journal_file_bytes: 64 << 10,
         journal_bytes_max: 512 << 10,
         space_reserve: 0,
+        ballast_bytes: 0,
         log_config: config(),
         ..LogDirOptions::default()
     }

@@ -220,6 +220,7 @@ impl Play {
             journal_bytes_max: max,
             sync_timeout: Duration::from_secs(10),
             space_reserve: 256 << 10,
+            ballast_bytes: 256 << 10,
             ..LogDirOptions::default()
         }
     }

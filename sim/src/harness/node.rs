@@ -12,6 +12,7 @@ mod admin;
 mod crowd;
 mod defaults;
 mod finale;
+mod full;
 mod group;
 mod machine;
 mod memory;

@@ -8,6 +8,7 @@ use crate::shell;
 mod broker;
 mod corpus;
 mod crowd;
+mod diskfull;
 mod families;
 mod powercut;
 mod retention;
@@ -18,7 +19,8 @@ mod tools;
 use tools::Tools;
 
 /// The checks that run when none is named, in that order.
-const NAMES: &[&str] = &["families", "corpus", "segments", "retention", "crowd", "powercut"];
+const NAMES: &[&str] =
+    &["families", "corpus", "segments", "retention", "crowd", "diskfull", "powercut"];
 /// Other projects' suites: too long for every change, or with time limits of their own that a busy machine breaks
 /// (kafka-python's `test_group`, on Kafka too). They run when named.
 const LONG: &[&str] = &["kafka-python", "java-tools", "kafka-go", "rust-rdkafka"];
@@ -89,6 +91,7 @@ fn run_checks(root: &Path, chosen: &[&str], cuts: u32) -> Result<(), String> {
             "segments" => segments::run(&tools, &binary).map(Some),
             "retention" => retention::run(&tools, &binary).map(Some),
             "crowd" => crowd::run(root, &tools, &binary).map(Some),
+            "diskfull" => diskfull::run(&tools, &binary),
             "powercut" => powercut::run(&tools, &binary, cuts),
             other => match other.strip_prefix(FAMILY) {
                 Some(family) => families::run(&tools, &binary, Some(family)).map(Some),

@@ -379,6 +379,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Size of a segment."),
     key("log.segment.delete.delay.ms", Kind::Long, Some("60000")).at_least(0).unit(Unit::Millis).live()
         .help("Delay before the files of a deleted segment leave the disk."),
+    key("log.space.reserve.bytes", Kind::Long, Some("67108864")).at_least(0).unit(Unit::Bytes)
+        .help("Records are refused while the disk of a log directory has less than this left; group offsets, metadata and deletions go on, and may use a quarter as much that the directory holds for them."),
     key("max.connection.creation.rate", Kind::Int, Some("2147483647")).at_least(0).live().refused()
         .help("New connections per second that the broker takes."),
     key("max.connections", Kind::Int, Some("2147483647")).at_least(0).live()

@@ -282,7 +282,12 @@ impl Play {
         }
     }
 
-    async fn create_topic(&self, admin: &Admin<SimEnv>, name: &str, partitions: i32) -> bool {
+    pub(super) async fn create_topic(
+        &self,
+        admin: &Admin<SimEnv>,
+        name: &str,
+        partitions: i32,
+    ) -> bool {
         let from = self.now();
         let life = TopicLife {
             name: name.into(),

@@ -34,6 +34,8 @@ pub struct Machine {
     play: Play,
     disk: SimDisk,
     dice: Decisions,
+    /// How often its disk was filled.
+    fillings: u64,
     stop: Arc<tokio::sync::Notify>,
 }
 
@@ -41,7 +43,7 @@ impl Machine {
     /// A machine that is off.
     pub fn new(play: &Play, disk: SimDisk) -> Machine {
         let dice = play.stage.nemesis();
-        Machine { play: play.clone(), disk, dice, stop: Arc::default() }
+        Machine { play: play.clone(), disk, dice, fillings: 0, stop: Arc::default() }
     }
 
     /// Starts the broker's process.
@@ -56,8 +58,12 @@ impl Machine {
     }
 
     fn has_disk_errors(&self) -> bool {
+        self.has_failing_disk() || self.play.stage.scenario.has(FaultKind::NoSpace)
+    }
+
+    fn has_failing_disk(&self) -> bool {
         let scenario = &self.play.stage.scenario;
-        let codes = ["D2", "D3", "D4", "D5", "D6", "D9", "D10"];
+        let codes = ["D2", "D3", "D4", "D6", "D9", "D10"];
         scenario.faults.iter().any(|kind| codes.contains(&kind.code()))
     }
 
@@ -179,9 +185,15 @@ impl Machine {
             _ => {
                 let used: u64 =
                     self.disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
-                let left = self.dice.choose(Kind::Fault, 400_000);
+                // Down to the last block, and then it is the journal, a segment or the metadata that finds no space first.
+                let left = [0, 40_000, 400_000][self.dice.choose(Kind::Fault, 3) as usize];
+                let left = self.dice.choose(Kind::Fault, left + 1);
                 self.disk.set_space(1 << 40, (1 << 40) - used - left);
-                stage.world.sleep(while_short).await;
+                self.fillings += 1;
+                if stage.world.is_alive(BROKER) {
+                    let looking = self.play.look_at_full_disk(self.fillings);
+                    tokio::join!(biased; stage.world.sleep(while_short), looking);
+                }
                 self.disk.set_space(1 << 40, 0);
             }
         }
@@ -261,8 +273,8 @@ impl Machine {
             stage.world.reset_wall(node);
             stage.world.resume(node);
         }
-        // Whatever was broken is put right by a last restart, or was never broken.
-        if self.has_disk_errors() || !stage.world.is_alive(BROKER) {
+        // Whatever was broken is put right by a last restart, or was never broken. A disk that was full needs none (E11).
+        if self.has_failing_disk() || !stage.world.is_alive(BROKER) {
             self.restart(false).await;
             self.disk.set_rates(FaultRates::default());
             stage.world.reset_wall(BROKER);
@@ -415,6 +427,7 @@ impl Play {
                 ("log.retention.check.interval.ms", "1000".into()),
                 ("log.initial.task.delay.ms", "500".into()),
                 ("log.segment.delete.delay.ms", "1000".into()),
+                ("log.space.reserve.bytes", (16 << 20).to_string()),
                 ("log.journal.file.bytes", scenario.journal_bytes.0.to_string()),
                 ("log.journal.bytes", scenario.journal_bytes.1.to_string()),
                 ("disk.sync.timeout.ms", "10000".into()),
