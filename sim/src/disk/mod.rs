@@ -189,6 +189,13 @@ impl SimDisk {
         state.latency = latency;
     }
 
+    /// Others take all that is free now but for `left` bytes (D5). What files have reserved is not free.
+    pub fn fill(&self, left: u64) {
+        let mut state = self.state();
+        let others = state.blocks_total.saturating_sub(state.tree.blocks());
+        state.blocks_outside = others.saturating_sub(left / PAGE_BYTES as u64);
+    }
+
     /// Size of the file system, and how much of it others use (D5).
     pub fn set_space(&self, total: u64, outside: u64) {
         let mut state = self.state();

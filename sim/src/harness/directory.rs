@@ -171,8 +171,7 @@ impl Play {
 
     /// Somebody else takes nearly all space for a while (D5).
     async fn fill(&self, disk: &SimDisk, dice: &Decisions) {
-        let used: u64 = disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
-        disk.set_space(1 << 40, (1 << 40) - used - dice.choose(Kind::Fault, 400_000));
+        disk.fill(dice.choose(Kind::Fault, 400_000));
         self.stage.world.sleep(Duration::from_millis(dice.choose(Kind::Fault, 2_000))).await;
         disk.set_space(1 << 40, 0);
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use client::{Admin, GroupOffset};
-use types::{GroupId, Offset};
+use types::{GroupId, Offset, TopicName};
 
 use super::{BROKER, CLIENTS, Dialect, Play};
 use crate::checker::require;
+use crate::world::SimEnv;
 
 /// A group without members, for whoever looks at the disk.
 const GROUP: &str = "on-a-full-disk";
@@ -22,15 +23,19 @@ impl Play {
         let client = self.client(CLIENTS - 1, &stage.dice(CLIENTS - 1), Dialect::Newest);
         let admin = Admin::new(&client);
         let mut done = Done::default();
-        let mut attempts = 0;
+        let (mut attempts, mut name) = (0, String::new());
         let asking = async {
             loop {
                 done.is_committed = done.is_committed || self.commits(&admin, round).await;
                 // An attempt may have been carried out unheard: each has a name of its own.
-                attempts += 1;
-                let name = format!("born-on-a-full-disk-{round}-{attempts}");
-                done.is_created = done.is_created || self.create_topic(&admin, &name, 2).await;
-                if done.is_committed && done.is_created {
+                if !done.is_created {
+                    attempts += 1;
+                    name = format!("born-on-a-full-disk-{round}-{attempts}");
+                    done.is_created = self.create_topic(&admin, &name, 2).await;
+                }
+                done.has_leaders =
+                    done.has_leaders || done.is_created && self.has_leaders(&admin, &name).await;
+                if done == Done::ALL {
                     return;
                 }
                 stage.world.sleep(Duration::from_millis(200)).await;
@@ -54,7 +59,15 @@ impl Play {
         }
     }
 
-    async fn commits(&self, admin: &Admin<crate::world::SimEnv>, round: u64) -> bool {
+    /// Whether all of the topic is served.
+    async fn has_leaders(&self, admin: &Admin<SimEnv>, name: &str) -> bool {
+        let name = TopicName::from(name);
+        let told = admin.describe_topics(std::slice::from_ref(&name)).await;
+        let topic = told.ok().and_then(|mut all| all.remove(&name)?.ok());
+        topic.is_some_and(|topic| topic.partitions.values().all(|p| p.leader.is_some()))
+    }
+
+    async fn commits(&self, admin: &Admin<SimEnv>, round: u64) -> bool {
         let place = self.partitions().swap_remove(0);
         let offset = GroupOffset::at(Offset(round as i64));
         let offsets = BTreeMap::from([(place.clone(), offset)]);
@@ -68,8 +81,9 @@ impl Play {
 struct Done {
     is_committed: bool,
     is_created: bool,
+    has_leaders: bool,
 }
 
 impl Done {
-    const ALL: Done = Done { is_committed: true, is_created: true };
+    const ALL: Done = Done { is_committed: true, is_created: true, has_leaders: true };
 }

@@ -183,12 +183,10 @@ impl Machine {
                 stage.struck(FaultKind::Drift);
             }
             _ => {
-                let used: u64 =
-                    self.disk.files().iter().map(|(_, len)| len.div_ceil(4096) * 4096 + 4096).sum();
                 // Down to the last block, and then it is the journal, a segment or the metadata that finds no space first.
                 let left = [0, 40_000, 400_000][self.dice.choose(Kind::Fault, 3) as usize];
                 let left = self.dice.choose(Kind::Fault, left + 1);
-                self.disk.set_space(1 << 40, (1 << 40) - used - left);
+                self.disk.fill(left);
                 self.fillings += 1;
                 if stage.world.is_alive(BROKER) {
                     let looking = self.play.look_at_full_disk(self.fillings);
