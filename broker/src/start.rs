@@ -173,6 +173,7 @@ impl<E: Env> Broker<E> {
         spawner.spawn("retention", retention::run(shared.clone()));
         for (place, dir) in data_dirs.iter().enumerate() {
             spawner.spawn("directory-watch", watch_data_dir(shared.clone(), place, dir.clone()));
+            spawner.spawn("scrubber", scrub(shared.clone(), dir.clone()));
         }
         let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
         spawner.spawn("directory-watch", watched);
@@ -348,6 +349,8 @@ async fn open_data_dir<E: Env>(
         sync_timeout: settings.disk_sync_timeout,
         space_reserve: settings.space_reserve,
         ballast_bytes: settings.space_reserve / BALLAST_SHARE,
+        scrub_rate: settings.scrub_rate,
+        scrub_interval: settings.scrub_interval,
         log_config: log_config(&settings.topic_defaults, settings.producer_id_expiration),
         ..LogDirOptions::default()
     };
@@ -411,6 +414,15 @@ async fn watch_data_dir<E: Env>(shared: Shared<E>, place: usize, dir: LogDir<E::
     let Some(failure) = failure_of(&shared, &dir).await else { return };
     tracing::error!("{failure}");
     shared.metadata().on_directory_failed(place, failure).await;
+}
+
+/// Lets a directory look at its cold bytes until the broker stops.
+async fn scrub<E: Env>(shared: Shared<E>, dir: LogDir<E::Disk>) {
+    tokio::select! {
+        biased;
+        () = shared.stopping() => {}
+        () = dir.scrub(shared.env().clock().clone()) => {}
+    }
 }
 
 async fn watch_metadata_dir<E: Env>(shared: Shared<E>, dir: LogDir<E::Disk>) {

@@ -131,6 +131,16 @@ pub trait File: Clone + Send + Sync + 'static {
     /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Bytes>> + Send;
 
+    /// [`File::read_at`] for who will not read the range again, and shall not push out what others read: what it had to
+    /// fetch from the device does not stay in memory. Use a handle of its own.
+    fn read_once_at(
+        &self,
+        offset: u64,
+        len: usize,
+    ) -> impl Future<Output = io::Result<Bytes>> + Send {
+        self.read_at(offset, len)
+    }
+
     /// Makes written bytes and the file's size durable. An error is final (I10).
     fn sync_data(&self) -> impl Future<Output = io::Result<()>> + Send;
 

@@ -114,6 +114,10 @@ pub struct LogDirOptions {
     pub space_reserve: u64,
     /// Reserved beside it for what must go on on a full disk: coordinators, changes of logs, checkpoints.
     pub ballast_bytes: u64,
+    /// Bytes per second that the scrubber reads; `None`: it does not.
+    pub scrub_rate: Option<u64>,
+    /// A round of it begins so long after the last one began.
+    pub scrub_interval: Duration,
     /// A directory without appends for so long is marked idle in its journal.
     pub idle_mark: Duration,
     /// Settings of logs found on disk until [`crate::Log::set_config`] tells their own.
@@ -131,6 +135,8 @@ impl Default for LogDirOptions {
             queued_bytes_max: 64 << 20,
             space_reserve: 64 << 20,
             ballast_bytes: 16 << 20,
+            scrub_rate: None,
+            scrub_interval: Duration::from_secs(7 * 24 * 3600),
             idle_mark: Duration::from_millis(50),
             log_config: LogConfig::default(),
         }

@@ -10,6 +10,7 @@ mod checkpoint;
 mod commit;
 mod pace;
 mod recover;
+mod scrub;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,14 @@ pub struct DirCounts {
     pub journal_bytes: u64,
     /// Bytes of batches that wait to be written.
     pub queued_bytes: usize,
+    /// Bytes of cold segments that the scrubber has looked at.
+    pub scrubbed_bytes: u64,
+    /// Rounds that it has ended.
+    pub scrub_rounds: u64,
+    /// Ranges that it found bad (I14).
+    pub scrub_damaged: u64,
+    /// Times that it could not read a segment.
+    pub scrub_unreadable: u64,
     /// Whether clients' appends find room (E11).
     pub has_space: bool,
     /// Whether it has failed, for good in this process (I10, E10).
@@ -139,6 +148,12 @@ impl<D: Disk> LogDir<D> {
             commit::run(&self.inner, &clock),
             checkpoint::run(&self.inner, &clock),
         );
+    }
+
+    /// The scrubber: looks at what nobody has read for long. Spawn it once, or not at all; it ends when the directory has
+    /// failed, and is to be dropped when it closes.
+    pub async fn scrub<C: Clock>(&self, clock: C) {
+        scrub::run(&self.inner, &clock).await;
     }
 
     /// Where it is.
@@ -185,6 +200,10 @@ impl<D: Disk> LogDir<D> {
             bytes: door.tally.bytes.get(),
             journal_bytes: door.tally.journal_bytes.load(Ordering::Relaxed),
             queued_bytes: door.queued_bytes(),
+            scrubbed_bytes: door.tally.scrubbed_bytes.get(),
+            scrub_rounds: door.tally.scrub_rounds.get(),
+            scrub_damaged: door.tally.scrub_damaged.get(),
+            scrub_unreadable: door.tally.scrub_unreadable.get(),
             has_space: door.has_space(),
             is_offline: door.is_offline(),
         }

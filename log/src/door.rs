@@ -96,6 +96,14 @@ pub(crate) struct Tally {
     pub bytes: Counter,
     /// Bytes of the journal that a start now would replay, as of the last group.
     pub journal_bytes: AtomicU64,
+    /// Bytes that the scrubber has looked at.
+    pub scrubbed_bytes: Counter,
+    /// Rounds that it has ended.
+    pub scrub_rounds: Counter,
+    /// Ranges that it found bad.
+    pub scrub_damaged: Counter,
+    /// Times that it could not read a segment.
+    pub scrub_unreadable: Counter,
 }
 
 impl<D: Disk> Door<D> {

@@ -25,6 +25,7 @@ pub(crate) const BALLAST_FILE: &str = "ballast";
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 pub(crate) const CLEAN_FILE: &str = "clean";
 pub(crate) const JOURNAL_DIR: &str = "journal";
+pub(crate) const SCRUB_FILE: &str = "scrub";
 pub(crate) const METADATA_FILE: &str = "partition.metadata";
 
 pub(crate) const MAGIC_INDEX: [u8; 4] = *b"FTLi";
@@ -32,6 +33,7 @@ pub(crate) const MAGIC_TIME_INDEX: [u8; 4] = *b"FTLt";
 pub(crate) const MAGIC_SNAPSHOT: [u8; 4] = *b"FTLs";
 pub(crate) const MAGIC_METADATA: [u8; 4] = *b"FTLm";
 pub(crate) const MAGIC_CHECKPOINT: [u8; 4] = *b"FTLc";
+pub(crate) const MAGIC_SCRUB: [u8; 4] = *b"FTLq";
 pub(crate) const MAGIC_CLEAN: [u8; 4] = *b"FTLx";
 
 /// Version of every small file of this release.

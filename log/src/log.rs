@@ -18,6 +18,7 @@ mod damage;
 mod read;
 mod retain;
 mod scan;
+mod scrub;
 mod sound;
 mod time;
 mod write;

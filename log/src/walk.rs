@@ -23,6 +23,8 @@ pub(crate) struct Walk<F> {
     chunk_at: u64,
     chunk_bytes: usize,
     verify: bool,
+    /// What is read will not be read again.
+    once: bool,
 }
 
 /// The next step of a walk.
@@ -41,7 +43,8 @@ impl<F: File> Walk<F> {
     pub fn new(file: F, position: u64, end: u64, chunk_bytes: usize) -> Walk<F> {
         let chunk_bytes = chunk_bytes.max(HEADER_LEN);
         let (expected, chunk) = (None, Bytes::new());
-        Walk { file, position, end, expected, chunk, chunk_at: 0, chunk_bytes, verify: false }
+        let (verify, once) = (false, false);
+        Walk { file, position, end, expected, chunk, chunk_at: 0, chunk_bytes, verify, once }
     }
 
     /// The same walk, whose first batch must begin at `offset`.
@@ -56,6 +59,12 @@ impl<F: File> Walk<F> {
         self
     }
 
+    /// The same walk, by somebody who does not come back.
+    pub fn once(mut self) -> Walk<F> {
+        self.once = true;
+        self
+    }
+
     /// Up to `len` bytes at `position`, from the chunk or the file.
     async fn bytes(&mut self, position: u64, len: usize) -> io::Result<Bytes> {
         let inside = position >= self.chunk_at
@@ -63,7 +72,10 @@ impl<F: File> Walk<F> {
         if !inside {
             let left = usize::try_from(self.end - position).unwrap_or(usize::MAX);
             let wanted = self.chunk_bytes.max(len).min(left);
-            self.chunk = self.file.read_at(position, wanted).await?;
+            self.chunk = match self.once {
+                true => self.file.read_once_at(position, wanted).await?,
+                false => self.file.read_at(position, wanted).await?,
+            };
             self.chunk_at = position;
         }
         let start = (position - self.chunk_at) as usize;

@@ -69,6 +69,8 @@ mutants! {
     BallastKept = "ballast-kept",
     /// E11: a disk that was full once is full for good.
     FullForGood = "full-for-good",
+    /// I14: the scrubber walks cold segments and does not look at checksums.
+    ScrubberBlind = "scrubber-blind",
     /// I81: DELETE of a log is not durable before its segments are unlinked.
     DeleteNotJournaled = "delete-not-journaled",
     /// M9: no duplicate detection.

@@ -259,6 +259,19 @@ fn directories(page: &mut Page, snapshot: &Snapshot) {
     for (dir, shown) in dirs.iter().zip(&shown) {
         family.add(&[("dir", shown)], dir.counts.journal_bytes);
     }
+    type Of = fn(&DirCounts) -> u64;
+    let scrubbed: [(&'static str, &str, Of); 4] = [
+        ("foretold_scrub_bytes_total", "Bytes of cold segments whose checksums were verified.", |c| c.scrubbed_bytes),
+        ("foretold_scrub_rounds_total", "Rounds through all cold segments.", |c| c.scrub_rounds),
+        ("foretold_scrub_damaged_ranges_total", "Damaged ranges that were found so.", |c| c.scrub_damaged),
+        ("foretold_scrub_unreadable_total", "Times that a segment could not be read.", |c| c.scrub_unreadable),
+    ];
+    for (name, help, of) in scrubbed {
+        let mut family = page.counter(name, help);
+        for (dir, shown) in dirs.iter().zip(&shown) {
+            family.add(&[("dir", shown)], of(&dir.counts));
+        }
+    }
     let mut family =
         page.gauge("foretold_directory_queued_bytes", "Bytes of batches that wait to be written.");
     for (dir, shown) in dirs.iter().zip(&shown) {

@@ -292,6 +292,26 @@ impl File for RealFile {
         Ok(buffer.freeze())
     }
 
+    async fn read_once_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let file = self.clone();
+        let buffer = wait_for(move || {
+            let mut buffer = BytesMut::zeroed(len);
+            let cached = file.read_cached_at(offset, &mut buffer);
+            if cached < len {
+                // Without readahead: what it fetches would look like somebody else's next time.
+                rustix::fs::fadvise(file.as_fs(), 0, None, Advice::Random)?;
+                let from = offset + cached as u64;
+                let read = file.read_full_at(from, &mut buffer[cached..])?;
+                buffer.truncate(cached + read);
+                if let Some(fetched) = NonZeroU64::new(read as u64) {
+                    rustix::fs::fadvise(file.as_fs(), from, Some(fetched), Advice::DontNeed)?;
+                }
+            }
+            io::Result::Ok(buffer)
+        });
+        Ok(buffer.await?.freeze())
+    }
+
     async fn sync_data(&self) -> io::Result<()> {
         let file = self.clone();
         wait_for(move || file.as_fs().sync_data()).await

@@ -220,6 +220,8 @@ impl Play {
             sync_timeout: Duration::from_secs(10),
             space_reserve: 256 << 10,
             ballast_bytes: 256 << 10,
+            scrub_rate: Some(256 << 10),
+            scrub_interval: Duration::from_secs(5),
             ..LogDirOptions::default()
         }
     }
@@ -272,6 +274,10 @@ impl Play {
         {
             let (dir, clock) = (dir.clone(), env.clock().clone());
             stage.spawn(NODE, "committer", async move { dir.run(clock).await });
+        }
+        {
+            let (dir, clock) = (dir.clone(), env.clock().clone());
+            stage.spawn(NODE, "scrubber", async move { dir.scrub(clock).await });
         }
         self.watch_failure(&dir);
         if !self.adopt(&dir).await || !self.configure(&dir).await {

@@ -375,6 +375,10 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Random part of log.roll.ms, so that segments do not all roll at once."),
     key("log.roll.ms", Kind::Long, None).at_least(1).unit(Unit::Millis).live()
         .help("Milliseconds after which a new segment starts even if it is not full."),
+    key("log.scrub.bytes.per.second", Kind::Long, Some("4194304")).at_least(0).unit(Unit::Bytes)
+        .help("Rate at which each log directory's cold segments are read and their checksums verified, so that damage is found before a consumer meets it; 0 does not."),
+    key("log.scrub.interval.ms", Kind::Long, Some("604800000")).at_least(1000).unit(Unit::Millis)
+        .help("A round through all cold segments begins so long after the last one began."),
     key("log.segment.bytes", Kind::Int, Some("1073741824")).at_least(1048576).unit(Unit::Bytes).live()
         .help("Size of a segment."),
     key("log.segment.delete.delay.ms", Kind::Long, Some("60000")).at_least(0).unit(Unit::Millis).live()
