@@ -116,12 +116,52 @@ struct Claimed<D: Disk> {
     properties: Option<MetaProperties>,
 }
 
-/// Locks all directories of `config`, formats those that are empty, and checks that they belong together.
+/// A log directory that does not work while the others do: its partitions are offline until a restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Broken {
+    pub(crate) path: PathBuf,
+    /// What happened.
+    pub(crate) reason: String,
+}
+
+impl Broken {
+    /// The directory at `path`, if `error` is its alone: the disk refuses, or what lies there is damaged. Whatever an
+    /// operator has mixed up refuses the start, and so does the directory that holds the metadata.
+    pub(crate) fn alone(
+        path: &Path,
+        config: &BrokerConfig,
+        error: StartError,
+    ) -> Result<Broken, StartError> {
+        let reason = match &error {
+            StartError::Disk { reason, .. } => reason.clone(),
+            StartError::Directory(DirectoryError::Damaged { reason, .. }) => reason.clone(),
+            _ => return Err(error),
+        };
+        if path == config.metadata_dir() {
+            return Err(error);
+        }
+        tracing::error!(
+            dir = %path.display(), reason,
+            "this log directory does not work: its partitions are offline until it is mended and the node restarted"
+        );
+        Ok(Broken { path: path.into(), reason })
+    }
+}
+
+/// Locks all directories of `config`, formats those that are empty, and checks that they belong together. Also those that
+/// do not work.
 pub(crate) async fn open<E: Env>(
     env: &E,
     config: &BrokerConfig,
-) -> Result<Vec<Directory<E::Disk>>, StartError> {
-    let claimed = claim_all(env.disk(), config).await?;
+) -> Result<(Vec<Directory<E::Disk>>, Vec<Broken>), StartError> {
+    let mut claimed = Vec::new();
+    let mut broken = Vec::new();
+    for path in paths(config) {
+        match claim(env.disk(), &path).await {
+            Ok(one) => claimed.push(one),
+            Err(error) => broken.push(Broken::alone(&path, config, error)?),
+        }
+    }
     let known =
         claimed.iter().find_map(|dir| dir.properties.as_ref().map(|p| p.cluster_id.clone()));
     let metadata_dir = config.metadata_dir();
@@ -138,7 +178,7 @@ pub(crate) async fn open<E: Env>(
         .clone()
         .or(known)
         .unwrap_or_else(|| ClusterId(env.rng().uuid().to_string().into()));
-    settle(env, config, claimed, cluster_id).await
+    Ok((settle(env, config, claimed, cluster_id).await?, broken))
 }
 
 /// Formats the directories of `config` for `cluster_id` without starting a broker. Directories formatted before for the
@@ -148,24 +188,23 @@ pub async fn format<E: Env>(
     config: &BrokerConfig,
     cluster_id: ClusterId,
 ) -> Result<Vec<PathBuf>, StartError> {
-    let claimed = claim_all(env.disk(), config).await?;
+    let mut claimed = Vec::new();
+    for path in paths(config) {
+        claimed.push(claim(env.disk(), &path).await?);
+    }
     let directories = settle(env, config, claimed, cluster_id).await?;
     Ok(directories.into_iter().map(|directory| directory.path).collect())
 }
 
-async fn claim_all<D: Disk>(
-    disk: &D,
-    config: &BrokerConfig,
-) -> Result<Vec<Claimed<D>>, StartError> {
-    let mut paths = config.log_dirs.clone();
-    paths.push(config.metadata_dir());
-    let mut claimed: Vec<Claimed<D>> = Vec::new();
-    for path in paths {
-        if claimed.iter().all(|other| other.path != path) {
-            claimed.push(claim(disk, &path).await?);
+/// Every directory of `config`, once.
+fn paths(config: &BrokerConfig) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in config.log_dirs.iter().cloned().chain([config.metadata_dir()]) {
+        if !paths.contains(&path) {
+            paths.push(path);
         }
     }
-    Ok(claimed)
+    paths
 }
 
 async fn settle<E: Env>(

@@ -33,6 +33,8 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) config: BrokerConfig,
     pub(crate) cluster_id: ClusterId,
     pub(crate) data_dirs: Vec<LogDir<E::Disk>>,
+    /// Those that could not be opened.
+    pub(crate) broken_dirs: Vec<PathBuf>,
     pub(crate) metadata: Metadata<E>,
     pub(crate) sessions: Sessions,
     pub(crate) producer_ids: ProducerIds,
@@ -69,7 +71,7 @@ impl<E: Env> Shared<E> {
         &self.0.cluster_id
     }
 
-    /// Its log directories, in the order of `log.dirs`.
+    /// Its log directories that could be opened, in the order of `log.dirs`.
     pub fn data_dirs(&self) -> &[LogDir<E::Disk>] {
         &self.0.data_dirs
     }

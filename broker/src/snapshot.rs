@@ -157,7 +157,7 @@ pub struct DirectorySnapshot {
     pub id: DirectoryId,
     /// Whether it holds the metadata rather than topics.
     pub is_metadata: bool,
-    /// What it wrote.
+    /// What it wrote; of one that could not be opened only that it is offline.
     pub counts: DirCounts,
 }
 
@@ -281,7 +281,13 @@ impl<E: Env> Observer<E> {
             is_metadata,
             counts: dir.counts(),
         };
-        all.map(snapshot).collect()
+        let broken = self.shared.0.broken_dirs.iter().map(|path| DirectorySnapshot {
+            path: path.clone(),
+            id: DirectoryId::default(),
+            is_metadata: false,
+            counts: DirCounts { is_offline: true, ..DirCounts::default() },
+        });
+        all.map(snapshot).chain(broken).collect()
     }
 
     /// Asks all coordinators; what they answer, and how many did not.

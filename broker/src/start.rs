@@ -18,7 +18,7 @@ use types::{BrokerEpoch, BrokerId, DirectoryId, Offset};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection::{Acceptor, Connections};
 use crate::context::ListenerName;
-use crate::directory::{self, Directory, DirectoryError};
+use crate::directory::{Broken, self, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
 use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds};
 use crate::metrics::{ConnectionTally, Metrics};
@@ -109,7 +109,7 @@ impl<E: Env> Broker<E> {
     /// without a retry.
     pub async fn start(env: E, config: BrokerConfig) -> Result<Broker<E>, StartError> {
         check(&config)?;
-        let directories = directory::open(&env, &config).await?;
+        let (directories, mut broken) = directory::open(&env, &config).await?;
         let sockets = bind(&env, &config).await?;
         let identity = |path: &Path| {
             let found = directories.iter().find(|directory| directory.path == path);
@@ -123,9 +123,14 @@ impl<E: Env> Broker<E> {
 
         let mut data_dirs = Vec::new();
         for path in &config.log_dirs {
-            data_dirs.push(
-                open_data_dir(&env, path, identity(path).unwrap_or_default(), settings).await?,
-            );
+            let Some(id) = identity(path) else { continue };
+            match open_data_dir(&env, path, id, settings).await {
+                Ok(dir) => data_dirs.push(dir),
+                Err(error) => broken.push(Broken::alone(path, &config, error)?),
+            }
+        }
+        if let (true, Some(Broken { path, reason })) = (data_dirs.is_empty(), broken.first()) {
+            return Err(StartError::Disk { path: path.clone(), reason: reason.clone() });
         }
         check_metadata(&metadata_dir.join(metadata::DIRECTORY), log.is_new(), &data_dirs)?;
         let broker = BrokerId(config.node_id.0);
@@ -159,6 +164,7 @@ impl<E: Env> Broker<E> {
             config,
             cluster_id,
             data_dirs: data_dirs.clone(),
+            broken_dirs: broken.into_iter().map(|broken| broken.path).collect(),
             metadata: door,
             sessions,
             producer_ids: ProducerIds::default(),

@@ -310,6 +310,58 @@ fn a_missing_log_directory_takes_its_partitions_offline_and_nothing_else() {
     });
 }
 
+/// A disk that does not even open takes its own partitions offline; that of the metadata takes the node.
+#[test]
+fn a_directory_that_cannot_be_opened_is_offline_alone() {
+    on_bench(|bench| async move {
+        *bench.dirs.lock().unwrap() = vec!["/data", "/more"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_partitions(4).await;
+        for index in 0..4 {
+            assert_eq!(client.produce_to(index).await, (0, 0));
+        }
+        let broken = [
+            ("/more/meta.properties", Op::Read),
+            ("/more/.lock", Op::Open),
+            ("/more/checkpoint", Op::Read),
+            ("/more/journal", Op::Read),
+            ("/more/journal", Op::Sync),
+        ];
+        for (offset, (path, op)) in (1..).zip(broken) {
+            bench.power_cut();
+            let (path, fault) = (path.to_owned(), DiskFault::ErrorOnce);
+            bench.disk().inject(Injection { path, op, skip: 0, fault });
+            bench.start().await;
+            let mut client = bench.client().await;
+            let mut offline = Vec::new();
+            for index in 0..4 {
+                match client.produce_to(index).await {
+                    (0, at) => assert_eq!(at, offset),
+                    refused => {
+                        assert_eq!(refused, (ErrorCode::KafkaStorageError.as_i16(), -1));
+                        offline.push(index);
+                    }
+                }
+            }
+            assert_eq!(offline.len(), 2, "{op:?} of {offset}");
+            let told = client.call(&DescribeLogDirsRequest { topics: None }, 5).await;
+            let codes: Vec<i16> = told.results.iter().map(|dir| dir.error_code).collect();
+            assert_eq!(codes, [0, ErrorCode::KafkaStorageError.as_i16()]);
+        }
+        // Mended, it is as it was.
+        bench.power_cut();
+        bench.start().await;
+        let mut client = bench.client().await;
+        let mut next = Vec::new();
+        for index in 0..4 {
+            next.push(client.produce_to(index).await);
+        }
+        next.sort();
+        assert_eq!(next, [(0, 1), (0, 1), (0, 6), (0, 6)]);
+    });
+}
+
 /// Each directory tells what lies in it, as large as its files are; one that is offline tells that, and nothing else.
 #[test]
 fn log_directories_are_described_each_for_itself() {

@@ -92,7 +92,7 @@ pub struct RecoveryReport {
 }
 
 /// What a log directory has written, in this process, and what waits in it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct DirCounts {
     /// Groups of the journal: how many, and how long each took to write and sync.
     pub groups: Durations,

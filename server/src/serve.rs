@@ -25,9 +25,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         tracing::info!("{notice}");
     }
     let config = node.config;
-    for dir in config.log_dirs.iter().chain(&config.metadata_dir) {
-        check_writable(dir)?;
-    }
+    check_directories(&config)?;
     let advertised: Vec<_> = config.listeners.iter().map(|l| l.advertised.clone()).collect();
     let dirs = config.log_dirs.clone();
     let board = Arc::new(Board::default());
@@ -44,7 +42,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         () = signals.next() => return Ok(()),
         started = Broker::start(RealEnv::new(), config) => started.map_err(explain)?,
     };
-    let pid_file = PidFile::write(&dirs[0])?;
+    let pid_file = PidFile::write(broker.data_dirs()[0].path())?;
     let bootstrap: Vec<String> = broker
         .listeners()
         .iter()
@@ -137,6 +135,16 @@ fn say_ready(
 
 fn show_address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The directory of the metadata must be there to be written, and one of the others; the rest is offline.
+fn check_directories(config: &BrokerConfig) -> Result<(), Failed> {
+    check_writable(&config.metadata_dir())?;
+    let checked: Vec<_> = config.log_dirs.iter().map(|dir| check_writable(dir)).collect();
+    match checked.iter().any(Result::is_ok) {
+        true => Ok(()),
+        false => checked.into_iter().collect(),
+    }
 }
 
 /// A directory that cannot be written is named before anything is opened in it.

@@ -6,6 +6,7 @@
 //! log is no topic, and is not told of.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use env::{Disk, Env};
 use log::{Log, LogDir};
@@ -41,28 +42,35 @@ pub(super) async fn describe_log_dirs<E: Env>(
         pairs.collect()
     });
     let mut results = Vec::new();
-    for dir in broker.data_dirs() {
-        results.push(describe(broker.env().disk(), dir, &asked).await);
+    for path in &broker.config().log_dirs {
+        let opened = broker.data_dirs().iter().find(|dir| dir.path() == path);
+        results.push(match opened.filter(|dir| !dir.is_offline()) {
+            Some(dir) => describe(broker.env().disk(), dir, &asked).await,
+            None => DescribeLogDirsResult {
+                error_code: ErrorCode::KafkaStorageError.as_i16(),
+                log_dir: shown(path),
+                ..Default::default()
+            },
+        });
     }
     Reply::Now(DescribeLogDirsResponse { results, ..Default::default() })
 }
 
 async fn describe<D: Disk>(disk: &D, dir: &LogDir<D>, asked: &Asked) -> DescribeLogDirsResult {
-    let log_dir = Str::from(dir.path().to_string_lossy().into_owned());
-    if dir.is_offline() {
-        let error_code = ErrorCode::KafkaStorageError.as_i16();
-        return DescribeLogDirsResult { error_code, log_dir, ..Default::default() };
-    }
     // A volume that does not say is no reason to hide what lies on it: both stay at -1.
     let space = disk.space(dir.path()).await.ok();
     let unknown = DescribeLogDirsResult::default();
     DescribeLogDirsResult {
-        log_dir,
+        log_dir: shown(dir.path()),
         topics: topics(dir.logs(), asked),
         total_bytes: space.map_or(unknown.total_bytes, |space| signed(space.total)),
         usable_bytes: space.map_or(unknown.usable_bytes, |space| signed(space.available)),
         ..unknown
     }
+}
+
+fn shown(path: &Path) -> Str {
+    Str::from(path.to_string_lossy().into_owned())
 }
 
 /// Those of `logs` that are asked for. They come sorted by topic.
