@@ -134,7 +134,7 @@ pub struct PartitionSnapshot {
 }
 
 /// A partition's log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartitionLog {
     /// First offset readable.
     pub log_start: Offset,
@@ -144,8 +144,8 @@ pub struct PartitionLog {
     pub log_end: Offset,
     /// Bytes of its segments.
     pub bytes: u64,
-    /// Ranges whose bytes are bad (I14).
-    pub quarantined: usize,
+    /// Ranges whose bytes are bad (I14), each from its first offset to its end, in order.
+    pub quarantined: Vec<(Offset, Offset)>,
 }
 
 /// A log directory.
@@ -337,7 +337,7 @@ fn log_of<E: Env>(partition: &Partition<E>) -> Option<PartitionLog> {
         high_watermark: ends.high_watermark,
         log_end: ends.log_end,
         bytes: partition.log().bytes_total(),
-        quarantined: partition.log().quarantined_count(),
+        quarantined: partition.log().quarantined_offsets(),
     })
 }
 
@@ -357,6 +357,7 @@ fn progress(
             let partition = topic.partitions.get(usize::try_from(of.partition.0).ok()?)?;
             let lag = partition
                 .log
+                .as_ref()
                 .map(|log| u64::try_from(log.high_watermark.since(of.offset)).unwrap_or(0));
             let (topic, partition, offset) = (of.topic, of.partition, of.offset);
             Some(GroupProgress { topic, partition, offset, lag, unread_since: None })

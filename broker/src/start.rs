@@ -18,7 +18,7 @@ use types::{BrokerEpoch, BrokerId, DirectoryId, Offset};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection::{Acceptor, Connections};
 use crate::context::ListenerName;
-use crate::directory::{Broken, self, Directory, DirectoryError};
+use crate::directory::{self, Broken, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
 use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds};
 use crate::metrics::{ConnectionTally, Metrics};

@@ -324,7 +324,7 @@ fn a_directory_that_cannot_be_opened_is_offline_alone() {
         let broken = [
             ("/more/meta.properties", Op::Read),
             ("/more/.lock", Op::Open),
-            ("/more/checkpoint", Op::Read),
+            ("/more/checkpoint", Op::Open),
             ("/more/journal", Op::Read),
             ("/more/journal", Op::Sync),
         ];

@@ -787,9 +787,9 @@ impl<D: Disk> Log<D> {
         state.damages.iter().map(|damage| self.describe(&state, damage)).collect()
     }
 
-    /// How many damaged ranges there are.
-    pub fn quarantined_count(&self) -> usize {
-        self.lock().damages.len()
+    /// The same, by first offset and end alone.
+    pub fn quarantined_offsets(&self) -> Vec<(Offset, Offset)> {
+        self.lock().damages.iter().map(|damage| (damage.start.offset, damage.end)).collect()
     }
 
     pub(crate) fn describe(&self, state: &State<D::File>, damage: &Damage) -> Quarantined {

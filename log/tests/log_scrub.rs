@@ -73,7 +73,10 @@ fn rot_is_found_before_any_reader_and_the_rest_is_served() {
         assert!(counts.scrubbed_bytes > cold * 9 / 10 && counts.scrubbed_bytes < cold);
         let read = read_from(&log, start, Offset(48), 1 << 20).await;
         assert!(matches!(read, Err(ReadError::Quarantined(range)) if range == found[0]));
-        assert_eq!(read_from(&log, Offset(0), start, 1 << 20).await.expect("whole").len() as i64, start.0);
+        assert_eq!(
+            read_from(&log, Offset(0), start, 1 << 20).await.expect("whole").len() as i64,
+            start.0
+        );
         let rest = read_from(&log, end, Offset(48), 1 << 20).await.expect("whole");
         assert_eq!(rest.len() as i64, 48 - end.0);
     });
@@ -116,7 +119,12 @@ fn it_keeps_its_rate_and_goes_on_after_a_restart() {
         world.clock.sleep(Duration::from_secs(3000)).await;
         let counts = dir.counts();
         assert_eq!(counts.scrub_rounds, 1);
-        let cold: u64 = segments(&world, "a-0").iter().chain(&segments(&world, "b-0")).map(|(_, b)| b).sum();
-        assert!(counts.scrubbed_bytes < cold - first / 2, "it began anew: {}", counts.scrubbed_bytes);
+        let cold: u64 =
+            segments(&world, "a-0").iter().chain(&segments(&world, "b-0")).map(|(_, b)| b).sum();
+        assert!(
+            counts.scrubbed_bytes < cold - first / 2,
+            "it began anew: {}",
+            counts.scrubbed_bytes
+        );
     });
 }

@@ -149,6 +149,18 @@ fn a_rotten_batch_is_not_served_and_all_others_are() {
                 (1..=batch).contains(&((old.len() - served.len()) as i64)),
                 "{place}: more than a batch is lost"
             );
+            // Who is told that a topic is damaged is told where, and where it goes on.
+            let output = server.run(&["topic", "verify", topic, "--json"], "");
+            assert_eq!(output.status.code(), Some(1), "{place}");
+            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let gap = &told["unreadable"][0];
+            assert_eq!(told["unreadable"].as_array().map(Vec::len), Some(1), "{place}: {told}");
+            assert_eq!((&gap["partition"], &gap["start"]), (&partition.into(), &damaged.into()));
+            let lost = gap["end"].as_i64().unwrap() - damaged;
+            assert_eq!(lost, (old.len() - served.len()) as i64, "{place}: {told}");
+            assert_eq!(told["offsets"], served.len(), "{place}: {told}");
+            let whole = server.ok(&["topic", "verify", "codec-gzip"], "");
+            assert!(whole.contains("all readable"), "{whole}");
             node.check_whole(&server, "codec-gzip", &place);
             node.check_group(&server, "readers", &place);
         }

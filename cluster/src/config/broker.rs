@@ -150,7 +150,8 @@ impl BrokerSettings {
             journal_bytes: get.size("log.journal.bytes") as u64,
             journal_file_bytes: get.size("log.journal.file.bytes") as u64,
             space_reserve: get.size("log.space.reserve.bytes") as u64,
-            scrub_rate: Some(get.size("log.scrub.bytes.per.second") as u64).filter(|rate| *rate > 0),
+            scrub_rate: Some(get.size("log.scrub.bytes.per.second") as u64)
+                .filter(|rate| *rate > 0),
             scrub_interval: get.duration("log.scrub.interval.ms"),
             disk_sync_timeout: get.duration("disk.sync.timeout.ms"),
             node,

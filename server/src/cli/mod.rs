@@ -12,6 +12,7 @@ mod produce;
 mod sim;
 mod top;
 mod topics;
+mod verify;
 mod when;
 
 use std::path::PathBuf;

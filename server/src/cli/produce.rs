@@ -192,8 +192,11 @@ impl Produce {
         match tally.first_error {
             None => Ok(()),
             Some(error) => Err(Failed::runtime(format!(
-                "{} records published, {} not, {} perhaps; first error: {error}",
-                tally.ok, tally.failed, tally.unknown
+                "{} records published, {} not, {} perhaps; first error: {error}{}",
+                tally.ok,
+                tally.failed,
+                tally.unknown,
+                advice(&error)
             ))),
         }
     }
@@ -207,6 +210,16 @@ impl Produce {
             Some(at) => (Some(line.slice(..at)), line.slice(at + separator.len()..)),
             None => (None, line),
         }
+    }
+}
+
+/// What to do about an error that does not say so.
+fn advice(error: &str) -> &'static str {
+    if error.contains("KAFKA_STORAGE_ERROR") {
+        "; the broker's disk is full or has failed, its log says which: delete topics or records, or make room, and it \
+         takes records again by itself; a failed disk is to be mended and the broker restarted"
+    } else {
+        ""
     }
 }
 

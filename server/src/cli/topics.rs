@@ -9,7 +9,7 @@ use serde_json::json;
 use types::{ErrorCode, TopicName, TopicPartition};
 
 use super::output::{self, failures};
-use super::{Connect, configs};
+use super::{Connect, configs, verify};
 use crate::exit::Failed;
 use crate::world::RealEnv;
 
@@ -35,6 +35,12 @@ enum Action {
     Describe {
         /// Which topics; all when none is named.
         #[arg(value_name = "TOPIC")]
+        names: Vec<String>,
+    },
+    /// Read whole topics and tell which offsets cannot be read.
+    Verify {
+        /// Which topics.
+        #[arg(value_name = "TOPIC", required = true)]
         names: Vec<String>,
     },
     /// Add partitions, change settings.
@@ -96,6 +102,7 @@ impl Topics {
             Action::Create(create) => create.run(&admin, &self.connect).await,
             Action::List { internal } => list(&admin, &self.connect, internal).await,
             Action::Describe { names } => describe(&client, &self.connect, names).await,
+            Action::Verify { names } => verify::run(&client, &self.connect, names).await,
             Action::Alter(alter) => alter.run(&admin, &self.connect).await,
             Action::Delete { names, if_exists } => {
                 delete(&admin, &self.connect, names, if_exists).await

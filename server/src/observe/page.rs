@@ -9,6 +9,8 @@ use broker::{
     GroupProgress, PartitionLog, PartitionSnapshot, Snapshot, TopicCounts, TopicSnapshot,
 };
 
+use log::DirCounts;
+
 use super::process::Process;
 use super::text::Page;
 
@@ -261,10 +263,18 @@ fn directories(page: &mut Page, snapshot: &Snapshot) {
     }
     type Of = fn(&DirCounts) -> u64;
     let scrubbed: [(&'static str, &str, Of); 4] = [
-        ("foretold_scrub_bytes_total", "Bytes of cold segments whose checksums were verified.", |c| c.scrubbed_bytes),
+        (
+            "foretold_scrub_bytes_total",
+            "Bytes of cold segments whose checksums were verified.",
+            |c| c.scrubbed_bytes,
+        ),
         ("foretold_scrub_rounds_total", "Rounds through all cold segments.", |c| c.scrub_rounds),
-        ("foretold_scrub_damaged_ranges_total", "Damaged ranges that were found so.", |c| c.scrub_damaged),
-        ("foretold_scrub_unreadable_total", "Times that a segment could not be read.", |c| c.scrub_unreadable),
+        ("foretold_scrub_damaged_ranges_total", "Damaged ranges that were found so.", |c| {
+            c.scrub_damaged
+        }),
+        ("foretold_scrub_unreadable_total", "Times that a segment could not be read.", |c| {
+            c.scrub_unreadable
+        }),
     ];
     for (name, help, of) in scrubbed {
         let mut family = page.counter(name, help);
@@ -333,7 +343,7 @@ fn partitions(page: &mut Page, snapshot: &Snapshot) {
         (
             "foretold_log_quarantined_ranges",
             "Ranges of records that are damaged and not served.",
-            |log| log.quarantined as i64,
+            |log| log.quarantined.len() as i64,
         ),
     ];
     for (name, help, of) in served {
@@ -343,7 +353,26 @@ fn partitions(page: &mut Page, snapshot: &Snapshot) {
             family.add(&[("topic", &topic.name), ("partition", &partition.index)], of(log));
         }
     }
+    let mut family = page.gauge(
+        "foretold_log_quarantined_offsets",
+        "Offsets of a damaged range: the first in `from`, the one that reading goes on at in `to`.",
+    );
+    for (topic, partition) in all(snapshot) {
+        let ranges = partition.log.iter().flat_map(|log| &log.quarantined);
+        for (from, to) in ranges.take(RANGES_SHOWN_MAX) {
+            let labels = &[
+                ("topic", &topic.name as _),
+                ("partition", &partition.index as _),
+                ("from", from as _),
+                ("to", to as _),
+            ];
+            family.add(labels, to.since(*from));
+        }
+    }
 }
+
+/// Damaged ranges of one partition that are shown; beyond them it is the number that tells.
+const RANGES_SHOWN_MAX: usize = 16;
 
 fn groups(page: &mut Page, snapshot: &Snapshot) {
     let groups = &snapshot.groups;

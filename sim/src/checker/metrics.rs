@@ -30,7 +30,7 @@ pub fn rising(snapshot: &Snapshot) -> BTreeMap<String, u64> {
     }
     for topic in &snapshot.topics {
         for partition in &topic.partitions {
-            let Some(log) = partition.log else { continue };
+            let Some(log) = &partition.log else { continue };
             let of = format!("{} {}", topic.id, partition.index);
             put(format!("log start of {of}"), log.log_start.0 as u64);
             put(format!("high watermark of {of}"), log.high_watermark.0 as u64);
