@@ -30,7 +30,7 @@ async fn fill(world: &World) {
     world.disk.set_space(TOTAL, free.available);
 }
 
-async fn coordinate(dir: &LogDir<SimDisk>, value: &str) {
+async fn coordinate(world: &World, dir: &LogDir<SimDisk>, value: &str) {
     let log = dir.log(&partition("offsets")).expect("it is there");
     let append = Append {
         batches: vec![batch(&[value])],
@@ -39,7 +39,11 @@ async fn coordinate(dir: &LogDir<SimDisk>, value: &str) {
         origin: Origin::Coordinator,
     };
     log.append(append).expect("coordinators may always append");
-    log.flush().await.expect("and it becomes durable");
+    tokio::select! {
+        biased;
+        flushed = log.flush() => drop(flushed.expect("and it becomes durable")),
+        () = world.clock.sleep(Duration::from_secs(60)) => panic!("it waits for space"),
+    }
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn what_must_go_on_goes_on_without_a_block_of_free_space() {
             let log = dir.create(spec("data", 1)).await.expect("created");
             dir.create(spec("offsets", 2)).await.expect("created");
             dir.create(spec("doomed", 3)).await.expect("created");
-            coordinate(&dir, "before").await;
+            coordinate(&world, &dir, "before").await;
             let value = "x".repeat(3000);
             for _ in 0..20 {
                 append(&log, batch(&[&value]));
@@ -59,7 +63,7 @@ fn what_must_go_on_goes_on_without_a_block_of_free_space() {
             fill(&world).await;
             // Whoever finds no space closes the door to clients.
             for n in 0..100 {
-                coordinate(&dir, &format!("{n}")).await;
+                coordinate(&world, &dir, &format!("{n}")).await;
             }
             dir.create(spec("new", 4)).await.expect("a log needs little");
             assert_eq!(try_append(&log, vec![batch(&["refused"])], 0), Err(AppendError::NoSpace));
@@ -106,7 +110,7 @@ fn what_was_kept_for_a_full_disk_is_kept_over_restarts_and_taken_back() {
         dir.create(spec("offsets", 2)).await.expect("created");
         // A start needs a file of the journal that is free; one that has wrapped once leaves it.
         for _ in 0..30 {
-            coordinate(&dir, &"x".repeat(3000)).await;
+            coordinate(&world, &dir, &"x".repeat(3000)).await;
         }
     });
     assert_eq!(held(&world), 512 << 10);
@@ -114,7 +118,7 @@ fn what_was_kept_for_a_full_disk_is_kept_over_restarts_and_taken_back() {
     plain::block_on(fill(&world));
     world.with(async |dir| {
         for n in 0..30 {
-            coordinate(&dir, &format!("{n} {}", "y".repeat(3000))).await;
+            coordinate(&world, &dir, &format!("{n} {}", "y".repeat(3000))).await;
         }
         let spent = held(&world);
         assert!(spent < 512 << 10 && spent > 0, "{spent} are left");
