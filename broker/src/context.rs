@@ -74,6 +74,8 @@ pub struct RequestContext {
     pub principal: Principal,
     /// Address of the client.
     pub host: IpAddr,
+    /// Its port.
+    pub port: u16,
     /// The client's own name (`client.id`), if it gave one.
     pub client_id: Option<Arc<str>>,
     /// Name and version of the client's software, if it gave them (KIP-511).

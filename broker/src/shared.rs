@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::metadata::Image;
+use cluster::telemetry::{Subscriptions, Telemetry};
 use env::Env;
 use log::LogDir;
 use tokio::sync::watch;
@@ -38,6 +39,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) metadata: Metadata<E>,
     pub(crate) sessions: Sessions,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) telemetry: Mutex<Telemetry>,
     pub(crate) groups: Groups,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: watch::Sender<Option<Failure>>,
@@ -109,6 +111,12 @@ impl<E: Env> Shared<E> {
     /// The producer ids this broker may hand out.
     pub(crate) fn producer_ids(&self) -> &ProducerIds {
         &self.0.producer_ids
+    }
+
+    /// What clients measure of themselves. No step of it takes long.
+    pub(crate) fn telemetry(&self) -> MutexGuard<'_, Telemetry> {
+        // It is whole between any two statements.
+        self.0.telemetry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is counted.
@@ -200,6 +208,8 @@ pub struct View<E: Env> {
     pub offset: Offset,
     /// The broker's settings at this point.
     pub settings: Arc<BrokerSettings>,
+    /// What clients are to tell of themselves.
+    pub subscriptions: Arc<Subscriptions>,
     pub(crate) by_name: BTreeMap<TopicName, Arc<TopicView<E>>>,
     pub(crate) by_id: BTreeMap<TopicId, Arc<TopicView<E>>>,
 }

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::group::{Event, GroupState, Response};
+use cluster::telemetry::{Kept, Labels};
 use env::{Clock, Env};
 use log::{DirCounts, LogDir};
 use types::{
     BrokerId, ClusterId, DirectoryId, Durations, ErrorCode, GroupId, NodeId, Offset,
-    PartitionIndex, Timestamp, TopicId, TopicName,
+    PartitionIndex, Timestamp, TopicId, TopicName, Uuid,
 };
 
 use crate::connection::Connections;
@@ -71,8 +72,21 @@ pub struct Snapshot {
     pub directories: Vec<DirectorySnapshot>,
     /// Groups, by name.
     pub groups: Vec<GroupSnapshot>,
+    /// What clients measured of themselves, the newest push of each.
+    pub clients: Vec<ClientSnapshot>,
     /// Group coordinators that did not answer: they load, or wait for a disk. Their groups are missing above.
     pub coordinators_silent: usize,
+}
+
+/// What a client pushed last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientSnapshot {
+    /// Its identity.
+    pub id: Uuid,
+    /// What it says of itself.
+    pub labels: Labels,
+    /// The push.
+    pub kept: Kept,
 }
 
 /// Requests of one API.
@@ -198,6 +212,17 @@ impl<E: Env> Observer<E> {
         self.data_dirs.iter().any(|dir| !dir.is_offline())
     }
 
+    fn clients(&self) -> Vec<ClientSnapshot> {
+        let now = self.shared.env().clock().now();
+        let telemetry = self.shared.telemetry();
+        let clients = telemetry.kept(now).map(|(id, labels, kept)| ClientSnapshot {
+            id,
+            labels: labels.clone(),
+            kept: kept.clone(),
+        });
+        clients.collect()
+    }
+
     /// Takes a snapshot.
     pub async fn snapshot(&self) -> Snapshot {
         let (surveyed, coordinators_silent) = self.survey().await;
@@ -242,6 +267,7 @@ impl<E: Env> Observer<E> {
             topics,
             traffic,
             directories: self.directories(),
+            clients: self.clients(),
             coordinators_silent,
         }
     }

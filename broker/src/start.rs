@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
@@ -168,6 +168,7 @@ impl<E: Env> Broker<E> {
             metadata: door,
             sessions,
             producer_ids: ProducerIds::default(),
+            telemetry: Mutex::default(),
             groups,
             metrics,
             failure: watch::Sender::new(None),

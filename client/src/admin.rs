@@ -68,6 +68,8 @@ pub enum ConfigResource {
     BrokerDefaults,
     /// A group.
     Group(GroupId),
+    /// A subscription to client metrics, by its name.
+    ClientMetrics(String),
 }
 
 impl ConfigResource {
@@ -77,6 +79,7 @@ impl ConfigResource {
             ConfigResource::Broker(id) => (4, id.to_string()),
             ConfigResource::BrokerDefaults => (4, String::new()),
             ConfigResource::Group(id) => (32, id.to_string()),
+            ConfigResource::ClientMetrics(name) => (16, name.clone()),
         }
     }
 
@@ -96,6 +99,8 @@ pub enum ConfigSource {
     Topic,
     /// Set for this group.
     Group,
+    /// Set for this subscription to client metrics.
+    ClientMetrics,
     /// Set at run time for this broker.
     Broker,
     /// Set at run time for all brokers.
@@ -116,6 +121,7 @@ impl ConfigSource {
             3 => ConfigSource::Cluster,
             4 => ConfigSource::StaticBroker,
             5 => ConfigSource::Default,
+            7 => ConfigSource::ClientMetrics,
             8 => ConfigSource::Group,
             other => ConfigSource::Other(other),
         }
@@ -126,6 +132,7 @@ impl ConfigSource {
         match self {
             ConfigSource::Topic => "topic",
             ConfigSource::Group => "group",
+            ConfigSource::ClientMetrics => "client-metrics",
             ConfigSource::Broker => "broker",
             ConfigSource::Cluster => "cluster",
             ConfigSource::StaticBroker => "static",

@@ -67,8 +67,8 @@ impl Compression {
         }
     }
 
-    /// Expands `input` to at most `cap` bytes.
-    pub(crate) fn expand(self, input: &[u8], cap: usize) -> Result<Bytes, BatchError> {
+    /// Expands `input` to at most `cap` bytes; an error if it would be more, or is not what this codec wrote.
+    pub fn expand(self, input: &[u8], cap: usize) -> Result<Bytes, BatchError> {
         match self {
             Compression::None if input.len() > cap => {
                 Err(BatchError::ExpandsTooFar { bytes_max: cap })

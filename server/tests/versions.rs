@@ -116,7 +116,7 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             let live: BTreeSet<i16> = (0..=3)
                 .chain(8..=16)
                 .chain(18..=23)
-                .chain([32, 33, 35, 37, 42, 44, 47, 60, 74, 75])
+                .chain([32, 33, 35, 37, 42, 44, 47, 57, 60, 71, 72, 74, 75])
                 .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];
@@ -909,6 +909,7 @@ fn topics_and_settings_change_in_every_version() {
 
         replaces_settings(&world).await;
         lists_what_has_settings(&world).await;
+        changes_features(&world).await;
 
         use wire::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
         let node = world.node.to_string();
@@ -1125,4 +1126,40 @@ async fn lists_what_has_settings(world: &World) {
     assert_eq!(listed(&[], 1).await, (ErrorCode::None, [group, all].concat()));
     assert_eq!(set_group(&[]).await, NONE);
     assert_eq!(listed(&[32], 1).await, none);
+}
+
+/// UpdateFeatures: what is on stays on, and what is not there is refused for all.
+async fn changes_features(world: &World) {
+    use wire::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
+    const LEVEL: i16 = 33;
+    let update = |feature: &str, level: i16, upgrade_type: i8| FeatureUpdateKey {
+        feature: feature.to_owned().into(),
+        max_version_level: level,
+        upgrade_type,
+        ..Default::default()
+    };
+    let invalid = ErrorCode::InvalidUpdateVersion.as_i16();
+    for version in 0..=2 {
+        let told = async |feature_updates: Vec<FeatureUpdateKey>| {
+            let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
+            let answer = world.ask(request, version).await;
+            let named = answer.results.into_iter().map(|named| named.feature.to_string());
+            let message = answer.error_message.map(|message| message.to_string());
+            (answer.error_code, message.unwrap_or_default(), named.collect::<Vec<_>>())
+        };
+        let (code, _, named) = told(vec![update("metadata.version", LEVEL, 1)]).await;
+        assert_eq!((code, named.len()), (NONE, usize::from(version < 2)), "version {version}");
+        let both = vec![update("metadata.version", LEVEL, 1), update("group.version", 1, 1)];
+        let (code, message, named) = told(both).await;
+        assert_eq!((code, named.len()), (invalid, 0), "version {version}");
+        let expected = "The update failed for all features since the following feature had an error: \
+                        Invalid update version 1 for feature group.version. Local controller does \
+                        not support this feature.";
+        assert_eq!(message, expected);
+        if version > 0 {
+            let (code, message, _) = told(vec![update("metadata.version", LEVEL, 0)]).await;
+            assert_eq!(code, invalid);
+            assert!(message.contains("does not support the given upgrade type"), "{message}");
+        }
+    }
 }

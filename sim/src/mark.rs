@@ -51,6 +51,7 @@ pub const ALL: &[&str] = &[
     "member left",
     "member lost its partitions",
     "member revoked",
+    "metrics pushed",
     "out of order sequence",
     "power cut",
     "produce with unknown outcome",

@@ -101,6 +101,10 @@ mutants! {
     OffsetsExpireEarly = "offsets-expire-early",
     /// I70: an offset commit is answered before it is committed.
     OffsetCommitBeforeSync = "offset-commit-before-sync",
+    /// What a client pushes of its metrics is accepted and not kept.
+    TelemetryLost = "telemetry-lost",
+    /// Clients may push as often as they like.
+    TelemetryUnthrottled = "telemetry-unthrottled",
     /// I65: a generation goes back after the coordinator reloads.
     GenerationRegresses = "generation-regresses",
 }

@@ -30,6 +30,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("cluster", "group", &[]),
     ("cluster", "metadata", &["config"]),
     ("cluster", "replica", &[]),
+    ("cluster", "telemetry", &["config", "metadata"]),
     ("broker", "connection", &["context", "handlers", "partition", "shared"]),
     ("broker", "coordinator", &["config", "partition", "shared"]),
     ("broker", "directory", &["config", "start"]),

@@ -94,7 +94,7 @@ pub(crate) async fn serve<E: Env>(
     let now = broker.env().clock().now();
     let settings = broker.settings();
     let mut connection = Connection {
-        client: Client::new(id, listener.clone(), peer.ip().to_canonical()),
+        client: Client::new(id, listener.clone(), peer),
         idle_max: settings.connections_idle_max.unwrap_or(NEVER),
         frame_bytes_max: settings.request_bytes_max,
         stopping: broker.stopping_watch(),

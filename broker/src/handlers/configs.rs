@@ -121,10 +121,14 @@ fn describe<E: Env>(
         ResourceKind::Group => {
             Ok(node.describe_group(&view.image.config(&ConfigResource::group(name))))
         }
-        ResourceKind::ClientMetrics => Err(Refused::new(
-            ErrorCode::InvalidRequest,
-            "client metrics subscriptions are not there yet",
-        )),
+        ResourceKind::ClientMetrics if name.is_empty() => {
+            let message = "Client metrics subscription name must not be empty";
+            Err(Refused::new(ErrorCode::InvalidRequest, message))
+        }
+        ResourceKind::ClientMetrics => {
+            let resource = ConfigResource { kind, name: asked.resource_name.clone() };
+            Ok(node.describe_client_metrics(&view.image.config(&resource)))
+        }
     }
 }
 

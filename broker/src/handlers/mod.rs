@@ -8,6 +8,7 @@
 mod api_versions;
 mod cluster;
 mod configs;
+mod features;
 mod fetch;
 mod group;
 mod list_offsets;
@@ -17,10 +18,11 @@ mod offset;
 mod produce;
 mod producer_id;
 mod records;
+mod telemetry;
 mod topics;
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -47,7 +49,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 29] = [
+pub(crate) const SERVED: [ApiKey; 32] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -74,7 +76,10 @@ pub(crate) const SERVED: [ApiKey; 29] = [
     ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::OffsetDelete,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
+    ApiKey::GetTelemetrySubscriptions,
+    ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
 ];
@@ -118,15 +123,15 @@ impl<R> Reply<R> {
 pub(crate) struct Client {
     id: ConnectionId,
     listener: Arc<ListenerInfo>,
-    host: IpAddr,
+    peer: SocketAddr,
     /// The client id of the last request, kept so that each request shares it.
     client_id: Option<Arc<str>>,
     software: Option<Arc<(String, String)>>,
 }
 
 impl Client {
-    pub(crate) fn new(id: ConnectionId, listener: Arc<ListenerInfo>, host: IpAddr) -> Client {
-        Client { id, listener, host, client_id: None, software: None }
+    pub(crate) fn new(id: ConnectionId, listener: Arc<ListenerInfo>, peer: SocketAddr) -> Client {
+        Client { id, listener, peer, client_id: None, software: None }
     }
 
     /// Where it came in.
@@ -136,7 +141,7 @@ impl Client {
 
     /// Its address.
     pub(crate) fn host(&self) -> IpAddr {
-        self.host
+        self.peer.ip().to_canonical()
     }
 
     /// What it calls itself.
@@ -153,7 +158,8 @@ impl Client {
             connection: self.id,
             listener: self.listener.clone(),
             principal: Principal::Anonymous,
-            host: self.host,
+            host: self.host(),
+            port: self.peer.port(),
             client_id: self.client_id.clone(),
             client_software: self.software.clone(),
             api_key: header.request_api_key,
@@ -271,7 +277,12 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::DescribeLogDirs => serve_boxed!(log_dirs::describe_log_dirs),
         ApiKey::AlterConfigs => serve_boxed!(configs::alter_configs),
         ApiKey::IncrementalAlterConfigs => serve_boxed!(configs::incremental_alter_configs),
+        ApiKey::GetTelemetrySubscriptions => {
+            serve_boxed!(telemetry::get_telemetry_subscriptions)
+        }
+        ApiKey::PushTelemetry => serve_boxed!(telemetry::push_telemetry),
         ApiKey::ListConfigResources => serve_boxed!(configs::list_config_resources),
+        ApiKey::UpdateFeatures => serve_boxed!(features::update_features),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),
         _ => Reply::Close(format!("unknown api key {}", header.request_api_key)),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use cluster::config::BrokerSettings;
 use cluster::controller::{Controller, notice_of};
 use cluster::metadata::MetadataRecord;
+use cluster::telemetry::Subscriptions;
 use env::{Clock, Env};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::{BrokerId, Offset};
@@ -117,6 +118,7 @@ pub(crate) struct MetadataRoom<E: Env> {
     controller: Controller,
     registry: Registry<E>,
     settings: Arc<BrokerSettings>,
+    subscriptions: Arc<Subscriptions>,
     broker: BrokerId,
 }
 
@@ -134,13 +136,23 @@ impl<E: Env> MetadataRoom<E> {
         let image = Arc::new(controller.image().clone());
         registry.follow(&image, &settings, None).await;
         registry.remove_strays().await;
-        let first = registry.view(image, offset, settings.clone());
+        let subscriptions = Arc::new(Subscriptions::of(&image));
+        let first = registry.view(image, offset, settings.clone(), subscriptions.clone());
         let (view, followed) = watch::channel(Arc::new(first));
         let (ask, changes) = mpsc::channel(CHANGES_WAITING_MAX);
         let (report, failures) = mpsc::channel(DIRECTORIES_MAX);
         let door = Metadata { changes: ask, failures: report, view: followed };
-        let room =
-            MetadataRoom { changes, failures, view, log, controller, registry, settings, broker };
+        let room = MetadataRoom {
+            changes,
+            failures,
+            view,
+            log,
+            controller,
+            registry,
+            settings,
+            subscriptions,
+            broker,
+        };
         (room, door)
     }
 
@@ -181,8 +193,12 @@ impl<E: Env> MetadataRoom<E> {
     async fn make_missing(&mut self) {
         let before = self.view.borrow().clone();
         if self.registry.make_missing(&before.image, &self.settings).await {
-            let view =
-                self.registry.view(before.image.clone(), before.offset, self.settings.clone());
+            let view = self.registry.view(
+                before.image.clone(),
+                before.offset,
+                self.settings.clone(),
+                self.subscriptions.clone(),
+            );
             self.view.send_replace(Arc::new(view));
         }
     }
@@ -237,6 +253,9 @@ impl<E: Env> MetadataRoom<E> {
         for notice in notices {
             tracing::info!("{notice}");
         }
+        if steps.iter().any(|(delta, _)| delta.has_client_metrics_changed()) {
+            self.subscriptions = Arc::new(Subscriptions::of(&image));
+        }
         for (delta, image) in &steps {
             if delta.has_broker_config_changed(self.broker) {
                 let fixed = self.settings.node.fixed.clone();
@@ -245,7 +264,8 @@ impl<E: Env> MetadataRoom<E> {
             }
             self.registry.follow(image, &self.settings, Some(delta)).await;
         }
-        let view = self.registry.view(image, offset, self.settings.clone());
+        let (settings, subscriptions) = (self.settings.clone(), self.subscriptions.clone());
+        let view = self.registry.view(image, offset, settings, subscriptions);
         self.view.send_replace(Arc::new(view));
         Ok(())
     }

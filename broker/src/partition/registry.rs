@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cluster::config::BrokerSettings;
 use cluster::metadata::{Delta, Image, Resource};
+use cluster::telemetry::Subscriptions;
 use env::Env;
 use log::{ChangeError, Log, LogDir, LogSpec};
 use record::ProduceRules;
@@ -102,6 +103,7 @@ impl<E: Env> Registry<E> {
         image: Arc<Image>,
         offset: Offset,
         settings: Arc<BrokerSettings>,
+        subscriptions: Arc<Subscriptions>,
     ) -> View<E> {
         let mut by_name = BTreeMap::new();
         let mut by_id = BTreeMap::new();
@@ -109,7 +111,7 @@ impl<E: Env> Registry<E> {
             by_name.insert(served.view.name.clone(), served.view.clone());
             by_id.insert(*id, served.view.clone());
         }
-        View { image, offset, settings, by_name, by_id }
+        View { image, offset, settings, subscriptions, by_name, by_id }
     }
 
     /// Deletes the logs that belong to no partition served. Call it once, after the first [`Registry::follow`].

@@ -80,6 +80,8 @@ pub struct BrokerSettings {
     pub retention_check_delay: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
+    /// `telemetry.max.bytes`.
+    pub telemetry_bytes_max: usize,
     /// `log.journal.bytes`.
     pub journal_bytes: u64,
     /// `log.journal.file.bytes`.
@@ -147,6 +149,7 @@ impl BrokerSettings {
             retention_check_interval: get.duration("log.retention.check.interval.ms"),
             retention_check_delay: get.duration("log.initial.task.delay.ms"),
             producer_id_expiration: get.duration("producer.id.expiration.ms"),
+            telemetry_bytes_max: get.size("telemetry.max.bytes"),
             journal_bytes: get.size("log.journal.bytes") as u64,
             journal_file_bytes: get.size("log.journal.file.bytes") as u64,
             space_reserve: get.size("log.space.reserve.bytes") as u64,

@@ -7,7 +7,7 @@ use types::encoding::Str;
 use types::mutant::{Mutant, planted};
 
 use super::key::{ConfigKey, Kind, Unit, parse_integer};
-use super::table::{BROKER, GROUP, TOPIC, find};
+use super::table::{BROKER, CLIENT_METRICS, GROUP, TOPIC, find};
 
 /// Values that were set, by name.
 pub type ConfigMap = BTreeMap<Str, Str>;
@@ -26,6 +26,8 @@ pub enum Source {
     Static = 4,
     /// The table's default.
     Default = 5,
+    /// Set on the subscription to client metrics.
+    ClientMetrics = 7,
     /// Set on the group.
     Group = 8,
 }
@@ -123,6 +125,12 @@ impl NodeConfigs {
         keys.map(|key| self.describe_resource(key, own, Source::Group)).collect()
     }
 
+    /// Describes a subscription to client metrics with these values.
+    pub fn describe_client_metrics(&self, own: &ConfigMap) -> Vec<Described> {
+        let keys = CLIENT_METRICS.iter();
+        keys.map(|key| self.describe_resource(key, own, Source::ClientMetrics)).collect()
+    }
+
     /// Describes this broker.
     pub fn describe_broker(&self) -> Vec<Described> {
         let keys = BROKER.iter().filter(|key| !key.is_internal);
@@ -169,8 +177,8 @@ impl NodeConfigs {
             source,
         });
         let names = match key.synonyms {
-            // Kafka tells nothing of a topic's key that no broker key stands behind, and a group's default by its own name.
-            [] if source == Source::Topic => &[],
+            // Of keys that no broker key stands behind Kafka tells the default for groups only, by their own name.
+            [] if source != Source::Group => &[],
             [] => std::slice::from_ref(&key.name),
             names => names,
         };

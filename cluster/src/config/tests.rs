@@ -23,7 +23,7 @@ fn first_error(values: &[(&str, &str)]) -> String {
 
 #[test]
 fn tables_are_sorted_and_their_defaults_pass_their_own_checks() {
-    for table in [BROKER, TOPIC, GROUP] {
+    for table in [BROKER, TOPIC, GROUP, CLIENT_METRICS] {
         for pair in table.windows(2) {
             assert!(pair[0].name < pair[1].name, "{} {}", pair[0].name, pair[1].name);
         }
@@ -380,6 +380,11 @@ fn every_key_has_an_effect_or_an_answer() {
         let after = TopicSettings::resolve(&own, &NodeConfigs::default());
         assert_ne!(before, after, "{}={value} changes nothing", key.name);
     }
+    for key in CLIENT_METRICS {
+        let resolved = |own| format!("{:?}", ClientMetricsSettings::resolve(own));
+        let value = if key.name == "match" { "client_id=x" } else { "250" };
+        assert_ne!(resolved(&map(&[])), resolved(&map(&[(key.name, value)])), "{}", key.name);
+    }
     for key in GROUP {
         assert_ne!(key.class, Class::Works, "{}: nobody resolves settings of groups yet", key.name);
     }
@@ -428,7 +433,12 @@ fn page() -> String {
          - **not yet**: accepted at the start with a line in the log; on a topic or at run time it is an error.\n\
          - **refused**: any value but the default is an error: going on without it would break a promise.\n",
     );
-    for (title, table) in [("Brokers", BROKER), ("Topics", TOPIC), ("Groups", GROUP)] {
+    for (title, table) in [
+        ("Brokers", BROKER),
+        ("Topics", TOPIC),
+        ("Groups", GROUP),
+        ("Client metrics", CLIENT_METRICS),
+    ] {
         let _ = write!(page, "\n## {title}\n\n| key | default | here | |\n|---|---|---|---|\n");
         for key in table.iter().filter(|key| !key.is_internal) {
             let here = match key.class {

@@ -1,9 +1,10 @@
 //! Whether values may be set: at the start, on a topic, on a broker, on a group.
 
 use super::broker::parse_override;
+use super::client_metrics::parse_match;
 use super::key::{Class, ConfigError, ConfigKey, Update, split_list};
 use super::layers::ConfigMap;
-use super::table::{BROKER, GROUP, TOPIC, find, nearest};
+use super::table::{BROKER, CLIENT_METRICS, GROUP, TOPIC, find, nearest};
 
 /// Prefix of keys for one listener, as in `listener.name.external.ssl.client.auth`.
 const LISTENER_PREFIX: &str = "listener.name.";
@@ -166,6 +167,25 @@ pub fn check_group(values: &ConfigMap) -> Result<(), ConfigError> {
         let key = find(GROUP, name).ok_or_else(|| unknown("group ", name, GROUP))?;
         key.check(value)?;
         check_missing(key, value)?;
+    }
+    Ok(())
+}
+
+/// Checks values that a user sets on a subscription to client metrics.
+pub fn check_client_metrics(values: &ConfigMap) -> Result<(), ConfigError> {
+    for (name, value) in values {
+        let of = "client metrics ";
+        let key = find(CLIENT_METRICS, name).ok_or_else(|| unknown(of, name, CLIENT_METRICS))?;
+        key.check(value)?;
+        if key.name == "match"
+            && let Some(item) = split_list(value).find(|item| parse_match(item).is_none())
+        {
+            return Err(ConfigError::Invalid {
+                name: name.to_string(),
+                value: item.to_owned(),
+                expected: "LABEL=PATTERN for labels that clients have".to_owned(),
+            });
+        }
     }
     Ok(())
 }

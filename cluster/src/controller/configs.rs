@@ -10,8 +10,8 @@ use super::names::check_name;
 use super::topics::{is_internal, keep_internal};
 use super::{Controller, Decision, METADATA_TOPIC, Refusal};
 use crate::config::{
-    BROKER, ConfigError, ConfigKey, ConfigMap, GROUP, Kind, TOPIC, check_broker, check_group,
-    check_internal_topic, check_topic, find, split_list,
+    BROKER, CLIENT_METRICS, ConfigError, ConfigKey, ConfigMap, GROUP, Kind, TOPIC, check_broker,
+    check_client_metrics, check_group, check_internal_topic, check_topic, find, split_list,
 };
 use crate::metadata::{MetadataRecord, Resource, ResourceKind};
 
@@ -217,7 +217,9 @@ impl Controller {
                 }
             }
             ResourceKind::ClientMetrics => {
-                return invalid("Client metrics subscriptions are not there yet.".to_owned());
+                if resource.name.is_empty() {
+                    return invalid("Subscription name can't be empty".to_owned());
+                }
             }
         }
         Ok(())
@@ -290,7 +292,7 @@ fn key_of(kind: ResourceKind, name: &str) -> Option<&'static ConfigKey> {
         ResourceKind::Topic => find(TOPIC, name),
         ResourceKind::Broker => find(BROKER, name),
         ResourceKind::Group => find(GROUP, name),
-        ResourceKind::ClientMetrics => None,
+        ResourceKind::ClientMetrics => find(CLIENT_METRICS, name),
     }
 }
 
@@ -316,13 +318,19 @@ fn check_values(resource: &Resource, values: &ConfigMap) -> Result<(), Refusal> 
         ResourceKind::Topic => check_topic(values),
         ResourceKind::Broker => check_broker(values, !resource.name.is_empty()),
         ResourceKind::Group => check_group(values),
-        ResourceKind::ClientMetrics => Ok(()),
+        ResourceKind::ClientMetrics => check_client_metrics(values),
     };
     checked.map_err(|error| {
         let code = match (&error, resource.kind) {
             // A broker judges values of its own keys before the controller does, in Kafka, and says so by this code.
             (ConfigError::CannotUpdate { .. }, _)
-            | (ConfigError::Invalid { .. }, ResourceKind::Broker) => ErrorCode::InvalidRequest,
+            | (ConfigError::Invalid { .. }, ResourceKind::Broker)
+            | (ConfigError::Unknown { .. }, ResourceKind::ClientMetrics) => {
+                ErrorCode::InvalidRequest
+            }
+            (ConfigError::Invalid { name, .. }, ResourceKind::ClientMetrics) if name != "match" => {
+                ErrorCode::InvalidRequest
+            }
             _ => ErrorCode::InvalidConfig,
         };
         Refusal::new(code, error.to_string())

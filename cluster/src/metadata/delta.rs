@@ -374,6 +374,12 @@ impl Delta {
             || self.configs_changed.contains(&Resource::broker(broker))
     }
 
+    /// Whether what clients are to tell of themselves may have changed.
+    pub fn has_client_metrics_changed(&self) -> bool {
+        let mut changed = self.configs_changed.iter();
+        changed.any(|resource| resource.kind == ResourceKind::ClientMetrics)
+    }
+
     /// Topics whose own values changed.
     pub fn topic_configs_changed(&self) -> impl Iterator<Item = &Str> {
         let topics = self.configs_changed.iter().filter(|r| r.kind == ResourceKind::Topic);

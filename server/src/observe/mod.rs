@@ -3,6 +3,8 @@
 //! Nothing here can hurt a client of the broker: one answer per connection, a few connections at a time, requests of a few
 //! kilobytes, one page of metrics at a time and on a thread of its own. The only file that knows HTTP.
 
+mod clients;
+mod otlp;
 mod page;
 mod process;
 mod text;

@@ -11,6 +11,7 @@ use broker::{
 
 use log::DirCounts;
 
+use super::clients;
 use super::process::Process;
 use super::text::Page;
 
@@ -35,6 +36,7 @@ pub fn write(
         cluster(&mut page, snapshot, address);
         partitions(&mut page, snapshot);
         groups(&mut page, snapshot);
+        clients::write(&mut page, &snapshot.clients);
     }
     page.finish()
 }

@@ -17,26 +17,26 @@ pub struct Page(String);
 /// A family whose samples follow.
 pub struct Family<'a> {
     page: &'a mut Page,
-    name: &'static str,
+    name: &'a str,
 }
 
 impl Page {
     /// Begins a family of numbers that go up and down.
-    pub fn gauge(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn gauge<'a>(&'a mut self, name: &'a str, help: &str) -> Family<'a> {
         self.family(name, "gauge", help)
     }
 
     /// Begins a family of numbers that only go up until the process ends.
-    pub fn counter(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn counter<'a>(&'a mut self, name: &'a str, help: &str) -> Family<'a> {
         self.family(name, "counter", help)
     }
 
     /// Begins a family of durations in seconds.
-    pub fn durations(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn durations<'a>(&'a mut self, name: &'a str, help: &str) -> Family<'a> {
         self.family(name, "histogram", help)
     }
 
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
+    fn family<'a>(&'a mut self, name: &'a str, kind: &str, help: &str) -> Family<'a> {
         self.0 += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
         Family { page: self, name }
     }

@@ -88,6 +88,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "metrics", text: "counters do not go back, and lag is what a client finds" },
     Checker { rule: "retention", text: "what a topic's retention does not keep leaves the disk" },
     Checker { rule: "sizes", text: "logs are told to be as large as what is in them" },
+    Checker { rule: "telemetry", text: "what clients push is judged by Kafka's rules, and shown" },
 ];
 
 #[cfg(test)]

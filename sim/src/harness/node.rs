@@ -21,6 +21,7 @@ mod read;
 mod rude;
 mod session;
 mod settings;
+mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -348,7 +349,7 @@ impl Play {
                 self.stage.world.sleep(Duration::from_millis(500)).await;
             }
         }
-        self.limit_by_default(&client, &dice).await
+        self.limit_by_default(&client, &dice).await && self.subscribe(&client, &dice).await
     }
 
     /// Puts the clients to work, each on a machine of its own that may die and come back.

@@ -761,7 +761,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Password of the trust store."),
     key("ssl.truststore.type", Kind::Text, Some("JKS")).live_per_broker().refused()
         .help("Format of the trust store."),
-    key("telemetry.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).missing()
+    key("telemetry.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes)
         .help("Largest batch of metrics that a client may push."),
     key("transaction.abort.timed.out.transaction.cleanup.interval.ms", Kind::Int, Some("10000")).at_least(1).unit(Unit::Millis).missing()
         .help("Interval of the search for transactions that timed out."),

@@ -2,10 +2,12 @@
 //! each key does is said in our words, and what becomes of it here stands in its class.
 
 mod broker;
+mod client_metrics;
 mod group;
 mod topic;
 
 pub use broker::BROKER;
+pub use client_metrics::CLIENT_METRICS;
 pub use group::GROUP;
 pub use topic::TOPIC;
 
