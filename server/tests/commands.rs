@@ -262,6 +262,46 @@ fn what_topics_inherit_counts_at_once_and_after_a_restart_the_nearest_first() {
 }
 
 #[test]
+fn changes_tell_scripts_what_they_did() {
+    let (_scratch, server) = server();
+    server.ok(&["topic", "create", "t"], "");
+    let told = server.json(&["config", "set", "topic", "t", "retention.ms=5000", "--dry-run"]);
+    let settings = json!({"retention.ms": "5000"});
+    let expected = json!({"resource": "topic", "name": "t", "settings": settings, "dry_run": true});
+    assert_eq!(told, expected);
+    let told = server.json(&["config", "unset", "broker", "default", "log.retention.ms"]);
+    assert_eq!(told["settings"], json!({"log.retention.ms": null}));
+    let told = server.json(&["topic", "alter", "t", "--partitions", "3", "--set", "flush.ms=9"]);
+    let expected = json!({"topic": "t", "partitions": 3, "settings": {"flush.ms": "9"}});
+    assert_eq!(told, expected);
+    server.ok(&["produce", "t"], "x\n");
+    server.ok(&["consume", "t", "--group", "g", "--from", "earliest", "--count", "1"], "");
+    assert_eq!(server.json(&["group", "delete", "g"]), json!({"deleted": ["g"]}));
+}
+
+#[test]
+fn disks_are_listed_with_what_lies_in_them() {
+    let (scratch, server) = server();
+    server.ok(&["topic", "create", "t", "--partitions", "2"], "");
+    server.ok(&["produce", "t", "--partition", "1"], &"x\n".repeat(100));
+    let dirs = server.json(&["disk", "list"]);
+    assert_eq!(dirs.as_array().unwrap().len(), 1);
+    assert_eq!(dirs[0]["directory"], scratch.path().to_str().unwrap());
+    assert_eq!((&dirs[0]["broker"], &dirs[0]["error"]), (&json!(0), &Value::Null));
+    assert!(dirs[0]["bytes_free"].as_u64().unwrap() > 0);
+    let logs = dirs[0]["logs"].as_array().unwrap();
+    let bytes = |index| {
+        let log = logs.iter().find(|log| log["topic"] == "t" && log["partition"] == index);
+        log.unwrap()["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(bytes(0), 0);
+    assert!(bytes(1) > 100);
+    let table = server.ok(&["disk", "list", "--logs", "--broker", "0"], "");
+    assert!(table.lines().nth(1).unwrap().starts_with("t-1 "), "the largest first: {table}");
+    assert!(server.ok(&["disk", "list"], "").contains("works"));
+}
+
+#[test]
 fn a_record_over_the_limit_is_refused_and_the_rest_is_not() {
     let (_scratch, server) = server();
     server.ok(&["topic", "create", "t", "--set", "max.message.bytes=1000"], "");

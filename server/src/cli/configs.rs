@@ -61,7 +61,8 @@ enum Action {
 struct Of {
     /// Kind of resource.
     kind: Kind,
-    /// Its name: a topic, a group, the number of a broker, or `default` for all brokers.
+    /// Its name: a topic, a group, a subscription to client metrics, the number of a broker, or `default` for all
+    /// brokers.
     name: String,
 }
 
@@ -70,6 +71,8 @@ enum Kind {
     Topic,
     Broker,
     Group,
+    /// What clients are asked to measure of themselves.
+    ClientMetrics,
 }
 
 impl Of {
@@ -77,6 +80,7 @@ impl Of {
         Ok(match self.kind {
             Kind::Topic => ConfigResource::Topic(self.name.as_str().into()),
             Kind::Group => ConfigResource::Group(self.name.as_str().into()),
+            Kind::ClientMetrics => ConfigResource::ClientMetrics(self.name.clone()),
             Kind::Broker if self.name == "default" => ConfigResource::BrokerDefaults,
             Kind::Broker => ConfigResource::Broker(BrokerId(self.name.parse().map_err(|_| {
                 Failed::usage(format!(
@@ -101,19 +105,19 @@ impl Configs {
         let client = self.connect.client(false);
         let admin = Admin::new(&client);
         let explain = |error: client::ClientError| self.connect.explain(&error);
-        match self.action {
+        match &self.action {
             Action::Get { of, keys, changed, explain: with_help } => {
                 let resource = of.resource()?;
                 let mut entries =
-                    admin.describe_configs(&resource, with_help).await.map_err(explain)?;
-                for key in &keys {
+                    admin.describe_configs(&resource, *with_help).await.map_err(explain)?;
+                for key in keys {
                     if !entries.iter().any(|entry| entry.name == *key) {
                         return Err(Failed::runtime(format!("there is no setting `{key}`")));
                     }
                 }
                 entries.retain(|entry| {
                     (keys.is_empty() || keys.contains(&entry.name))
-                        && !(changed && entry.source == ConfigSource::Default)
+                        && !(*changed && entry.source == ConfigSource::Default)
                 });
                 entries.sort_by(|a, b| a.name.cmp(&b.name));
                 if self.connect.json {
@@ -138,27 +142,59 @@ impl Configs {
                         let hidden = if entry.is_sensitive { "(hidden)" } else { "" };
                         let value = entry.value.unwrap_or_else(|| hidden.to_owned());
                         let mut row = vec![entry.name, value, entry.source.name().to_owned()];
-                        if with_help {
+                        if *with_help {
                             row.push(entry.documentation.unwrap_or_default());
                         }
                         row
                     })
                     .collect();
                 let columns = ["setting", "value", "source", "what it does"];
-                output::table(&columns[..if with_help { 4 } else { 3 }], rows)
+                output::table(&columns[..if *with_help { 4 } else { 3 }], rows)
             }
             Action::Set { of, pairs, dry_run } => {
                 let changes: Vec<ConfigChange> = pairs
                     .iter()
                     .map(|text| pair(text).map(|(key, value)| ConfigChange::Set(key, value)))
                     .collect::<Result<_, _>>()?;
-                admin.alter_configs(&of.resource()?, &changes, dry_run).await.map_err(explain)
+                admin.alter_configs(&of.resource()?, &changes, *dry_run).await.map_err(explain)?;
+                self.print_changed(of, &changes, *dry_run)
             }
             Action::Unset { of, keys, dry_run } => {
                 let changes: Vec<ConfigChange> =
-                    keys.into_iter().map(ConfigChange::Unset).collect();
-                admin.alter_configs(&of.resource()?, &changes, dry_run).await.map_err(explain)
+                    keys.iter().cloned().map(ConfigChange::Unset).collect();
+                admin.alter_configs(&of.resource()?, &changes, *dry_run).await.map_err(explain)?;
+                self.print_changed(of, &changes, *dry_run)
             }
         }
     }
+
+    /// What was changed, or would be, for scripts; people asked for it and see no error.
+    fn print_changed(
+        &self,
+        of: &Of,
+        changes: &[ConfigChange],
+        dry_run: bool,
+    ) -> Result<(), Failed> {
+        if !self.connect.json {
+            return Ok(());
+        }
+        let kind = of.kind.to_possible_value().expect("no kind is hidden");
+        output::json(&json!({
+            "resource": kind.get_name(),
+            "name": of.name,
+            "settings": changed(changes),
+            "dry_run": dry_run,
+        }))
+    }
+}
+
+/// Changes as a JSON object: names and values, null for what goes back to its default.
+pub(super) fn changed(changes: &[ConfigChange]) -> serde_json::Map<String, serde_json::Value> {
+    let entries = changes.iter().map(|change| match change {
+        ConfigChange::Set(key, value)
+        | ConfigChange::Append(key, value)
+        | ConfigChange::Subtract(key, value) => (key.clone(), value.as_str().into()),
+        ConfigChange::Unset(key) => (key.clone(), serde_json::Value::Null),
+    });
+    entries.collect()
 }

@@ -69,6 +69,11 @@ impl Groups {
                     .delete_groups(&groups)
                     .await
                     .map_err(|error| self.connect.explain(&error))?;
+                if self.connect.json {
+                    let done = results.iter().filter(|(_, result)| result.is_ok());
+                    let deleted: Vec<_> = done.map(|(group, _)| group.as_str()).collect();
+                    output::json(&json!({ "deleted": deleted }))?;
+                }
                 failures(results.iter().filter_map(|(group, result)| {
                     Some((group.to_string(), result.as_ref().err()?))
                 }))

@@ -6,6 +6,7 @@
 
 mod configs;
 mod consume;
+mod disks;
 mod groups;
 mod output;
 mod produce;
@@ -56,6 +57,8 @@ enum Command {
     Group(groups::Groups),
     /// Show and change settings of topics, brokers and groups.
     Config(configs::Configs),
+    /// Show log directories and what lies in them.
+    Disk(disks::Disks),
     /// Publish lines from standard input.
     Produce(produce::Produce),
     /// Print records.
@@ -197,6 +200,7 @@ impl Cli {
             Command::Format(format) => format.run(),
             Command::Topic(topics) => runtime::for_client()?.block_on(topics.run()),
             Command::Group(groups) => runtime::for_client()?.block_on(groups.run()),
+            Command::Disk(disks) => runtime::for_client()?.block_on(disks.run()),
             Command::Config(configs) => runtime::for_client()?.block_on(configs.run()),
             Command::Produce(produce) => produce.run(),
             Command::Consume(consume) => runtime::for_client()?.block_on(consume.run()),

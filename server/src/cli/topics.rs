@@ -333,6 +333,13 @@ impl Alter {
                 .filter_map(|(name, result)| Some((name.to_string(), result.as_ref().err()?)));
             failures(failed)?;
         }
+        if connect.json {
+            output::json(&json!({
+                "topic": self.name,
+                "partitions": self.partitions,
+                "settings": configs::changed(&changes),
+            }))?;
+        }
         Ok(())
     }
 }
