@@ -20,7 +20,9 @@ cargo xtask TASK
                      real Kafka clients and N real power cuts against a release build (`list` names the checks)
   fuzz [BODY...] [--minutes N] [--jobs N]
                      the fuzz bodies, guided by coverage, for so many core-minutes (30); resumable
-  soak [--rounds N]  the long forms of simulation, power cuts and kills; resumable
+  soak [--rounds N] [--hours N] [--seeds END]
+                     kills, power cuts, full disks and stops under clients of three languages, and the
+                     simulator's seeds beyond CI's; resumable
   gen [--check]      message and record structures from Kafka's published schemas
 ";
 
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
         "gen" => generate::run(&root, rest),
         "clients" => clients::run(&root, rest),
         "fuzz" => fuzz::run(&root, rest),
-        "soak" => ci::soak(&root, rest),
+        "soak" => clients::soak::run(&root, rest),
         _ => {
             print!("{USAGE}");
             return if task == "help" { ExitCode::SUCCESS } else { ExitCode::from(2) };

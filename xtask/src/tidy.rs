@@ -17,7 +17,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("client", &["types", "env", "record", "wire"]),
     ("server", &["types", "env", "record", "wire", "log", "cluster", "broker", "client"]),
     ("sim", &["types", "env", "record", "wire", "log", "cluster", "broker", "client"]),
-    ("fuzz", &["types", "env", "record", "wire", "log", "cluster", "sim"]),
+    (
+        "fuzz",
+        &["types", "env", "record", "wire", "log", "cluster", "broker", "client", "server", "sim"],
+    ),
     ("bench", &["types", "env", "record", "wire", "log", "cluster"]),
     ("xtask", &[]),
 ];

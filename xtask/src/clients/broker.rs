@@ -78,8 +78,16 @@ impl Broker {
         before
     }
 
+    /// An error if it has ended by itself.
+    pub fn is_running(&mut self) -> Result<(), String> {
+        match self.child.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            ended => Err(format!("the broker ended by itself: {ended:?}\n{}", self.last_words())),
+        }
+    }
+
     /// The end of its log, newest line first.
-    fn last_words(&self) -> String {
+    pub fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().rev().take(10).collect::<Vec<_>>().join("\n")
     }

@@ -13,6 +13,7 @@ mod families;
 mod powercut;
 mod retention;
 mod segments;
+pub mod soak;
 mod suites;
 mod tools;
 
@@ -38,11 +39,6 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
         return Ok(());
     }
     run_checks(root, &chosen, cuts)
-}
-
-/// Power cuts in number, for the soak.
-pub fn powercuts(root: &Path, rounds: u32) -> Result<(), String> {
-    run_checks(root, &["powercut"], rounds)
 }
 
 /// Whether `word` names a check, or asks for the names.

@@ -66,12 +66,19 @@ impl Tools {
         command
     }
 
-    /// A program out of Apache Kafka's jars.
+    /// Compiles one of our Java client programs, for [`Tools::java`] to run by the name of its class.
+    pub fn compile_java(&self, program: &str) -> Result<(), String> {
+        let mut command = Command::new("javac");
+        command.arg("-cp").arg(format!("{}/*", self.jars.display())).arg("-d").arg(&self.work);
+        shell::output(command.arg(self.programs.join(program))).map(drop)
+    }
+
+    /// A program out of Apache Kafka's jars, or a class that was compiled.
     pub fn java(&self, class: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("java");
         command
             .args(["-Xmx512m", "-XX:TieredStopAtLevel=4", "-Dlog4j2.level=ERROR", "-cp"])
-            .arg(format!("{}/*", self.jars.display()))
+            .arg(format!("{}/*:{}", self.jars.display(), self.work.display()))
             .arg(class)
             .args(arguments)
             .current_dir(&self.work);
