@@ -232,7 +232,7 @@ async fn settle<E: Env>(
                 let cluster_id = cluster_id.clone();
                 let properties =
                     MetaProperties { cluster_id, node_id: config.node_id, directory_id };
-                let content = Bytes::from(properties.to_string());
+                let content = content(&path, &properties)?;
                 let file = path.join(META_PROPERTIES);
                 env.disk().replace(&file, content).await.map_err(|error| failed(&file, &error))?;
                 properties
@@ -349,6 +349,19 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     })
 }
 
+/// The file for `properties`. A cluster whose name the file cannot hold, such as one of two lines, is refused: the directory
+/// would belong to nobody.
+fn content(path: &Path, properties: &MetaProperties) -> Result<Bytes, DirectoryError> {
+    let content = properties.to_string();
+    match parse(path, content.as_bytes()) {
+        Ok(read) if read == *properties => Ok(Bytes::from(content)),
+        _ => {
+            let reason = format!("{META_PROPERTIES} cannot hold {:?}", properties.cluster_id.0);
+            Err(DirectoryError::Damaged { path: path.into(), reason })
+        }
+    }
+}
+
 /// The entries of a file in Java's properties form, without line continuation.
 fn properties(text: &str) -> BTreeMap<String, String> {
     let mut entries = BTreeMap::new();
@@ -402,6 +415,23 @@ mod tests {
             directory_id: DirectoryId(Uuid::from_random([5; 16])),
         };
         assert_eq!(check(&properties.to_string()), Ok(properties));
+    }
+
+    /// Found by fuzzing: the directory belonged to a cluster that nobody had named, and its next start was refused.
+    #[test]
+    fn a_cluster_that_the_file_cannot_name_is_refused() {
+        let written = |cluster: &str| {
+            let properties = MetaProperties {
+                cluster_id: ClusterId(cluster.into()),
+                node_id: NodeId(7),
+                directory_id: DirectoryId(Uuid::from_random([5; 16])),
+            };
+            content(Path::new("/data"), &properties)
+        };
+        assert!(written("a=b:c#d!").is_ok());
+        for cluster in ["two\nlines", "a\\b", " blanks "] {
+            assert!(matches!(written(cluster), Err(DirectoryError::Damaged { .. })), "{cluster:?}");
+        }
     }
 
     #[test]

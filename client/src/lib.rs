@@ -31,7 +31,8 @@ pub use assignor::AssignorKind;
 pub use cluster::{Client, ClientConfig, Lane, Target};
 pub use connection::{Offered, Versions};
 pub use consumer::{
-    Consumer, ConsumerConfig, ConsumerRecord, Event, Polled, ResetPolicy, decode_assignment,
+    Consumer, ConsumerConfig, ConsumerRecord, Event, Polled, ResetPolicy, Subscription,
+    decode_assignment, encode_assignment,
 };
 pub use error::{Certainty, ClientError};
 pub use metadata::{Broker, Metadata, Partition, Topic};

@@ -9,10 +9,15 @@
 //! promise lies in `fuzz/findings/BODY/` under a name that says what it was.
 
 mod batches;
+mod directory;
+mod groups;
 mod journal;
 mod memory;
 mod messages;
+mod metadata;
+mod node;
 mod seeds;
+mod settings;
 mod stored;
 
 use std::path::PathBuf;
@@ -38,11 +43,23 @@ const DECODER: usize = 16 << 20;
 pub const BODIES: &[Body] = &[
     body("wire_request", messages::wire_request, seeds::requests, DECODER, 40_000),
     body("wire_response", messages::wire_response, seeds::responses, DECODER, 40_000),
+    body("wire_header", messages::wire_header, seeds::headers, DECODER, 40_000),
     body("stored_coordinator", stored::stored_coordinator, seeds::coordinators, DECODER, 40_000),
     body("stored_metadata", stored::stored_metadata, seeds::metadata, DECODER, 40_000),
     body("stored_structure", stored::stored_structure, seeds::structures, DECODER, 40_000),
     body("record_batches", batches::record_batches, seeds::batches, DECODER, 40_000),
+    body("record_codecs", batches::record_codecs, seeds::codecs, DECODER, 5_000),
+    body("group_records", groups::group_records, seeds::group_records, DECODER, 1_000),
+    body("consumer_protocol", groups::consumer_protocol, seeds::protocols, DECODER, 2_000),
+    body("metadata_log", metadata::metadata_log, seeds::metadata_log, DECODER, 5_000),
+    body("server_properties", settings::server_properties, seeds::files, DECODER, 3_000),
+    body("settings", settings::settings, seeds::settings, DECODER, 500),
+    body("command_line", settings::command_line, seeds::command_lines, DECODER, 100),
     body("log_journal", journal::log_journal, seeds::edits, 64 << 20, 1_500),
+    body("log_directory", directory::log_directory, seeds::edits, 64 << 20, 600),
+    body("identity", node::identity, seeds::identities, 64 << 20, 500),
+    body("broker_connection", node::broker_connection, seeds::streams, 512 << 20, 200),
+    body("client_answers", node::client_answers, seeds::answers, 512 << 20, 200),
 ];
 
 const fn body(

@@ -1,7 +1,9 @@
 //! Requests and responses: whatever decodes is encoded, and that decodes to the same again.
 
 use bytes::Bytes;
-use wire::{ApiKey, FRAME_PREFIX, Message, Reader, RequestHeader, Writer, frame_len};
+use wire::{
+    ApiKey, FRAME_PREFIX, Message, Reader, RequestHeader, ResponseHeader, Writer, frame_len,
+};
 
 /// Largest frame taken.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -58,5 +60,25 @@ pub(crate) fn wire_response(data: &[u8]) {
         && let Some(key) = ApiKey::from_i16(key)
     {
         message(key, version, false, &mut reader);
+    }
+}
+
+/// What precedes a request or a response: one byte chooses side and version.
+pub(crate) fn wire_header(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let mut reader = Reader::new(Bytes::copy_from_slice(rest));
+    let mut writer = Writer::new();
+    let version = i16::from(choice / 2 % 2);
+    if choice % 2 == 0 {
+        let version = version + 1;
+        let Ok(header) = RequestHeader::decode(&mut reader, version) else { return };
+        assert_eq!(header.encode(&mut writer, version), Ok(()), "what was decoded can be encoded");
+        let mut again = Reader::new(writer.into_bytes());
+        assert_eq!(RequestHeader::decode(&mut again, version), Ok(header));
+    } else {
+        let Ok(header) = ResponseHeader::decode(&mut reader, version) else { return };
+        assert_eq!(header.encode(&mut writer, version), Ok(()), "what was decoded can be encoded");
+        let mut again = Reader::new(writer.into_bytes());
+        assert_eq!(ResponseHeader::decode(&mut again, version), Ok(header));
     }
 }

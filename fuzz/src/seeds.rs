@@ -146,3 +146,148 @@ pub(crate) fn edits() -> Vec<Vec<u8>> {
         })
         .collect()
 }
+
+/// Side and version, then a header.
+pub(crate) fn headers() -> Vec<Vec<u8>> {
+    let header = [0, 18, 0, 3, 0, 0, 0, 7, 0, 4, b'f', b'u', b'z', b'z', 1, 0, 2, 9, 9];
+    (0..4).map(|choice| [&[choice][..], &header].concat()).collect()
+}
+
+/// Direction and codec, cap, bytes: plain ones, and compressed ones of every codec.
+pub(crate) fn codecs() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (number, compression) in Compression::ALL.into_iter().enumerate() {
+        let mut builder =
+            BatchBuilder::new(BatchOptions { codec: compression.into(), ..Default::default() });
+        builder.push(None, Some(b"key"), Some(b"some text, some text and some more text"));
+        let (plain, packed) = (2 * number as u8, 2 * number as u8 + 1);
+        seeds.push([&[plain, 0, 1][..], b"abcabcabcabcabc"].concat());
+        seeds.push([&[packed, 0, 1][..], &builder.build().payload()].concat());
+    }
+    // Snappy without the Java client's framing: a length, a literal, a copy.
+    seeds.push([&[5, 0, 1][..], b"\x0a\x04ab\x21\x02"].concat());
+    seeds
+}
+
+/// Records of one byte of key length, one of value length each.
+pub(crate) fn group_records() -> Vec<Vec<u8>> {
+    let of_groups = coordinators().into_iter().filter(|seed| seed[0] == 0);
+    let records: Vec<Vec<u8>> = of_groups
+        .map(|seed| {
+            let (key, value) = seed[2..].split_at(usize::from(seed[1]));
+            [&[seed[1], value.len().min(254) as u8][..], key, &value[..value.len().min(254)]]
+                .concat()
+        })
+        .collect();
+    let all = records.concat();
+    records.into_iter().chain([all]).collect()
+}
+
+/// Subscriptions and assignments.
+pub(crate) fn protocols() -> Vec<Vec<u8>> {
+    let lines = golden_lines("record/testdata/java").into_iter();
+    lines
+        .filter(|(stem, _, _, _)| stem == "consumer")
+        .map(|(_, _, version, body)| [&version.to_be_bytes()[..], &body].concat())
+        .collect()
+}
+
+/// Records of the metadata log, each alone and all in one.
+pub(crate) fn metadata_log() -> Vec<Vec<u8>> {
+    let fits = |seed: &Vec<u8>| {
+        record::stored::metadata::MetadataRecord::decode(seed.clone().into()).is_ok()
+    };
+    let framed = |seed: Vec<u8>| [&(seed.len() as u16).to_be_bytes()[..], &seed].concat();
+    let records: Vec<Vec<u8>> = metadata().into_iter().filter(fits).map(framed).collect();
+    let all = records.concat();
+    records.into_iter().chain([all]).collect()
+}
+
+/// Files in Java's properties form.
+pub(crate) fn files() -> Vec<Vec<u8>> {
+    [
+        "# comment\n! another\nkey=value\nkey: value\nkey value\n",
+        "listeners=PLAINTEXT://127.0.0.1:9092\r\nlog.dirs = /data/a, \\\n   /data/b\nnode.id=1",
+        "escaped\\=\\:\\ key=\\t\\u00e9\\ud83d\\ude00\\\\\n=empty\nalone",
+        "\u{feff}broker.rack=a\rb=\u{fc}\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// Every setting in a value that its table gives, and files that somebody could have.
+pub(crate) fn settings() -> Vec<Vec<u8>> {
+    use cluster::config::{BROKER, GROUP, TOPIC};
+    let lines: Vec<String> = [BROKER, TOPIC, GROUP]
+        .into_iter()
+        .flatten()
+        .map(|key| format!("{}={}\n", key.name, key.default.unwrap_or("1")))
+        .collect();
+    let mut seeds: Vec<Vec<u8>> =
+        lines.chunks(8).map(|lines| lines.concat().into_bytes()).collect();
+    seeds.push(
+        b"process.roles=broker,controller\nnode.id=1\nlisteners=PLAINTEXT://127.0.0.1:9092\n\
+          controller.quorum.voters=1@127.0.0.1:9093\nlog.dirs=/a,/b\nmax.connections.per.ip.overrides=10.0.0.1:100\n"
+            .to_vec(),
+    );
+    seeds.push(b"cleanup.policy=delete\nsegment.bytes=1048576\ncompression.type=zstd\n".to_vec());
+    seeds
+}
+
+/// Words, one a line.
+pub(crate) fn command_lines() -> Vec<Vec<u8>> {
+    [
+        "dev --listen 127.0.0.1:0 --data /d --set log.dirs=/x",
+        "server /etc/server.properties --log-format json --log-level info,broker=debug",
+        "format --cluster-id x --config f",
+        "topic create t --partitions 3 --set retention.ms=1 --bootstrap h:1",
+        "topic describe t --json",
+        "group reset g --topic t --to 2026-01-31T12:00:00Z",
+        "group reset g --topic t:0 --to earliest",
+        "config set topic t retention.ms=5",
+        "produce t --acks all --compression zstd --partition 0",
+        "consume t --from 90m --until-end --json --max 5",
+        "consume t --from 42 --group g",
+        "sim run --seeds 0..10",
+        "completion bash",
+    ]
+    .map(|line| line.replace(' ', "\n").into_bytes())
+    .to_vec()
+}
+
+/// Files that say whose a directory is, and names of clusters.
+pub(crate) fn identities() -> Vec<Vec<u8>> {
+    let text = "cluster.id=c\ndirectory.id=BwcHBwcHRweHBwcHBwcHBw\nfoletold.format=1\nnode.id=0\nversion=1\n"
+        .replace("foletold", "foretold");
+    let file = |text: &str| [&[0][..], text.as_bytes()].concat();
+    vec![
+        file(&text),
+        file(&text.replace("cluster.id=c", "cluster.id=other")),
+        file(&text.replace("format=1", "format=2")),
+        file(&text.replace("foretold.format=1\n", "")),
+        b"\x01a=b:c#d".to_vec(),
+        b"\x01 spaced ".to_vec(),
+    ]
+}
+
+/// The size of the pieces, then frames one behind the other.
+pub(crate) fn streams() -> Vec<Vec<u8>> {
+    let frames = requests();
+    let mut seeds: Vec<Vec<u8>> = frames
+        .chunks(3)
+        .enumerate()
+        .map(|(at, frames)| [&[(at % 20) as u8][..], &frames.concat()].concat())
+        .collect();
+    seeds.push([&[7][..], &frames.concat()[..4096]].concat());
+    seeds
+}
+
+/// What is asked and what is answered rightly, then answers: two bytes of length, a response without its header.
+pub(crate) fn answers() -> Vec<Vec<u8>> {
+    let bodies: Vec<Vec<u8>> = responses()
+        .into_iter()
+        .map(|seed| [&((seed.len() - 4) as u16).to_be_bytes()[..], &seed[4..]].concat())
+        .collect();
+    let of = |number: usize| [&[number as u8 % 16, 3][..], &bodies[number]].concat();
+    (0..bodies.len()).map(of).collect()
+}

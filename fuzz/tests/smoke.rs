@@ -106,9 +106,21 @@ macro_rules! smoke {
 smoke! {
     wire_request
     wire_response
+    wire_header
     stored_coordinator
     stored_metadata
     stored_structure
     record_batches
+    record_codecs
+    group_records
+    consumer_protocol
+    metadata_log
+    server_properties
+    settings
+    command_line
     log_journal
+    log_directory
+    identity
+    broker_connection
+    client_answers
 }

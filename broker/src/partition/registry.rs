@@ -296,7 +296,7 @@ impl<E: Env> Registry<E> {
             (Some(place), _) => load[place] += 1,
             (None, Some(directory)) => tracing::error!(
                 partition = %id, %directory,
-                "its log directory is not among log.dirs, or does not work: the partition stays offline"
+                "its log directory is not among log.dirs: the partition stays offline"
             ),
             (None, None) => {}
         }

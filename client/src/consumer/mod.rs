@@ -32,7 +32,7 @@ use types::{
 use self::fetch::{Answer, Fetched};
 use self::membership::{Command, Membership, News};
 use self::session::Session;
-pub use self::subscription::decode_assignment;
+pub use self::subscription::{Subscription, decode_assignment, encode_assignment};
 use crate::assignor::AssignorKind;
 use crate::cluster::{Client, Lane, Target};
 use crate::error::ClientError;

@@ -18,13 +18,17 @@ const VERSION: i16 = 1;
 
 /// What a member wants, and what it has.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Subscription {
+pub struct Subscription {
+    /// The topics it wants to read.
     pub topics: Vec<String>,
+    /// What its assignor remembers.
     pub user_data: Option<Bytes>,
+    /// The partitions that it has and would like to keep.
     pub owned: Vec<TopicPartition>,
 }
 
 impl Subscription {
+    /// The bytes that a member joins with.
     pub fn encode(&self) -> Bytes {
         let topics = by_topic(&self.owned).into_iter();
         let subscription = ConsumerProtocolSubscription {
@@ -41,6 +45,7 @@ impl Subscription {
         versioned(|writer| subscription.encode(writer, VERSION))
     }
 
+    /// Reads what a member joined with. An error means that the bytes are not in the form of Kafka's consumer protocol.
     pub fn decode(bytes: Bytes) -> Result<Subscription, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = known(reader.i16()?, ConsumerProtocolSubscription::VERSIONS);
@@ -55,7 +60,7 @@ impl Subscription {
 }
 
 /// The partitions given to a member.
-pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
+pub fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
     let topics = by_topic(partitions).into_iter();
     let assignment = ConsumerProtocolAssignment {
         assigned_partitions: topics

@@ -218,9 +218,6 @@ fn advice(error: &str) -> &'static str {
     if error.contains("KAFKA_STORAGE_ERROR") {
         "; the broker's disk is full or has failed, its log says which: delete topics or records, or make room, and it \
          takes records again by itself; a failed disk is to be mended and the broker restarted"
-    } else if error.contains("LEADER_NOT_AVAILABLE") {
-        "; its log directory may have failed, the broker's log says so: mend it and restart the broker, or name other \
-         partitions with --partition (`foretold topic describe` shows which have a leader)"
     } else {
         ""
     }

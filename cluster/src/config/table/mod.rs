@@ -42,12 +42,18 @@ pub fn nearest(table: &'static [ConfigKey], name: &str) -> Option<&'static str> 
         return None;
     }
     let near_enough = (name.len() / 4).clamp(2, 6);
-    let named = table.iter().map(|key| (edit_distance(name, key.name), key.name));
-    named.min().filter(|(distance, _)| *distance <= near_enough).map(|(_, name)| name)
+    let named = table
+        .iter()
+        .filter_map(|key| Some((edit_distance(name, key.name, near_enough)?, key.name)));
+    named.min().map(|(_, name)| name)
 }
 
-/// Insertions, deletions and replacements of bytes that turn `a` into `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
+/// Insertions, deletions and replacements of bytes that turn `a` into `b`, if they are no more than `most`. Whatever is
+/// further off is told apart early: a client may send names by the thousand.
+fn edit_distance(a: &str, b: &str, most: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > most {
+        return None;
+    }
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);
@@ -55,6 +61,10 @@ fn edit_distance(a: &str, b: &str) -> usize {
             let cost = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
             diagonal = std::mem::replace(&mut row[j + 1], cost);
         }
+        // No later row has less than the least of this one.
+        if row.iter().all(|distance| *distance > most) {
+            return None;
+        }
     }
-    row[b.len()]
+    Some(row[b.len()]).filter(|distance| *distance <= most)
 }
