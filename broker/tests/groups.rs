@@ -675,6 +675,12 @@ fn the_offsets_topic_makes_itself() {
             let is_missing = code == ErrorCode::UnsupportedVersion;
             assert_eq!(words.ends_with("not supported by this broker yet"), is_missing, "{words}");
         }
+        // librdkafka asked until its time-out, with nothing said about the reason.
+        let request = FindCoordinatorRequest { key_type: 1, key: "x".into(), ..Default::default() };
+        let found = client.call(&request, 2).await;
+        assert_eq!(found.error_code, ErrorCode::TransactionalIdAuthorizationFailed.as_i16());
+        let words = found.error_message.as_deref();
+        assert_eq!(words, Some("transactions are not supported by this broker yet"));
     });
 }
 

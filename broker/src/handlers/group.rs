@@ -476,11 +476,8 @@ async fn coordinator_of<E: Env>(
     key_type: i8,
     key: &str,
 ) -> Result<(), Refused> {
-    let not_there = |what: &str| {
-        Refused::new(
-            ErrorCode::UnsupportedVersion,
-            format!("{what} are not supported by this broker yet"),
-        )
+    let not_there = |what: &str, code: ErrorCode| {
+        Refused::new(code, format!("{what} are not supported by this broker yet"))
     };
     const GROUP: i8 = 0;
     const TRANSACTION: i8 = 1;
@@ -495,9 +492,16 @@ async fn coordinator_of<E: Env>(
         TRANSACTION => {
             authorize(ctx, Operation::Describe, Resource::TransactionalId(key))
                 .map_err(|denied| denied.code)?;
-            return Err(not_there("transactions"));
+            // librdkafka, which speaks versions up to 2, takes one code as final here and shows the words beside it.
+            let code = match ctx.api_version {
+                ..=2 => ErrorCode::TransactionalIdAuthorizationFailed,
+                3.. => ErrorCode::UnsupportedVersion,
+            };
+            return Err(not_there("transactions", code));
         }
-        SHARE if ctx.api_version >= 6 => return Err(not_there("share groups")),
+        SHARE if ctx.api_version >= 6 => {
+            return Err(not_there("share groups", ErrorCode::UnsupportedVersion));
+        }
         _ => return Err(ErrorCode::InvalidRequest.into()),
     }
     if broker.view().topic(OFFSETS_TOPIC).is_none() {
