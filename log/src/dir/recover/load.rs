@@ -192,6 +192,8 @@ impl<D: Disk> Opening<D> {
         redo: &mut Redo<D::File>,
         segments: &BTreeMap<Offset, u64>,
     ) -> io::Result<()> {
+        let known = redo.stored.epochs.iter().filter(|epoch| epoch.start < redo.end.offset);
+        let mut newest = known.map(|epoch| epoch.epoch).max();
         loop {
             // What lies below the log start may be gone already; the log goes on in the segment that holds the start.
             let start = redo.stored.log_start;
@@ -211,9 +213,12 @@ impl<D: Disk> Opening<D> {
                 while let Step::Batch(position, header) = walk.next().await? {
                     // A batch that reaches into the next segment was cut, and the log began again there.
                     let overlaps = next.is_some_and(|next| header.end_offset() > next);
-                    if header.base_offset() != redo.end.offset || overlaps {
+                    // One of an older epoch was cut before what precedes it was written, and the cut did not survive (I3).
+                    let is_older = header.leader_epoch() < newest;
+                    if header.base_offset() != redo.end.offset || overlaps || is_older {
                         break;
                     }
+                    newest = header.leader_epoch();
                     redo.end.offset = header.end_offset();
                     redo.end.position = position + header.bytes_total() as u64;
                 }
