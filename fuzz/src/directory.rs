@@ -204,8 +204,9 @@ pub(crate) fn log_directory(data: &[u8]) {
         assert!(!is_rot, "damage in a segment keeps a directory from opening");
         return;
     };
+    let is_single = edits.len() < 12 || is_rot;
     for (place, bytes) in &served {
-        judge(template, place, bytes);
+        judge(template, place, bytes, is_single);
     }
     if is_rot {
         let hit = damaged(&template.disk, &touched);
@@ -226,17 +227,18 @@ pub(crate) fn log_directory(data: &[u8]) {
         assert!(again.get(place) == Some(bytes), "I6: recovery again lost {place:?}");
     }
     for (place, bytes) in &again {
-        judge(template, place, bytes);
+        judge(template, place, bytes, is_single);
     }
     assert!(!is_rot || again.len() == served.len(), "I6: recovery changed what it recovered");
 }
 
-/// What a damaged checkpoint or journal made unknown may be missing; nothing else may be there. In what the page cache
-/// keeps, the batch's checksum is the judge, and its leader epoch (bytes 12 to 15) lies outside of it.
-fn judge(template: &Template, place: &(String, i64), bytes: &Bytes) {
+/// What a damaged checkpoint or journal made unknown may be missing; nothing else may be there. A batch's leader epoch (bytes
+/// 12 to 15) lies outside its checksum: the log's own epochs and its journal vouch for it, unless these are damaged too. In
+/// what the page cache keeps, there is no journal.
+fn judge(template: &Template, place: &(String, i64), bytes: &Bytes, is_single: bool) {
     let written =
         template.written.get(place).unwrap_or_else(|| panic!("{place:?} was never written"));
-    let is_sound = match LOGS.contains(&(&*place.0, Durability::Sync)) {
+    let is_sound = match is_single && LOGS.contains(&(&*place.0, Durability::Sync)) {
         true => written == bytes,
         false => written[..12] == bytes[..12] && written[16..] == bytes[16..],
     };

@@ -3,6 +3,7 @@
 //! Derivable from the batches' headers; kept so that "where does epoch e end?" needs no reading. Entries are strictly
 //! increasing in epoch and in start offset: an epoch that appended nothing before the next one began leaves no entry.
 
+use record::BatchHeader;
 use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, Offset};
 
@@ -88,6 +89,13 @@ impl Epochs {
     pub fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let next = self.entries.partition_point(|entry| entry.start <= offset);
         next.checked_sub(1).map(|index| self.entries[index].epoch)
+    }
+
+    /// Whether a batch bears the epoch that is known of its offset (I4): its own checksum does not cover it. Of offsets that
+    /// lie before the oldest epoch known there is nothing to say.
+    pub fn vouch_for(&self, header: &BatchHeader) -> bool {
+        let bears = header.leader_epoch();
+        self.at(header.base_offset()).is_none_or(|known| known.0 < 0 || bears == Some(known))
     }
 }
 

@@ -197,8 +197,8 @@ fn i1_a_bit_that_flips_in_a_stopped_node_is_never_served() {
     let lost = batches[rotten].base_offset();
     let count = batches[rotten].records_count() as usize;
     let bytes = batches[rotten].bytes_total() as u64;
-    // Every byte of the batch but its leader epoch, which nothing vouches for.
-    for at in (0..bytes).filter(|at| !(12..16).contains(at)).step_by(3) {
+    // The leader epoch lies outside the checksum; the log's own epochs vouch for it.
+    for at in (0..bytes).step_by(3).chain(12..16) {
         let disk = world.disk.fork(at);
         let fork = World { disk, clock: world.clock.clone(), options: world.options.clone() };
         fork.disk.rot(segment, place as u64 + at, 1 << (at % 8)).expect("rots");

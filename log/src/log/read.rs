@@ -313,25 +313,25 @@ impl<D: Disk> Log<D> {
         mut found: Found<D::File>,
     ) -> Result<Found<D::File>, ReadError> {
         let (start, end) = (found.start.position, found.start.position + found.bytes as u64);
-        let generation = {
+        let (generation, epochs) = {
             let mut state = self.lock();
             match state.segment(segment) {
                 Some(segment) if !segment.sound.covers(start, end) => {}
                 _ => return Ok(found),
             }
-            state.generation
+            (state.generation, state.epochs.clone())
         };
         let mut good = found.start;
         let walk = Walk::new(found.file.clone(), start, end, SCAN_BYTES);
-        // Offsets lie outside the checksums: they must follow one another as well.
+        // Offsets and epochs lie outside the checksums: the ones must follow one another, the others be those that are known.
         let mut walk = walk.from(found.start.offset).verified();
         let is_whole = loop {
             match walk.next().await.map_err(ReadError::Io)? {
-                Step::Batch(at, header) => {
+                Step::Batch(at, header) if epochs.vouch_for(&header) => {
                     good.offset = header.end_offset();
                     good.position = at + header.bytes_total() as u64;
                 }
-                Step::Bad => break false,
+                Step::Batch(..) | Step::Bad => break false,
                 Step::End => break true,
             }
         };

@@ -40,13 +40,14 @@ impl<D: Disk> Log<D> {
         from: Mark,
         bytes_max: u64,
     ) -> Result<Scrubbed, ReadError> {
-        let (generation, size, damages) = {
+        let (generation, epochs, size, damages) = {
             let state = self.lock();
             let Some(at) = state.segments.iter().position(|other| other.base == segment) else {
                 return Ok(Scrubbed { next: None, bytes: 0, is_damaged: false });
             };
             let damages = state.damages.iter().filter(|damage| damage.start.segment == segment);
-            (state.generation, state.written_end(at).1, damages.copied().collect::<Vec<Damage>>())
+            let damages: Vec<Damage> = damages.copied().collect();
+            (state.generation, state.epochs.clone(), state.written_end(at).1, damages)
         };
         // What is known to be bad is passed over.
         let mut mark = from;
@@ -68,12 +69,12 @@ impl<D: Disk> Log<D> {
         let mut is_damaged = false;
         while mark.position - began < bytes_max {
             match walk.next().await.map_err(ReadError::Io)? {
-                Step::Batch(at, header) => {
+                Step::Batch(at, header) if epochs.vouch_for(&header) => {
                     mark.offset = header.end_offset();
                     mark.position = at + header.bytes_total() as u64;
                 }
                 Step::End => break,
-                Step::Bad => {
+                Step::Batch(..) | Step::Bad => {
                     self.load_index(segment).await?;
                     let error = self.report_damage(generation, mark).await;
                     let ReadError::Quarantined(_) = error else { return Err(error) };
