@@ -229,6 +229,36 @@ fn i1_a_bit_that_flips_in_a_stopped_node_is_never_served() {
     }
 }
 
+/// I3: of a header that a power cut tore across two sectors the epoch may be lost and all that the checksum covers be
+/// whole. The tail of a page-cache log ends before such a batch.
+#[test]
+fn i3_a_torn_header_without_its_epoch_ends_a_page_cache_log() {
+    let mut world = World::new(17);
+    world.with(async |dir| {
+        let mut paged = spec("events", 1);
+        paged.config.durability = log::Durability::PageCache;
+        let log = dir.create(paged).await.expect("created");
+        for value in ["a", "b", "c"] {
+            try_append(&log, vec![batch(&[value])], 28).expect("appended");
+            log.write_out().await.expect("written");
+        }
+    });
+    world.kill();
+    let segment = &files(&world.disk, ".log")[0];
+    let bytes = world.disk.peek(segment).expect("there");
+    let last = bytes.len() - batch(&["c"]).bytes_total();
+    for (at, epoch) in bytes[last + 12..last + 16].iter().enumerate() {
+        if *epoch != 0 {
+            world.disk.rot(segment, (last + 12 + at) as u64, *epoch).expect("rots");
+        }
+    }
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        assert_eq!(log.ends().log_end, Offset(2), "the batch without its epoch is not taken");
+        assert_eq!(log.newest_epoch(), Some(LeaderEpoch(28)));
+    });
+}
+
 #[test]
 fn e4_a_producer_snapshot_that_cannot_be_right_is_discarded() {
     for way in 0..5 {

@@ -213,7 +213,8 @@ impl<D: Disk> Opening<D> {
                 while let Step::Batch(position, header) = walk.next().await? {
                     // A batch that reaches into the next segment was cut, and the log began again there.
                     let overlaps = next.is_some_and(|next| header.end_offset() > next);
-                    // One of an older epoch was cut before what precedes it was written, and the cut did not survive (I3).
+                    // The epoch lies outside the checksum: of a header torn across two sectors it may be what stood there
+                    // before, or nothing, and the rest be whole (I3).
                     let is_older = header.leader_epoch() < newest;
                     if header.base_offset() != redo.end.offset || overlaps || is_older {
                         break;
