@@ -19,6 +19,7 @@ mod node;
 mod seeds;
 mod settings;
 mod stored;
+mod telemetry;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,7 @@ pub const BODIES: &[Body] = &[
     body("metadata_log", metadata::metadata_log, seeds::metadata_log, DECODER, 5_000),
     body("server_properties", settings::server_properties, seeds::files, DECODER, 3_000),
     body("settings", settings::settings, seeds::settings, DECODER, 500),
+    body("pushed_metrics", telemetry::pushed_metrics, telemetry::pushes, DECODER, 20_000),
     body("command_line", settings::command_line, seeds::command_lines, DECODER, 100),
     body("log_journal", journal::log_journal, seeds::edits, 64 << 20, 1_500),
     body("log_directory", directory::log_directory, seeds::edits, 64 << 20, 600),

@@ -117,6 +117,7 @@ smoke! {
     metadata_log
     server_properties
     settings
+    pushed_metrics
     command_line
     log_journal
     log_directory

@@ -6,13 +6,15 @@ use std::fmt::Display;
 
 use broker::ClientSnapshot;
 
-use super::otlp::{Malformed, Point, points};
+use super::otlp::{self, Malformed, Pushed, Room};
 use super::text::Page;
 
 /// What one push may expand to.
 const EXPANDED_BYTES_MAX: usize = 4 << 20;
-/// Numbers on the page; more are counted and left out.
-const SAMPLES_MAX: usize = 100_000;
+/// Numbers of one push, and the text that names them; more are counted and left out.
+const OF_PUSH: Room = Room { points: 2_000, text: 1 << 20 };
+/// The same of the whole page.
+const OF_PAGE: Room = Room { points: 100_000, text: 32 << 20 };
 
 #[derive(Default)]
 struct Family {
@@ -24,18 +26,14 @@ struct Family {
 /// Writes them.
 pub fn write(page: &mut Page, clients: &[ClientSnapshot]) {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    let (mut unreadable, mut taken, mut left_out) = (0, 0, 0);
+    let (mut unreadable, mut left_out, mut page_room) = (0, 0, OF_PAGE);
     for client in clients {
-        let Ok(points) = read(client) else {
+        let Ok(pushed) = read(client, &mut page_room) else {
             unreadable += 1;
             continue;
         };
-        for point in points {
-            if taken == SAMPLES_MAX {
-                left_out += 1;
-                continue;
-            }
-            taken += 1;
+        left_out += pushed.left_out;
+        for point in pushed.points {
             let family = families.entry(family_name(&point.name)).or_default();
             family.is_counter = point.is_counter;
             family.samples.insert(labels(client, point.labels), point.value);
@@ -71,10 +69,18 @@ pub fn write(page: &mut Page, clients: &[ClientSnapshot]) {
     }
 }
 
-fn read(client: &ClientSnapshot) -> Result<Vec<Point>, Malformed> {
+fn read(client: &ClientSnapshot, page_room: &mut Room) -> Result<Pushed, Malformed> {
     let kept = &client.kept;
     let data = kept.compression.expand(&kept.metrics, EXPANDED_BYTES_MAX).map_err(|_| Malformed)?;
-    points(&data)
+    let first = Room {
+        points: OF_PUSH.points.min(page_room.points),
+        text: OF_PUSH.text.min(page_room.text),
+    };
+    let mut room = first;
+    let pushed = otlp::read(&data, &mut room);
+    page_room.points -= first.points - room.points;
+    page_room.text -= first.text - room.text;
+    pushed
 }
 
 fn family_name(name: &str) -> String {

@@ -4,7 +4,7 @@
 //! kilobytes, one page of metrics at a time and on a thread of its own. The only file that knows HTTP.
 
 mod clients;
-mod otlp;
+pub mod otlp;
 mod page;
 mod process;
 mod text;

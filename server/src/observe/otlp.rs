@@ -2,10 +2,28 @@
 //! `metrics.proto` 1.x) with their attributes. What else there is (histograms, exemplars, units) is passed over.
 //!
 //! The bytes come from anybody who reaches the broker: each length lies within what is there, nesting has a fixed depth, and
-//! at most [`POINTS_MAX`] numbers are taken of one push.
+//! what is taken has bounds ([`Room`]). A few attributes that all numbers share would grow with their count otherwise.
 
-/// Numbers of one push.
-const POINTS_MAX: usize = 2_000;
+/// Attributes of a client or of a number: more make no sense.
+const ATTRIBUTES_MAX: usize = 64;
+
+/// What may yet be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Numbers.
+    pub points: usize,
+    /// Bytes of their names, and of the names and values of their attributes.
+    pub text: usize,
+}
+
+/// What a push holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pushed {
+    /// Its numbers, as far as there was room.
+    pub points: Vec<Point>,
+    /// How many there was no room for.
+    pub left_out: usize,
+}
 
 /// A number that a client measured.
 #[derive(Clone, PartialEq, Debug)]
@@ -24,9 +42,9 @@ pub struct Point {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
 
-/// The numbers in `MetricsData`.
-pub fn points(data: &[u8]) -> Result<Vec<Point>, Malformed> {
-    let mut points = Vec::new();
+/// The numbers in `MetricsData`; takes what they need from `room`.
+pub fn read(data: &[u8], room: &mut Room) -> Result<Pushed, Malformed> {
+    let mut pushed = Pushed { points: Vec::new(), left_out: 0 };
     for resource_metrics in messages(data, 1) {
         let resource_metrics = resource_metrics?;
         let mut shared = Vec::new();
@@ -35,40 +53,40 @@ pub fn points(data: &[u8]) -> Result<Vec<Point>, Malformed> {
         }
         for scope in messages(resource_metrics, 2) {
             for metric in messages(scope?, 2) {
-                metric_points(metric?, &shared, &mut points)?;
-                if points.len() >= POINTS_MAX {
-                    points.truncate(POINTS_MAX);
-                    return Ok(points);
-                }
+                pushed.take(metric?, &shared, room)?;
             }
         }
     }
-    Ok(points)
+    Ok(pushed)
 }
 
-fn metric_points(
-    metric: &[u8],
-    shared: &[(String, String)],
-    points: &mut Vec<Point>,
-) -> Result<(), Malformed> {
-    const GAUGE: u32 = 5;
-    const SUM: u32 = 7;
-    let mut name = String::new();
-    let mut found = Vec::new();
-    for field in fields(metric) {
-        match field? {
-            (1, Value::Bytes(text)) => name = text_of(text)?,
-            (kind @ (GAUGE | SUM), Value::Bytes(data)) => found.push((kind, data)),
-            _ => {}
+impl Pushed {
+    fn take(
+        &mut self,
+        metric: &[u8],
+        shared: &[(String, String)],
+        room: &mut Room,
+    ) -> Result<(), Malformed> {
+        const GAUGE: u32 = 5;
+        const SUM: u32 = 7;
+        let (mut name, mut data) = ("", None);
+        for field in fields(metric) {
+            match field? {
+                (1, Value::Bytes(text)) => {
+                    name = std::str::from_utf8(text).map_err(|_| Malformed)?
+                }
+                (kind @ (GAUGE | SUM), Value::Bytes(bytes)) => data = Some((kind, bytes)),
+                _ => {}
+            }
         }
-    }
-    for (kind, data) in found {
+        let Some((kind, data)) = data else { return Ok(()) };
         let is_monotonic =
             fields(data).any(|field| matches!(field, Ok((3, Value::Varint(value))) if value != 0));
+        let is_counter = kind == SUM && is_monotonic;
         for point in messages(data, 1) {
             let point = point?;
-            let mut labels = shared.to_vec();
-            attributes(point, 7, &mut labels)?;
+            let mut own = Vec::new();
+            attributes(point, 7, &mut own)?;
             let mut value = None;
             for field in fields(point) {
                 match field? {
@@ -78,13 +96,20 @@ fn metric_points(
                 }
             }
             let Some(value) = value else { continue };
-            if points.len() < POINTS_MAX {
-                let is_counter = kind == SUM && is_monotonic;
-                points.push(Point { name: name.clone(), labels, is_counter, value });
+            let all = shared.iter().chain(&own);
+            let text =
+                name.len() + all.map(|(name, value)| name.len() + value.len()).sum::<usize>();
+            if room.points == 0 || room.text < text {
+                self.left_out += 1;
+                continue;
             }
+            room.points -= 1;
+            room.text -= text;
+            let labels = [shared, &own].concat();
+            self.points.push(Point { name: name.to_owned(), labels, is_counter, value });
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Adds the `KeyValue`s in field `number` of `message`.
@@ -101,6 +126,9 @@ fn attributes(
                 (2, Value::Bytes(any)) => value = any_value(any)?,
                 _ => {}
             }
+        }
+        if labels.len() == ATTRIBUTES_MAX {
+            return Err(Malformed);
         }
         labels.push((key, value));
     }
@@ -232,6 +260,27 @@ mod tests {
         ];
         let resource = message(1, &pair(1, "group_id", "g"));
         message(1, &[resource, message(2, &metrics.concat())].concat())
+    }
+
+    fn points(data: &[u8]) -> Result<Vec<Point>, Malformed> {
+        Ok(read(data, &mut Room { points: 1000, text: 1 << 20 })?.points)
+    }
+
+    #[test]
+    fn what_numbers_share_counts_for_each_of_them() {
+        let int = [vec![6 << 3 | 1], 7_i64.to_le_bytes().to_vec()].concat();
+        let many: Vec<u8> = (0..2000).flat_map(|_| message(1, &int)).collect();
+        let metric = message(2, &[message(1, b"n"), message(5, &many)].concat());
+        let long = "x".repeat(100_000);
+        let resource = message(1, &pair(1, "a", &long));
+        let data = message(1, &[resource, message(2, &metric)].concat());
+        let mut room = Room { points: 1000, text: 1 << 20 };
+        let pushed = read(&data, &mut room).unwrap();
+        assert_eq!((pushed.points.len(), pushed.left_out), (10, 1990));
+        assert_eq!(room.points, 990);
+        assert_eq!(read(&data, &mut room).unwrap().points, [], "there was room for so much only");
+        let pairs: Vec<u8> = (0..65).flat_map(|_| pair(1, "a", "b")).collect();
+        assert_eq!(read(&message(1, &message(1, &pairs)), &mut room), Err(Malformed));
     }
 
     #[test]
