@@ -74,10 +74,10 @@ impl Batch {
         if self.header.as_bytes()[CRC_START..] == self.bytes[CRC_START..HEADER_LEN] {
             return crc32c(&self.bytes[CRC_START..]);
         }
-        let head = crc_fast::checksum(CRC32C, &self.header.as_bytes()[CRC_START..]);
-        let payload = crc_fast::checksum(CRC32C, &self.bytes[HEADER_LEN..]);
-        let length = (self.bytes.len() - HEADER_LEN) as u64;
-        crc_fast::checksum_combine(CRC32C, head, payload, length) as u32
+        let mut digest = crc_fast::Digest::new(CRC32C);
+        digest.update(&self.header.as_bytes()[CRC_START..]);
+        digest.update(&self.bytes[HEADER_LEN..]);
+        digest.finalize() as u32
     }
 
     /// Whether the stored checksum matches the content: one pass over the payload.
@@ -126,10 +126,10 @@ impl Batch {
         let sum = |header: &BatchHeader| {
             crc_fast::checksum(CRC32C, &header.as_bytes()[CRC_START..HEADER_LEN])
         };
-        // combine(a, ab, n) cancels a's share of ab, which leaves the payload's own sum.
+        // CRCs are linear: the sum changes by what the two headers' difference becomes when the payload follows it.
+        let difference = sum(&self.header) ^ sum(&patched.header);
         let whole = u64::from(self.crc());
-        let payload = crc_fast::checksum_combine(CRC32C, sum(&self.header), whole, length);
-        let whole = crc_fast::checksum_combine(CRC32C, sum(&patched.header), payload, length);
+        let whole = crc_fast::checksum_combine(CRC32C, difference, whole, length);
         patched.header.set_crc(whole as u32);
         patched
     }

@@ -81,6 +81,9 @@ struct RunArgs {
     /// Processes side by side.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Run only every Nth seed twice (`run`): a long sweep covers more seeds in its time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    twice_every: u64,
 }
 
 #[derive(Args, Debug)]

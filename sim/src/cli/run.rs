@@ -1,4 +1,4 @@
-//! `run` and `meta`: ranges of seeds, each twice.
+//! `run` and `meta`: ranges of seeds, each twice or, in long sweeps, every so many-th.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,11 @@ use crate::cli::{RunArgs, USAGE, VIOLATION};
 use crate::exec::EVENTS_PER_MARK;
 use crate::report::RunReport;
 
-type Twice = (Result<RunReport, String>, Result<RunReport, String>);
+/// One seed's runs: the second is there to be the same.
+struct Runs {
+    first: Result<RunReport, String>,
+    second: Option<Result<RunReport, String>>,
+}
 
 /// Runs seeds; exit code.
 pub fn run(args: &RunArgs) -> u8 {
@@ -20,12 +24,12 @@ pub fn run(args: &RunArgs) -> u8 {
             return USAGE;
         }
     };
-    let summary = execute(args, &plan);
+    let summary = execute(args, &plan, args.twice_every);
     Hits::add(&summary);
     if args.json {
         println!("{}", serde_json::to_string(&summary).unwrap_or_default());
     } else {
-        print(&summary);
+        print(&summary, args.twice_every);
     }
     if summary.findings.is_empty() { 0 } else { VIOLATION }
 }
@@ -39,7 +43,7 @@ pub fn meta(args: &RunArgs) -> u8 {
             return USAGE;
         }
     };
-    let summary = execute(args, &plan);
+    let summary = execute(args, &plan, 1);
     let parted: Vec<_> = summary.findings.iter().filter(|f| f.rule == "determinism").collect();
     if args.json {
         println!("{}", serde_json::to_string(&parted).unwrap_or_default());
@@ -51,7 +55,7 @@ pub fn meta(args: &RunArgs) -> u8 {
     if parted.is_empty() { 0 } else { VIOLATION }
 }
 
-fn execute(args: &RunArgs, plan: &Plan) -> Summary {
+fn execute(args: &RunArgs, plan: &Plan, twice_every: u64) -> Summary {
     let mut seeds = seeds(args);
     let length = match (args.seed, &args.seeds, args.r#for) {
         (Some(_), ..) => Some(1),
@@ -65,10 +69,13 @@ fn execute(args: &RunArgs, plan: &Plan) -> Summary {
     run_all(
         args.jobs,
         || seeds.next(),
-        |seed| (plan.run(seed), plan.run(seed)),
-        |seed, twice: Twice| {
-            let findings = judge(seed, plan, &twice);
-            if let (Ok(report), _) | (_, Ok(report)) = &twice {
+        |seed| Runs {
+            first: plan.run(seed),
+            second: seed.is_multiple_of(twice_every).then(|| plan.run(seed)),
+        },
+        |seed, runs: Runs| {
+            let findings = judge(seed, plan, &runs);
+            if let Runs { first: Ok(report), .. } | Runs { second: Some(Ok(report)), .. } = &runs {
                 gathering.add(report);
             }
             let clean = findings.is_empty();
@@ -85,7 +92,7 @@ fn execute(args: &RunArgs, plan: &Plan) -> Summary {
     gathering.finish(started.elapsed())
 }
 
-fn judge(seed: u64, plan: &Plan, twice: &Twice) -> Vec<Finding> {
+fn judge(seed: u64, plan: &Plan, runs: &Runs) -> Vec<Finding> {
     let replay = replay(seed, plan);
     let finding = |rule: &str, text: String| Finding {
         seed,
@@ -93,21 +100,21 @@ fn judge(seed: u64, plan: &Plan, twice: &Twice) -> Vec<Finding> {
         text,
         replay: replay.clone(),
     };
-    match twice {
-        (Err(text), _) | (_, Err(text)) => vec![finding("process", text.clone())],
-        (Ok(first), Ok(second)) => {
-            let mut findings = Vec::new();
-            if let Some((rule, text)) = &first.violation {
-                findings.push(finding(rule, text.clone()));
-            }
-            if (&first.hash, first.events, &first.violation)
-                != (&second.hash, second.events, &second.violation)
-            {
-                findings.push(finding("determinism", difference(first, second)));
-            }
-            findings
-        }
+    let (first, second) = match (&runs.first, &runs.second) {
+        (Err(text), _) | (_, Some(Err(text))) => return vec![finding("process", text.clone())],
+        (Ok(first), Some(Ok(second))) => (first, second),
+        (Ok(first), None) => (first, first),
+    };
+    let mut findings = Vec::new();
+    if let Some((rule, text)) = &first.violation {
+        findings.push(finding(rule, text.clone()));
     }
+    if (&first.hash, first.events, &first.violation)
+        != (&second.hash, second.events, &second.violation)
+    {
+        findings.push(finding("determinism", difference(first, second)));
+    }
+    findings
 }
 
 /// Where two runs part, as exactly as the kept hashes tell.
@@ -168,9 +175,10 @@ fn timed(time: Duration) -> impl Iterator<Item = u64> + Send {
         .take_while(move |_| started.elapsed() < time)
 }
 
-fn print(summary: &Summary) {
+fn print(summary: &Summary, twice_every: u64) {
+    let which = if twice_every == 1 { "each" } else { &format!("every {twice_every}th") };
     println!(
-        "{} seeds, each twice, in {:.1} s: {:.2} seeds/s, {:.0} simulated seconds per CPU second",
+        "{} seeds, {which} twice, in {:.1} s: {:.2} seeds/s, {:.0} simulated seconds per CPU second",
         summary.seeds, summary.seconds, summary.seeds_per_second, summary.simulated_per_real
     );
     println!(

@@ -105,6 +105,8 @@ struct State {
     pace: Option<Arc<dyn Pace>>,
     blocks_total: u64,
     blocks_outside: u64,
+    /// Blocks that are certainly free: counting them all visits every file. 0 after what may take blocks unasked.
+    blocks_spare: u64,
     locks: BTreeMap<Ino, u64>,
     changes: u64,
     crash_at: Option<u64>,
@@ -158,6 +160,7 @@ impl SimDisk {
             pace: None,
             blocks_total: (1 << 40) / PAGE_BYTES as u64,
             blocks_outside: 0,
+            blocks_spare: 0,
             locks: BTreeMap::new(),
             changes: 0,
             crash_at: None,
@@ -194,6 +197,7 @@ impl SimDisk {
         let mut state = self.state();
         let others = state.blocks_total.saturating_sub(state.tree.blocks());
         state.blocks_outside = others.saturating_sub(left / PAGE_BYTES as u64);
+        state.blocks_spare = 0;
     }
 
     /// Size of the file system, and how much of it others use (D5).
@@ -201,6 +205,7 @@ impl SimDisk {
         let mut state = self.state();
         state.blocks_total = total / PAGE_BYTES as u64;
         state.blocks_outside = outside / PAGE_BYTES as u64;
+        state.blocks_spare = 0;
     }
 
     /// How often each kind of fault has struck.
@@ -266,6 +271,7 @@ impl SimDisk {
             pace: None,
             blocks_total: state.blocks_total,
             blocks_outside: 0,
+            blocks_spare: 0,
             locks: BTreeMap::new(),
             changes: 0,
             crash_at: None,
@@ -396,6 +402,7 @@ impl State {
         self.incarnation += 1;
         self.crashed = false;
         self.crash_at = None;
+        self.blocks_spare = 0;
         self.locks.clear();
         self.tree.close_all();
     }
@@ -499,10 +506,14 @@ impl State {
     }
 
     fn take_space(&mut self, blocks: u64) -> io::Result<()> {
-        if blocks > 0 && blocks > self.blocks_free() {
-            self.counts.add(DiskFault::NoSpace, 1);
-            return Err(io::ErrorKind::StorageFull.into());
+        if blocks > self.blocks_spare {
+            self.blocks_spare = self.blocks_free();
+            if blocks > self.blocks_spare {
+                self.counts.add(DiskFault::NoSpace, 1);
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
+        self.blocks_spare -= blocks;
         Ok(())
     }
 
@@ -558,7 +569,10 @@ impl State {
         let mut left = match &outcome {
             Ok(()) => len,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => 0,
-            Err(_) => self.decisions.choose(Kind::Fault, len + 1),
+            Err(_) => {
+                self.blocks_spare = 0;
+                self.decisions.choose(Kind::Fault, len + 1)
+            }
         };
         let decisions = self.decisions.clone();
         let file = self.tree.file_mut(ino)?;
@@ -580,6 +594,7 @@ impl State {
         let file = self.tree.file_mut(ino)?;
         if fault == Some(DiskFault::FailedSync) {
             file.fail_sync(plan, &decisions);
+            self.blocks_spare = 0;
             return Err(eio());
         }
         let rate = self.rates.lost_write;
@@ -595,6 +610,7 @@ impl State {
             let from = decisions.choose(Kind::Fault, file.pages());
             let to = decisions.choose(Kind::Fault, file.pages());
             file.misdirect(from, to);
+            self.blocks_spare = 0;
         }
         self.counts.add(DiskFault::LostWrite, lost.saturating_sub(u64::from(ordered)));
         Ok(())
