@@ -71,7 +71,7 @@ pub(crate) struct Door<D: Disk> {
     space_low: AtomicBool,
     /// The same for those who wait for a change of it.
     pub space: watch::Sender<bool>,
-    ballast: Ballast<D>,
+    pub ballast: Ballast<D>,
     queued_bytes: AtomicUsize,
     /// Batches appended to logs that sync since the committer took the last ones.
     arrived: AtomicUsize,
@@ -315,12 +315,11 @@ impl<D: Disk> Door<D> {
         }
     }
 
-    /// At the start: takes over the ballast that an earlier process held, and looks at the space (E11).
+    /// Before anything else: takes over the ballast that an earlier process held, for what the start itself may need (E11).
     pub async fn begin(&self) {
         if let Err(error) = self.ballast.adopt().await {
             tracing::warn!(path = %self.path.display(), %error, "the space kept for a full disk is not there");
         }
-        self.look_at_space().await;
     }
 
     /// Whether the ballast is not all there.

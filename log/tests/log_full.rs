@@ -1,5 +1,6 @@
 //! E11: on a disk that somebody else has filled to the last block, what must go on goes on: coordinators' appends, new
-//! logs, log starts, deletions, checkpoints. What is deleted makes room at once, and nothing is opened again for that.
+//! logs, log starts, deletions, checkpoints. What is deleted makes room at once, and nothing is opened again for that. Nor
+//! does a process that died there need more to come back.
 
 mod support;
 
@@ -108,10 +109,6 @@ fn what_was_kept_for_a_full_disk_is_kept_over_restarts_and_taken_back() {
     };
     world.with(async |dir| {
         dir.create(spec("offsets", 2)).await.expect("created");
-        // A start needs a file of the journal that is free; one that has wrapped once leaves it.
-        for _ in 0..30 {
-            coordinate(&world, &dir, &"x".repeat(3000)).await;
-        }
     });
     assert_eq!(held(&world), 512 << 10);
     world.kill();
@@ -126,4 +123,52 @@ fn what_was_kept_for_a_full_disk_is_kept_over_restarts_and_taken_back() {
         world.clock.sleep(Duration::from_secs(15)).await;
         assert_eq!(held(&world), 512 << 10);
     });
+}
+
+/// A process that was killed on a full disk was refused its start: a new file of the journal, whole, did not fit the ballast.
+#[test]
+fn a_directory_opens_again_and_again_on_a_full_disk() {
+    for (seed, is_stopped) in (0..6).zip([true, false].into_iter().cycle()) {
+        let mut world = world(seed);
+        world.options.space_reserve = 8 << 20;
+        world.options.ballast_bytes = 2 << 20;
+        world.options.journal_file_bytes = 4 << 20;
+        world.options.journal_bytes_max = 32 << 20;
+        world.with(async |dir| {
+            let log = dir.create(spec("data", 1)).await.expect("created");
+            dir.create(spec("offsets", 2)).await.expect("created");
+            append(&log, batch(&["before"]));
+            log.flush().await.expect("flushed");
+            fill(&world).await;
+        });
+        for life in 0..10 {
+            world.kill();
+            plain::block_on(fill(&world));
+            world.with(async |dir| {
+                assert!(!dir.has_space(), "life {life}");
+                let log = dir.log(&partition("data")).expect("it is there");
+                assert_eq!(read_all(&log).await.len(), 1);
+                // More than a short file takes.
+                for n in 0..100 {
+                    coordinate(&world, &dir, &format!("{life} {n}")).await;
+                }
+                let refused = try_append(&log, vec![batch(&["refused"])], 0);
+                assert_eq!(refused, Err(AppendError::NoSpace));
+                if is_stopped {
+                    dir.close().await.expect("closes");
+                }
+            });
+        }
+        world.power_cut();
+        world.disk.set_space(TOTAL, 0);
+        world.with(async |dir| {
+            world.clock.sleep(Duration::from_secs(15)).await;
+            assert!(dir.has_space());
+            let log = dir.log(&partition("data")).expect("it is there");
+            append(&log, batch(&["after"]));
+            assert_eq!(log.flush().await.expect("flushed").durable, Offset(2));
+            let offsets = dir.log(&partition("offsets")).expect("it is there");
+            assert_eq!(read_all(&offsets).await.len(), 1000);
+        });
+    }
 }

@@ -42,7 +42,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         () = signals.next() => return Ok(()),
         started = Broker::start(RealEnv::new(), config) => started.map_err(explain)?,
     };
-    let pid_file = PidFile::write(broker.data_dirs()[0].path())?;
+    let pid_file = PidFile::write(broker.data_dirs()[0].path());
     let bootstrap: Vec<String> = broker
         .listeners()
         .iter()
@@ -315,21 +315,20 @@ fn is_hangup_ignored() -> bool {
 struct PidFile(PathBuf);
 
 impl PidFile {
-    fn write(dir: &Path) -> Result<PidFile, Failed> {
+    /// Only a note to people and scripts: the lock is what counts, and a node on a full disk does without the note.
+    fn write(dir: &Path) -> PidFile {
         let path = dir.join("pid");
-        match std::fs::write(&path, format!("{}\n", std::process::id())) {
-            Ok(()) => Ok(PidFile(path)),
-            Err(error) if error.kind() == ErrorKind::StorageFull => Err(full(dir)),
-            Err(error) => {
-                Err(Failed::new(Code::Disk, format!("cannot write {}: {error}", path.display())))
-            }
+        if let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id())) {
+            tracing::warn!(path = %path.display(), %error, "cannot note the process id");
+            // What an earlier process noted is wrong now.
+            let _ = std::fs::remove_file(&path);
         }
+        PidFile(path)
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Only a note to people and scripts: the lock is what counts.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -63,6 +63,7 @@ pub const ALL: &[&str] = &[
     "recovery met a disk error",
     "replaced member refused",
     "resources listed",
+    "restart on a full disk",
     "retention deleted segments",
     "sent twice, answered twice",
     "served on a full disk",

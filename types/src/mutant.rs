@@ -67,6 +67,8 @@ mutants! {
     NoEpochAnswered = "no-epoch-answered",
     /// E11: what must go on without space does not get what was kept for it.
     BallastKept = "ballast-kept",
+    /// E11: a journal whose files are whole or not there at all: a start on a full disk finds no space for one.
+    WholeFilesOnly = "whole-files-only",
     /// E11: a disk that was full once is full for good.
     FullForGood = "full-for-good",
     /// I14: the scrubber walks cold segments and does not look at checksums.

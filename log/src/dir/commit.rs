@@ -312,14 +312,16 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
 }
 
 impl<D: Disk> Inner<D> {
-    /// Writes and syncs one group. A full journal waits for the checkpointer, a full disk for space (E11); everything
-    /// else that fails is final (I10).
+    /// Writes and syncs one group. A full journal waits for the checkpointer. On a full disk it is a checkpoint that frees
+    /// files; when none is left the ballast makes room for short ones, and then it waits for space (E11). Everything else
+    /// that fails is final (I10).
     async fn journal_group<C: Clock>(
         &self,
         clock: &C,
         frames: Vec<Frame>,
     ) -> Result<Range<Position>, Offline> {
         let options = &self.door.options;
+        let mut makes_do = false;
         loop {
             let live = self.journal.lock().await.bytes_live();
             if live >= options.journal_bytes_max {
@@ -327,6 +329,7 @@ impl<D: Disk> Inner<D> {
             }
             let mut journal = self.journal.lock().await;
             let began = clock.now();
+            journal.set_makes_do(makes_do);
             let result = tokio::select! {
                 biased;
                 result = journal.append_group(frames.clone()) => result,
@@ -344,13 +347,19 @@ impl<D: Disk> Inner<D> {
                     self.door.tally.groups.record(clock.now().saturating_since(began));
                     return Ok(first..next);
                 }
-                Err(JournalError::NoSpace) if self.door.is_closing() => {
-                    return Err(self.offline("writing the journal", &JournalError::NoSpace));
-                }
                 Err(JournalError::NoSpace) => {
                     self.door.set_space_low(true);
+                    if makes_do && self.door.ballast.spend().await {
+                        continue;
+                    }
+                    if makes_do && self.door.is_closing() {
+                        return Err(self.offline("writing the journal", &JournalError::NoSpace));
+                    }
                     self.checkpoint(clock, Scope::All).await.map_err(|()| Offline)?;
-                    clock.sleep(RETRY).await;
+                    if makes_do {
+                        clock.sleep(RETRY).await;
+                    }
+                    makes_do = true;
                 }
                 Err(error) => return Err(self.offline("writing the journal", &error)),
             }

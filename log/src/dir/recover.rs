@@ -38,6 +38,7 @@ use crate::{Durability, LogDirOptions, OpenError};
 /// What [`open`] needs at every step.
 struct Opening<D: Disk> {
     disk: D,
+    door: Arc<Door<D>>,
     path: PathBuf,
     id: DirectoryId,
     report: RecoveryReport,
@@ -89,8 +90,11 @@ pub(super) async fn open<D: Disk, C: Clock>(
 ) -> Result<LogDir<D>, OpenError> {
     let began = clock.now();
     let now = clock.timestamp();
+    let door = Arc::new(Door::new(disk.clone(), path, options));
+    let options = &door.options;
     let mut opening = Opening {
         disk: disk.clone(),
+        door: door.clone(),
         path: path.to_owned(),
         id,
         report: RecoveryReport::default(),
@@ -101,6 +105,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
         all_suspect: false,
     };
     opening.prepare().await?;
+    door.begin().await;
     opening.read_checkpoint().await?;
     opening.check_journal().await?;
 
@@ -118,7 +123,12 @@ pub(super) async fn open<D: Disk, C: Clock>(
         Journal::recover(&disk, &journal_path, id, journal_options).await.map_err(&refuse)?;
     while let Some(item) = recovery.next().await.map_err(&refuse)? {
         match item {
-            Item::Frame { position, frame } => opening.redo(position, frame).await?,
+            Item::Frame { position, frame } => loop {
+                match opening.redo(position, frame.clone()).await {
+                    Err(OpenError::Io { error, .. }) if door.makes_room(&error).await => {}
+                    redone => break redone?,
+                }
+            },
             Item::Damaged(damage) => {
                 tracing::error!(path = %path.display(), %damage, "the journal is damaged");
                 match &damage.frame {
@@ -138,10 +148,10 @@ pub(super) async fn open<D: Disk, C: Clock>(
             }
         }
     }
-    let (journal, journal_report) = recovery.finish().await.map_err(&refuse)?;
+    let finished = recovery.finish_with(Some(&door.ballast)).await;
+    let (journal, journal_report) = finished.map_err(&refuse)?;
     opening.report.journal_bytes = journal_report.bytes;
 
-    let door = Arc::new(Door::new(disk.clone(), path, options));
     let mut registry = Registry {
         logs: BTreeMap::new(),
         next_log: opening.next_log,
@@ -151,7 +161,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
     opening.sort_directories(&mut registry, clock).await?;
     let logs = std::mem::take(&mut opening.logs);
     for redo in logs.into_values().filter(|redo| !redo.deleted) {
-        let log = opening.load(redo, &door, journal.next_position(), now).await?;
+        let log = opening.load(redo, journal.next_position(), now).await?;
         opening.report.quarantined.extend(log.quarantined());
         registry.logs.insert(log.inner.partition.clone(), log);
     }
@@ -160,7 +170,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
     report.logs = registry.logs.len();
     report.intact = report.quarantined.is_empty() && report.damages.is_empty();
     report.took = clock.now() - began;
-    door.begin().await;
+    door.look_at_space().await;
     let inner = Arc::new(Inner {
         door,
         id,
@@ -493,15 +503,28 @@ impl<D: Disk> Opening<D> {
         }
         for name in live.keys().filter(|name| !present.contains(*name)) {
             let path = self.path.join(name);
-            self.disk
-                .create_dir_all(&path)
-                .await
-                .map_err(io_error(format!("creating {}", path.display())))?;
+            loop {
+                match self.disk.create_dir_all(&path).await {
+                    Err(error) if self.door.makes_room(&error).await => {}
+                    created => {
+                        break created.map_err(io_error(format!("creating {}", path.display())))?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 
     async fn write_card(&self, dir: &Path, card: Metadata) -> io::Result<()> {
+        loop {
+            match self.try_card(dir, card).await {
+                Err(error) if self.door.makes_room(&error).await => {}
+                written => return written,
+            }
+        }
+    }
+
+    async fn try_card(&self, dir: &Path, card: Metadata) -> io::Result<()> {
         let file = self.disk.open(&dir.join(METADATA_FILE), OpenMode::Create).await?;
         file.set_len(0).await?;
         file.write_at(0, vec![card.encode()]).await

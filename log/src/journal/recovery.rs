@@ -27,6 +27,8 @@ use super::format::{
     decode_table, payload_is_intact, prepare,
 };
 use super::writer::{Lap, Slot, Start, failure, file_name, sync_dir};
+use crate::ballast::Ballast;
+
 use super::{
     Damage, FrameKey, Item, Journal, JournalError, JournalOptions, Position, Report, Tail,
 };
@@ -196,7 +198,15 @@ impl<D: Disk> Recovery<D> {
 
     /// Ends recovery: what nothing proves durable is repeated in a fresh lap and synced, with a mark behind it. When this
     /// returns, every frame delivered is durable; announce none of them before.
-    pub async fn finish(mut self) -> Result<(Journal<D>, Report), JournalError> {
+    pub async fn finish(self) -> Result<(Journal<D>, Report), JournalError> {
+        self.finish_with(None).await
+    }
+
+    /// The same, on a full disk with space from the `ballast`.
+    pub(crate) async fn finish_with(
+        mut self,
+        ballast: Option<&Ballast<D>>,
+    ) -> Result<(Journal<D>, Report), JournalError> {
         while self.next().await?.is_some() {}
         let report = self.report.clone();
         if self.laps.is_empty() && self.highest == 0 {
@@ -207,6 +217,7 @@ impl<D: Disk> Recovery<D> {
                 self.salt,
                 self.slots,
                 self.ordinal,
+                ballast,
             );
             return Ok((journal.await?, report));
         }
@@ -225,7 +236,8 @@ impl<D: Disk> Recovery<D> {
             oldest: self.oldest,
             previous,
         };
-        let journal = Journal::resume(self.disk, self.dir, self.options, start, frames).await?;
+        let (disk, dir, options) = (self.disk, self.dir, self.options);
+        let journal = Journal::resume(disk, dir, options, start, frames, ballast).await?;
         Ok((journal, report))
     }
 
@@ -239,9 +251,16 @@ impl<D: Disk> Recovery<D> {
             let file = self.disk.open(&path, OpenMode::Write).await.map_err(failure(doing))?;
             let len = file.len().await.map_err(failure(doing))?;
             self.ordinal = self.ordinal.max(ordinal);
-            // A file cut short by a crash was reserved in full or never used; it is reserved again before its next use.
+            // What a crash or a lack of space left short is reserved in full before its next use, if there is space.
             let bytes = self.options.file_bytes.max(len);
-            self.slots.push(Slot { name: entry.name, file, bytes, written: len, lap: None });
+            self.slots.push(Slot {
+                name: entry.name,
+                file,
+                bytes,
+                reserved: false,
+                written: len,
+                lap: None,
+            });
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::format::{
     BLOCK, DATA_START, FileHeader, GroupHead, HEAD_BYTES, Prepared, Salt, encode_group, prepare,
     push_zeros, round_up,
 };
-use crate::ballast::is_full;
+use crate::ballast::{Ballast, is_full};
 
 use super::{Frame, JournalError, JournalOptions, Position};
 
@@ -25,14 +25,19 @@ use super::{Frame, JournalError, JournalOptions, Position};
 const ZERO_AHEAD_BYTES: u64 = 1 << 20;
 /// A group larger than this that does not fit is split over two files; a smaller one moves to the next file whole.
 const SPLIT_BYTES: u64 = 1 << 20;
+/// A file for which there is no space is made this short rather than not at all: dozens of groups, and a small part of the
+/// ballast.
+const SHORT_BYTES: u64 = 256 << 10;
 
 /// A file of the journal.
 #[derive(Debug)]
 pub(super) struct Slot<F> {
     pub name: String,
     pub file: F,
-    /// Space reserved for it.
+    /// Space for groups in it.
     pub bytes: u64,
+    /// Whether that much was reserved for it in this process: those that wrote it before may have died in between.
+    pub reserved: bool,
     /// Bytes below this were written once.
     pub written: u64,
     /// What it holds; `None` when it is free.
@@ -92,6 +97,8 @@ pub struct Journal<D: Disk> {
     previous: u64,
     marked: bool,
     failed: bool,
+    /// Files may be short where there is no space for whole ones.
+    makes_do: bool,
 }
 
 /// Where a journal goes on.
@@ -112,13 +119,15 @@ pub(super) struct Start<F> {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Goes on in a fresh lap that repeats `frames`, the content of the groups from `start.resumes` on.
+    /// Goes on in a fresh lap that repeats `frames`, the content of the groups from `start.resumes` on. On a full disk the
+    /// file for it comes from the ballast.
     pub(super) async fn resume(
         disk: D,
         dir: PathBuf,
         options: JournalOptions,
         start: Start<D::File>,
         frames: Vec<Prepared>,
+        ballast: Option<&Ballast<D>>,
     ) -> Result<Journal<D>, JournalError> {
         let mut journal = Journal {
             disk,
@@ -138,9 +147,9 @@ impl<D: Disk> Journal<D> {
             previous: start.previous,
             marked: true,
             failed: true,
+            makes_do: true,
         };
-        let bytes = group_bytes(&frames);
-        let slot = journal.reserve(bytes, &[]).await?;
+        let slot = journal.reserve_first(group_bytes(&frames), ballast).await?;
         journal.write_group(Some(slot), frames).await?;
         journal.failed = false;
         journal.mark().await?;
@@ -156,6 +165,7 @@ impl<D: Disk> Journal<D> {
         salt: Salt,
         slots: Vec<Slot<D::File>>,
         ordinal: u64,
+        ballast: Option<&Ballast<D>>,
     ) -> Result<Journal<D>, JournalError> {
         let mut journal = Journal {
             disk,
@@ -175,8 +185,9 @@ impl<D: Disk> Journal<D> {
             previous: 0,
             marked: true,
             failed: true,
+            makes_do: true,
         };
-        let index = journal.reserve(0, &[]).await?;
+        let index = journal.reserve_first(0, ballast).await?;
         let header = journal.begin_lap(index);
         // Nothing else goes with it: content behind unreadable headers means that there were groups.
         let slot = &mut journal.slots[index];
@@ -252,14 +263,30 @@ impl<D: Disk> Journal<D> {
 
     /// Whether it is time for a checkpoint, so that [`JournalOptions::total_bytes`] holds without a stall, on the disk
     /// too: a start begins a file of its own, and many that end in crashes would leave as many files with little in them.
+    /// A short file is soon full: the whole ones behind it are wanted then, and by the next start.
     pub fn needs_checkpoint(&self) -> bool {
         self.bytes_live() > self.options.total_bytes / 2
             || self.bytes_held() >= self.options.total_bytes
+            || (self.is_short() && self.bytes_held() > 0)
+    }
+
+    /// Whether groups go to a file for which there was no space.
+    fn is_short(&self) -> bool {
+        self.current.is_some_and(|at| self.slots[at].bytes < self.options.file_bytes)
+    }
+
+    /// From now on, whether files may be short where there is no space for whole ones, after checkpoints have freed all
+    /// that they could.
+    pub fn set_makes_do(&mut self, makes_do: bool) {
+        self.makes_do = makes_do;
     }
 
     /// A position worth a checkpoint: making everything before it stable frees about half of the live bytes, oldest
-    /// first.
+    /// first; of all behind a short file.
     pub fn checkpoint_target(&self) -> Position {
+        if self.is_short() {
+            return self.next_position();
+        }
         let mut laps: Vec<Lap> = self.slots.iter().filter_map(|slot| slot.lap).collect();
         laps.sort_by_key(|lap| lap.lap);
         let half = self.bytes_live() / 2;
@@ -349,22 +376,52 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// A free file with room for a group of `bytes`, other than those `taken`; creates one if need be.
+    /// The file that this process begins with. On a full disk pieces of the `ballast` make room for a short one: nothing is
+    /// read or deleted without.
+    async fn reserve_first(
+        &mut self,
+        bytes: u64,
+        ballast: Option<&Ballast<D>>,
+    ) -> Result<usize, JournalError> {
+        loop {
+            match (self.reserve(bytes, &[]).await, ballast) {
+                (Err(JournalError::NoSpace), Some(ballast)) if ballast.spend().await => {}
+                (reserved, _) => {
+                    self.makes_do = false;
+                    return reserved;
+                }
+            }
+        }
+    }
+
+    /// A free file with room for a group of `bytes`, other than those `taken`; a short one where there is no space for a
+    /// whole one and that will do.
     async fn reserve(&mut self, bytes: u64, taken: &[usize]) -> Result<usize, JournalError> {
-        let bytes = (DATA_START + bytes + Need::Data.reserve()).max(self.options.file_bytes);
-        let free = self.slots.iter().position(|slot| slot.lap.is_none() && slot.bytes >= bytes);
-        let mut index = free;
-        while let Some(at) = index.filter(|at| taken.contains(at)) {
-            index = (at + 1..self.slots.len())
-                .find(|&at| self.slots[at].lap.is_none() && self.slots[at].bytes >= bytes);
+        let least = DATA_START + bytes + Need::Data.reserve();
+        let whole = least.max(self.options.file_bytes);
+        match self.reserve_file(whole, taken).await {
+            Err(JournalError::NoSpace) if self.makes_do && !planted(Mutant::WholeFilesOnly) => {
+                self.reserve_file(least.max(SHORT_BYTES).min(whole), taken).await
+            }
+            reserved => reserved,
         }
-        let Some(index) = index else { return self.create_slot(bytes).await };
-        let slot = &self.slots[index];
-        if slot.written < slot.bytes {
-            // A crash may have come between its creation and its reservation.
-            reserve_blocks(&slot.file, slot.bytes).await?;
+    }
+
+    /// A free file of at least `bytes`, other than those `taken`; creates one if need be.
+    async fn reserve_file(&mut self, bytes: u64, taken: &[usize]) -> Result<usize, JournalError> {
+        let mut free: Vec<usize> = (0..self.slots.len())
+            .filter(|at| self.slots[*at].lap.is_none() && self.slots[*at].bytes >= bytes)
+            .filter(|at| !taken.contains(at))
+            .collect();
+        // What needs no space first.
+        free.sort_by_key(|at| !self.slots[*at].reserved);
+        for index in free {
+            match self.slots[index].reserve(bytes, self.options.file_bytes).await {
+                Err(JournalError::NoSpace) => {}
+                reserved => return reserved.map(|()| index),
+            }
         }
-        Ok(index)
+        self.create_slot(bytes).await
     }
 
     async fn create_slot(&mut self, bytes: u64) -> Result<usize, JournalError> {
@@ -388,7 +445,7 @@ impl<D: Disk> Journal<D> {
         if !planted(Mutant::DirectoryNotSynced) {
             sync_dir(&self.disk, &self.dir).await?;
         }
-        self.slots.push(Slot { name, file, bytes, written: 0, lap: None });
+        self.slots.push(Slot { name, file, bytes, reserved: true, written: 0, lap: None });
         Ok(self.slots.len() - 1)
     }
 
@@ -478,13 +535,18 @@ impl<D: Disk> Journal<D> {
                 self.slots[index].lap = None;
             }
         }
+        let whole = self.options.file_bytes;
+        for slot in self.slots.iter_mut().filter(|slot| slot.lap.is_none() && slot.bytes < whole) {
+            // Its next use may find space for all of it.
+            (slot.bytes, slot.reserved) = (whole, false);
+        }
         let mut bytes: u64 = self.slots.iter().map(|slot| slot.bytes).sum();
         let mut index = self.slots.len();
         while index > 0 {
             index -= 1;
             let slot = &self.slots[index];
-            let is_surplus = bytes > self.options.total_bytes.max(3 * self.options.file_bytes);
-            if slot.lap.is_some() || !(is_surplus || slot.bytes != self.options.file_bytes) {
+            let is_surplus = bytes > self.options.total_bytes.max(3 * whole);
+            if slot.lap.is_some() || !(is_surplus || slot.bytes != whole) {
                 continue;
             }
             bytes -= slot.bytes;
@@ -496,6 +558,29 @@ impl<D: Disk> Journal<D> {
             self.current = self.current.map(|at| if at > index { at - 1 } else { at });
         }
         Ok(())
+    }
+}
+
+impl<F: File> Slot<F> {
+    /// Makes sure of its blocks, or of `bytes` of them if those are fewer than a whole file's `whole`.
+    async fn reserve(&mut self, bytes: u64, whole: u64) -> Result<(), JournalError> {
+        if self.reserved {
+            return Ok(());
+        }
+        let wanted = if bytes < whole { bytes.max(self.written) } else { self.bytes };
+        match self.file.allocate(0, wanted).await {
+            Ok(()) => {
+                self.bytes = wanted;
+                self.reserved = true;
+                Ok(())
+            }
+            Err(error) if is_full(&error) => {
+                // Some file systems keep what they could reserve: others may need it.
+                let _ = self.file.set_len(self.written).await;
+                Err(JournalError::NoSpace)
+            }
+            Err(error) => Err(JournalError::Io { doing: "reserving a file of", error }),
+        }
     }
 }
 
@@ -511,13 +596,6 @@ fn take_group(frames: &mut VecDeque<Prepared>, room: u64) -> Vec<Prepared> {
         group.extend(frames.pop_front());
     }
     group
-}
-
-async fn reserve_blocks<F: File>(file: &F, bytes: u64) -> Result<(), JournalError> {
-    file.allocate(0, bytes).await.map_err(|error| match is_full(&error) {
-        true => JournalError::NoSpace,
-        false => JournalError::Io { doing: "reserving a file of", error },
-    })
 }
 
 fn group_bytes(frames: &[Prepared]) -> u64 {

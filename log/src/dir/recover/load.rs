@@ -14,7 +14,6 @@ use super::redo::Redo;
 use super::{Opening, io_error, read_card};
 use crate::dir::change::remove_if_there;
 use crate::dir::stored::Metadata;
-use crate::door::Door;
 use crate::epochs::Epochs;
 use crate::index::{Ages, Index};
 use crate::journal::Position;
@@ -29,11 +28,11 @@ impl<D: Disk> Opening<D> {
     pub(super) async fn load(
         &mut self,
         mut redo: Redo<D::File>,
-        door: &Arc<Door<D>>,
         next: Position,
         now: Timestamp,
     ) -> Result<Log<D>, OpenError> {
         let partition = redo.stored.partition.clone();
+        let door = self.door.clone();
         let loading = || io_error(format!("loading {partition}"));
         let card = read_card(&self.disk, &redo.path).await;
         let metadata_unsynced = true;
@@ -144,8 +143,7 @@ impl<D: Disk> Opening<D> {
                 state.snapshots.push_back(snapshot);
             }
         }
-        let log =
-            Log::new(redo.stored.id, partition.clone(), redo.stored.topic_id, door.clone(), state);
+        let log = Log::new(redo.stored.id, partition.clone(), redo.stored.topic_id, door, state);
         self.rebuild(&log, redo.trusted, now).await.map_err(loading())?;
         log.lock().check();
         tracing::debug!(

@@ -53,7 +53,7 @@ impl Machine {
         let play = self.play.clone();
         self.stop = Arc::default();
         let stop = self.stop.clone();
-        let excused = self.has_disk_errors();
+        let excused = self.has_failing_disk();
         stage.spawn(BROKER, "process", async move { play.serve(env, stop, excused).await });
     }
 
@@ -188,6 +188,11 @@ impl Machine {
                 let left = self.dice.choose(Kind::Fault, left + 1);
                 self.disk.fill(left);
                 self.fillings += 1;
+                // One that dies meanwhile comes back without a block more (E11).
+                if stage.scenario.has(FaultKind::Crash) && self.dice.choose(Kind::Fault, 3) == 0 {
+                    stage.world.sleep(while_short / 8).await;
+                    self.restart_full().await;
+                }
                 if stage.world.is_alive(BROKER) {
                     let looking = self.play.look_at_full_disk(self.fillings);
                     tokio::join!(biased; stage.world.sleep(while_short), looking);
@@ -215,26 +220,50 @@ impl Machine {
                 self.disk.crash_at(self.dice.choose(Kind::Fault, scale));
             }
             2 => {
-                stage.world.mark("clean restart");
-                self.stop.notify_one();
-                tokio::select! {
-                    biased;
-                    () = stage.world.death(BROKER) => {}
-                    () = stage.world.sleep(Duration::from_secs(15)) => {
-                        let excused = self.has_disk_errors() || stage.scenario.has(FaultKind::Pause);
-                        if !excused {
-                            stage.world.violation("L4", "a clean stop takes more than 15 s".into());
-                        }
-                    }
-                }
+                self.stop_cleanly().await;
                 self.restart(false).await;
             }
             _ => self.restart(self.cuts_power()).await,
         }
     }
 
-    /// Kills the broker if it still lives, by process or by power, and starts it again a little later.
+    async fn stop_cleanly(&self) {
+        let stage = &self.play.stage;
+        stage.world.mark("clean restart");
+        self.stop.notify_one();
+        tokio::select! {
+            biased;
+            () = stage.world.death(BROKER) => {}
+            () = stage.world.sleep(Duration::from_secs(15)) => {
+                let excused = self.has_disk_errors() || stage.scenario.has(FaultKind::Pause);
+                if !excused {
+                    stage.world.violation("L4", "a clean stop takes more than 15 s".into());
+                }
+            }
+        }
+    }
+
+    /// The same on a disk that is full, and stays so.
+    async fn restart_full(&mut self) {
+        if self.dice.choose(Kind::Fault, 3) == 0 {
+            self.stop_cleanly().await;
+        }
+        self.go_down(false);
+        // What the process had deleted and not closed is free now.
+        self.disk.fill(0);
+        self.come_up().await;
+        self.play.stage.world.mark("restart on a full disk");
+    }
+
+    /// Kills the broker if it still lives, by process or by power, and starts it again a little later, on a disk that has
+    /// space.
     async fn restart(&mut self, cut: bool) {
+        self.go_down(cut);
+        self.disk.set_space(1 << 40, 0);
+        self.come_up().await;
+    }
+
+    fn go_down(&mut self, cut: bool) {
         let stage = self.play.stage.clone();
         if cut {
             stage.network.power_off(BROKER);
@@ -246,7 +275,10 @@ impl Machine {
         for (path, _) in self.disk.files() {
             _ = self.disk.mend(&path);
         }
-        self.disk.set_space(1 << 40, 0);
+    }
+
+    async fn come_up(&mut self) {
+        let stage = self.play.stage.clone();
         let down = [50, 500, 5_000][self.dice.choose(Kind::Fault, 3) as usize];
         stage.world.sleep(Duration::from_millis(self.dice.choose(Kind::Fault, down))).await;
         if stage.scenario.has(FaultKind::WallStep) && self.dice.choose(Kind::Fault, 2) == 1 {
