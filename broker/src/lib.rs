@@ -38,7 +38,7 @@ pub use error_map::{Refused, ToErrorCode, error_code};
 pub use metrics::TopicCounts;
 pub use shared::{Failure, ListenerInfo, Shared, TopicView, View};
 pub use snapshot::{
-    ApiSnapshot, ClientSnapshot, DirectorySnapshot, GroupProgress, GroupSnapshot, ListenerSnapshot,
-    Observer, PartitionLog, PartitionSnapshot, Snapshot, TopicSnapshot,
+    ApiSnapshot, ClientSnapshot, Degraded, DirectorySnapshot, GroupProgress, GroupSnapshot,
+    ListenerSnapshot, Observer, PartitionLog, PartitionSnapshot, Snapshot, TopicSnapshot,
 };
 pub use start::{Broker, StartError};

@@ -203,13 +203,37 @@ pub struct GroupProgress {
     pub unread_since: Option<Timestamp>,
 }
 
+/// What a data directory is short of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Degraded {
+    /// It is nearly full: clients' records are refused, all else goes on (E11).
+    WithoutSpace,
+    /// It has failed, or did not open: its partitions are offline until a restart (E10).
+    Offline,
+}
+
 /// How long a snapshot waits for a group coordinator.
 const COORDINATOR_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<E: Env> Observer<E> {
-    /// Whether a data directory is left that works.
+    /// Whether a data directory is left that works, full or not.
     pub fn has_working_directory(&self) -> bool {
         self.data_dirs.iter().any(|dir| !dir.is_offline())
+    }
+
+    /// The data directories that do not do all that they are there for.
+    pub fn degraded(&self) -> Vec<(PathBuf, Degraded)> {
+        let broken = self.shared.0.broken_dirs.iter();
+        let broken = broken.map(|path| (path.clone(), Degraded::Offline));
+        let opened = self.data_dirs.iter().filter_map(|dir| {
+            let how = match (dir.is_offline(), dir.has_space()) {
+                (true, _) => Degraded::Offline,
+                (false, false) => Degraded::WithoutSpace,
+                (false, true) => return None,
+            };
+            Some((dir.path().to_owned(), how))
+        });
+        opened.chain(broken).collect()
     }
 
     fn clients(&self) -> Vec<ClientSnapshot> {

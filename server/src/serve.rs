@@ -54,9 +54,9 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         .collect();
     board.started(broker.observer().clone(), &bootstrap[0]);
     let serving = async {
-        until_there_is_space(&broker, &board).await;
         // First: who reads the line may ask for the page.
-        board.enter(Stage::Ready);
+        board.enter(Stage::Serving);
+        until_there_is_space(&broker).await;
         say_ready(&bootstrap, &dirs, observed_at)?;
         std::future::pending().await
     };
@@ -85,12 +85,11 @@ pub async fn run(node: Node) -> Result<(), Failed> {
 
 /// Ready means that a produce succeeds. A node whose disk is nearly full serves what is there and lets topics be deleted,
 /// which may make the room that it waits for.
-async fn until_there_is_space(broker: &Broker<RealEnv>, board: &Board) {
+async fn until_there_is_space(broker: &Broker<RealEnv>) {
     let has_space = || broker.data_dirs().iter().all(log::LogDir::has_space);
     if has_space() {
         return;
     }
-    board.enter(Stage::WithoutSpace);
     tracing::warn!(
         "not ready: records can be read and topics deleted, but nothing published before there is space"
     );

@@ -4,14 +4,14 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Scratch, Server, check_failure, foretold};
+use common::{Mounted, Scratch, Server, check_failure, fill, foretold};
 use rustix::process::Signal;
 
 #[test]
@@ -158,27 +158,6 @@ fn a_directory_that_is_not_ours_is_exit_code_4() {
     check_failure(&dev(&ours), 4, "belongs to this node");
 }
 
-/// A file system in memory, gone with this value.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// `None` where that is not allowed.
-    fn new(at: PathBuf, options: &str) -> Option<Mounted> {
-        fs::create_dir(&at).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "foretold"])
-            .arg(&at)
-            .output();
-        mount.is_ok_and(|output| output.status.success()).then_some(Mounted(at))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 /// A node that serves, and says that it takes no records before there is space.
 fn start_without_space(data: &Path, listen: &str) -> Child {
     let mut node = Command::new(common::FORETOLD)
@@ -201,16 +180,6 @@ fn start_without_space(data: &Path, listen: &str) -> Child {
     node.kill().unwrap();
     node.wait().unwrap();
     panic!("{before:?}");
-}
-
-/// Somebody else takes all that is left, to the last byte.
-fn fill(disk: &Path) -> PathBuf {
-    let hog = disk.join("somebody-elses");
-    let mut file = fs::File::create(&hog).unwrap();
-    for size in [1 << 20, 4096, 1] {
-        while file.write_all(&vec![1; size]).is_ok() {}
-    }
-    hog
 }
 
 /// The journal's first file of a start, 32 MiB, did not fit into what is kept for a full disk: the start was refused.

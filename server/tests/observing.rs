@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Scratch, Server, check_failure, foretold};
+use common::{Mounted, Scratch, Server, check_failure, fill, foretold};
 use server::observe::{self, Board, Stage};
 
 /// Sends `request` and gives what comes until the end of the connection.
@@ -173,7 +173,7 @@ fn who_cannot_be_served_is_told_why() {
     server.stop();
 }
 
-/// A node that has not started yet, one that cannot take records, one that stops: alive, and not ready.
+/// A node that has not started yet, one whose directories have failed, one that stops: alive, and not ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_follows_the_life_of_a_node() {
     let board = Arc::new(Board::default());
@@ -186,8 +186,7 @@ async fn readiness_follows_the_life_of_a_node() {
     };
     for (stage, words) in [
         (Stage::Starting, "starting: log directories are being opened\n"),
-        (Stage::WithoutSpace, "no space: records can be read, but none published\n"),
-        (Stage::Ready, "no log directory works\n"),
+        (Stage::Serving, "no log directory works\n"),
         (Stage::Stopping, "stopping\n"),
     ] {
         board.enter(stage);
@@ -198,6 +197,42 @@ async fn readiness_follows_the_life_of_a_node() {
     assert_eq!((status, value(&page, "foretold_ready")), (200, 0.0));
     assert!(!page.contains("kafka_brokers"), "nothing is known of a broker yet");
     serving.abort();
+}
+
+/// A directory that did not open, and one that was filled after the start: the node is ready, and says which they are.
+#[test]
+fn readiness_names_the_directories_that_are_degraded() {
+    let scratch = Scratch::new();
+    let Some(disk) = Mounted::new(scratch.join("disk"), "size=200m") else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let (data, broken) = (disk.0.join("data"), scratch.join("a-file"));
+    std::fs::write(&broken, "").unwrap();
+    let keys = scratch.join("keys");
+    let content = format!(
+        "node.id=0\nlisteners=PLAINTEXT://127.0.0.1:0\nlog.dirs={},{}\nmetrics.listen=127.0.0.1:0\n",
+        data.display(),
+        broken.display()
+    );
+    std::fs::write(&keys, content).unwrap();
+    let server = Server::start(&["server", "--config", keys.to_str().unwrap()]);
+    let at = observed_at(&server);
+    let offline = format!("{}: offline: its partitions are not served\n", broken.display());
+    assert_eq!(get(&at, "/health/ready"), (200, format!("ready\n{offline}")));
+    server.ok(&["produce", "t"], "x\n");
+
+    let hog = fill(&disk.0);
+    let large = "y".repeat(200_000);
+    assert!(!server.run(&["produce", "t", "--timeout", "1"], &large).status.success());
+    let full = format!("{}: no space: records can be read, but none published\n", data.display());
+    assert_eq!(get(&at, "/health/ready"), (200, format!("ready\n{full}{offline}")));
+    assert_eq!(server.ok(&["consume", "t", "--from", "earliest", "--until-end"], ""), "x\n");
+
+    std::fs::remove_file(hog).unwrap();
+    server.ok(&["produce", "t"], "z\n");
+    assert_eq!(get(&at, "/health/ready"), (200, format!("ready\n{offline}")));
+    server.stop();
 }
 
 /// Many ask at once; each gets the whole page, and one after the other is made.

@@ -12,10 +12,11 @@ mod text;
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use broker::Observer;
+use broker::{Degraded, Observer};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -65,10 +66,8 @@ pub enum Stage {
     /// It opens its directories.
     #[default]
     Starting,
-    /// It serves, but takes no records for want of space.
-    WithoutSpace,
-    /// It has said so on standard output.
-    Ready,
+    /// It serves.
+    Serving,
     /// It has been told to stop.
     Stopping,
 }
@@ -91,19 +90,28 @@ impl Board {
         address.clone_into(&mut state.address);
     }
 
-    /// Whether clients are served, or why not, in one line.
-    fn readiness(&self) -> Result<(), &'static str> {
+    /// Whether clients are served, and which directories serve them less than in full, a line each; or why not, in one.
+    fn readiness(&self) -> Result<String, &'static str> {
         let state = self.lock();
         match state.stage {
             Stage::Starting => Err("starting: log directories are being opened"),
-            Stage::WithoutSpace => Err("no space: records can be read, but none published"),
             Stage::Stopping => Err("stopping"),
-            Stage::Ready => match &state.observer {
-                Some(observer) if observer.has_working_directory() => Ok(()),
+            Stage::Serving => match &state.observer {
+                Some(observer) if observer.has_working_directory() => {
+                    Ok(observer.degraded().iter().map(line).collect())
+                }
                 _ => Err("no log directory works"),
             },
         }
     }
+}
+
+fn line((path, how): &(PathBuf, Degraded)) -> String {
+    let what = match how {
+        Degraded::WithoutSpace => "no space: records can be read, but none published",
+        Degraded::Offline => "offline: its partitions are not served",
+    };
+    format!("{}: {what}\n", path.display())
 }
 
 /// Opens the listener.
@@ -181,7 +189,7 @@ async fn answer(
         "/metrics" => scrape(board.clone(), scraping).await,
         "/health/live" => plain(StatusCode::OK, "alive\n"),
         _ => match board.readiness() {
-            Ok(()) => plain(StatusCode::OK, "ready\n"),
+            Ok(degraded) => plain(StatusCode::OK, format!("ready\n{degraded}")),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
     }

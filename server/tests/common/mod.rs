@@ -56,6 +56,37 @@ impl Drop for Scratch {
     }
 }
 
+/// A file system in memory, gone with this value.
+pub struct Mounted(pub PathBuf);
+
+impl Mounted {
+    /// `None` where that is not allowed.
+    pub fn new(at: PathBuf, options: &str) -> Option<Mounted> {
+        std::fs::create_dir(&at).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "foretold"])
+            .arg(&at)
+            .output();
+        mount.is_ok_and(|output| output.status.success()).then_some(Mounted(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Somebody else takes all that is left, to the last byte.
+pub fn fill(disk: &Path) -> PathBuf {
+    let hog = disk.join("somebody-elses");
+    let mut file = std::fs::File::create(&hog).unwrap();
+    for size in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![1; size]).is_ok() {}
+    }
+    hog
+}
+
 /// A broker that serves. Killed when dropped.
 pub struct Server {
     child: Child,
