@@ -14,7 +14,7 @@ use types::{BrokerId, NodeId, TopicPartition};
 use super::{BROKER, CLIENTS, Dialect, PORT, Phase, Play, crowd};
 use crate::checker::{metrics, require};
 use crate::decisions::{Decisions, Kind};
-use crate::disk::{FaultRates, SimDisk};
+use crate::disk::{DiskFault, FaultRates, SimDisk};
 use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::net::ip_of;
@@ -53,8 +53,8 @@ impl Machine {
         let play = self.play.clone();
         self.stop = Arc::default();
         let stop = self.stop.clone();
-        let excused = self.has_failing_disk();
-        stage.spawn(BROKER, "process", async move { play.serve(env, stop, excused).await });
+        let errors = DiskErrors { disk: self.disk.clone(), before: errors_of(&self.disk) };
+        stage.spawn(BROKER, "process", async move { play.serve(env, stop, errors).await });
     }
 
     fn has_disk_errors(&self) -> bool {
@@ -389,15 +389,41 @@ impl Machine {
     }
 }
 
+/// Errors of a disk that befall one life of a broker. They excuse its end; that the disk is full does not (E11).
+struct DiskErrors {
+    disk: SimDisk,
+    /// How many there were before.
+    before: u64,
+}
+
+impl DiskErrors {
+    fn have_struck(&self) -> bool {
+        errors_of(&self.disk) > self.before
+    }
+}
+
+fn errors_of(disk: &SimDisk) -> u64 {
+    let kinds = [
+        DiskFault::HangingSync,
+        DiskFault::ErrorOnce,
+        DiskFault::ErrorSticky,
+        DiskFault::FailedSync,
+        DiskFault::BitRot,
+        DiskFault::LostWrite,
+    ];
+    kinds.iter().map(|kind| disk.counts().of(*kind)).sum()
+}
+
 impl Play {
     /// The broker's process from start to end.
-    async fn serve(&self, env: SimEnv, stop: Arc<tokio::sync::Notify>, excused: bool) {
+    async fn serve(&self, env: SimEnv, stop: Arc<tokio::sync::Notify>, errors: DiskErrors) {
+        let is_excused = || self.stage.scenario.is_beyond_promise() || errors.have_struck();
         let config = self.broker_config();
         let broker = match Broker::start(env.clone(), config).await {
             Ok(broker) => broker,
             Err(error) => {
                 self.stage.world.mark("broker did not start");
-                if !excused {
+                if !is_excused() {
                     self.stage.world.violation("L4", format!("the broker does not start: {error}"));
                 }
                 _ = env.disk();
@@ -412,7 +438,7 @@ impl Play {
             biased;
             failure = broker.failed() => {
                 self.stage.world.mark("broker failed");
-                if !excused {
+                if !is_excused() {
                     self.stage.world.violation("I10", format!("the broker failed without a fault: {failure}"));
                 }
             }
