@@ -91,11 +91,11 @@ impl Epochs {
         next.checked_sub(1).map(|index| self.entries[index].epoch)
     }
 
-    /// Whether a batch bears the epoch that is known of its offset (I4): its own checksum does not cover it. Of offsets that
-    /// lie before the oldest epoch known there is nothing to say.
+    /// Whether a batch bears the epoch that is known of its offsets (I4): its own checksum does not cover it. Of a batch that
+    /// lies before the oldest epoch known there is nothing to say; one in which the log starts ends behind it.
     pub fn vouch_for(&self, header: &BatchHeader) -> bool {
         let bears = header.leader_epoch();
-        self.at(header.base_offset()).is_none_or(|known| known.0 < 0 || bears == Some(known))
+        self.at(header.last_offset()).is_none_or(|known| known.0 < 0 || bears == Some(known))
     }
 }
 

@@ -229,6 +229,78 @@ fn i1_a_bit_that_flips_in_a_stopped_node_is_never_served() {
     }
 }
 
+/// I14: whichever bit of a batch's header flips, and wherever the first read begins, the batch alone is lost. A walk by
+/// headers passes one that tells a wrong length or wrong offsets and stumbles later, or finds nothing and says nothing; the
+/// damage used to be told of the batch behind it, and of all up to the segment's end where the index has no mark left.
+#[test]
+fn i14_a_rotten_header_costs_its_batch_wherever_reading_begins() {
+    let world = World::new(14);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        for i in 0..40 {
+            let texts: Vec<String> =
+                (0..5).map(|n| format!("{i} {n} {}", "x".repeat(40))).collect();
+            append(&log, batch(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
+        log.flush().await.expect("flushed");
+        dir.close().await.expect("closes");
+    });
+    let segment = &files(&world.disk, ".log")[1];
+    let batches = record::Batches::split(world.disk.peek(segment).expect("there"));
+    let batches: Vec<_> = batches.map(|batch| batch.expect("whole")).collect();
+    assert!(batches.len() > 3, "{} batches", batches.len());
+    let mut place = 0;
+    for rotten in &batches {
+        let (lost, behind) = (rotten.base_offset(), rotten.end_offset());
+        for bit in 0..8 * record::HEADER_LEN as u64 {
+            let from = Offset(lost.0 - 7 + (bit % 17) as i64);
+            let disk = world.disk.fork(bit);
+            let fork = World { disk, clock: world.clock.clone(), options: world.options.clone() };
+            fork.disk.rot(segment, place + bit / 8, 1 << (bit % 8)).expect("rots");
+            fork.with(async |dir| {
+                let log = dir.log(&partition("events")).expect("recovered");
+                let what = format!("bit {bit} of {lost}..{behind} flipped, read from {from}");
+                let read = Read { from, end: Offset(200), bytes_max: 1, at_least_one: true };
+                match log.read(read).await {
+                    Ok(slice) => {
+                        assert!(from < lost || from >= behind, "{what}: it is served");
+                        assert_eq!(slice.next_offset.0, (from.0 / 5 + 1) * 5, "{what}");
+                    }
+                    Err(ReadError::Quarantined(range)) => {
+                        assert_eq!((range.start, range.end), (lost, behind), "{what}");
+                        assert!(from >= lost && from < behind, "{what}: {range}");
+                    }
+                    Err(error) => panic!("{what}: {error}"),
+                }
+            });
+        }
+        place += rotten.bytes_total() as u64;
+    }
+}
+
+/// I4, I14: the epoch of the batch in which the log starts is known, too.
+#[test]
+fn i14_a_rotten_epoch_is_found_in_the_batch_that_holds_the_log_start() {
+    let world = World::new(15);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        for _ in 0..40 {
+            append(&log, batch(&["one", "two", "three"]));
+        }
+        log.flush().await.expect("flushed");
+        log.set_log_start(Offset(1), Offset(120)).await.expect("raised");
+        dir.close().await.expect("closes");
+    });
+    world.disk.rot(&files(&world.disk, ".log")[0], 15, 1).expect("rots");
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        let read = read_from(&log, Offset(1), Offset(3), 1 << 20).await;
+        assert!(matches!(read, Err(ReadError::Quarantined(_))), "{read:?}");
+        let rest = read_from(&log, Offset(3), Offset(120), 1 << 20).await.expect("whole");
+        assert_eq!(rest.len(), 117);
+    });
+}
+
 /// I3: of a header that a power cut tore across two sectors the epoch may be lost and all that the checksum covers be
 /// whole. The tail of a page-cache log ends before such a batch.
 #[test]

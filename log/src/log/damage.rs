@@ -3,6 +3,9 @@
 //! The index names a boundary behind it, but its marks lie an interval apart. Between the two the log goes on at the first
 //! place from which sound batches, offset by offset, lead exactly to that boundary: nothing less is believed, since a
 //! record may hold what looks like a batch. So one rotten batch costs that batch.
+//!
+//! Where it begins is not believed of whoever met it, either: a walk by headers alone passes a rotten one whose lengths or
+//! offsets are wrong, and stumbles later. The first bad batch is looked for from the boundary before, by checksums.
 
 use std::io;
 
@@ -13,6 +16,7 @@ use types::Offset;
 use super::read::SCAN_BYTES;
 use super::{Damage, Log, Point};
 use crate::ReadError;
+use crate::epochs::Epochs;
 use crate::index::Mark;
 use crate::walk::{Step, Walk};
 
@@ -20,33 +24,56 @@ use crate::walk::{Step, Walk};
 const PLACES_MAX: usize = 64;
 
 impl<D: Disk> Log<D> {
-    /// The batch that should stand at `bad` does not: from there to where the log goes on the range is quarantined (I14),
-    /// unless the log was cut since the `generation` in which it was read. Answers the error to give.
-    pub(super) async fn report_damage(&self, generation: u64, bad: Mark) -> ReadError {
+    /// The batch that should stand at `bad` does not, or one before it tells a wrong end: the first that is bad, to where the
+    /// log goes on, is quarantined (I14), unless the log was cut since the `generation` in which it was read, or all is
+    /// sound at a second look. Answers the error to give.
+    pub(super) async fn report_damage(
+        &self,
+        generation: u64,
+        segment: Offset,
+        bad: Mark,
+    ) -> ReadError {
         let vanished = || ReadError::Io(io::Error::other("a segment vanished under a read"));
-        let (base, known) = {
-            let state = self.lock();
-            if state.generation != generation {
-                return vanished();
+        let (from, end, epochs) = loop {
+            {
+                let state = self.lock();
+                let at = state.segments.iter().position(|other| other.base == segment);
+                let Some(at) = at.filter(|_| state.generation == generation) else {
+                    return vanished();
+                };
+                if let Some(index) = &state.segments[at].index {
+                    let (offset, position) = state.written_end(at);
+                    let from = state.boundary(segment, index, bad.position);
+                    break (from, Mark { offset, position }, state.epochs.clone());
+                }
             }
-            let Some(at) = state.segment_of(bad.offset) else { return vanished() };
-            let segment = &state.segments[at];
-            let Some(index) = &segment.index else { return vanished() };
-            let (offset, position) = state.written_end(at);
-            let mark = index.above_position(bad.position).filter(|mark| mark.position < position);
-            (segment.base, mark.unwrap_or(Mark { offset, position }))
+            // Others who read have let go of it: few are kept. Loading it may find the damage, too.
+            if let Err(error) = Box::pin(self.load_index(segment)).await {
+                return error;
+            }
         };
-        let next = match self.segment_file(base).await {
+        let (bad, next) = match self.segment_file(segment).await {
+            Ok(file) => {
+                let bad = match first_bad(&file, from, end, &epochs).await {
+                    Ok(first) if first.position > bad.position || first == end => {
+                        let reason = "bytes are read differently a second time";
+                        return ReadError::Io(io::Error::other(reason));
+                    }
+                    Ok(first) => first,
+                    Err(_) => bad,
+                };
+                let known = self.known_above(segment, bad, end);
+                (bad, goes_on(&file, bad, known).await.unwrap_or(known))
+            }
             // A device that cannot be read here leaves it at what is known.
-            Ok(file) => goes_on(&file, bad, known).await.unwrap_or(known),
-            Err(_) => known,
+            Err(_) => (bad, self.known_above(segment, bad, end)),
         };
         let mut state = self.lock();
         if state.generation != generation {
             return vanished();
         }
         let damage = Damage {
-            start: Point { offset: bad.offset, segment: base, position: bad.position },
+            start: Point { offset: bad.offset, segment, position: bad.position },
             end: next.offset,
             end_position: next.position,
         };
@@ -58,6 +85,29 @@ impl<D: Disk> Log<D> {
         }
         ReadError::Quarantined(self.describe(&state, &damage))
     }
+
+    /// The first boundary behind `bad` that the index of its segment knows; the segment's `end` without one.
+    fn known_above(&self, segment: Offset, bad: Mark, end: Mark) -> Mark {
+        let mut state = self.lock();
+        let index = state.segment(segment).and_then(|segment| segment.index.as_ref());
+        let mark = index.and_then(|index| index.above_position(bad.position));
+        mark.filter(|mark| mark.position < end.position).unwrap_or(end)
+    }
+}
+
+/// The first batch from the boundary `from` on that is bad, where it should stand; `end` if there is none.
+async fn first_bad<F: File>(file: &F, from: Mark, end: Mark, epochs: &Epochs) -> io::Result<Mark> {
+    let mut first = from;
+    let mut walk = Walk::new(file.clone(), from.position, end.position, SCAN_BYTES)
+        .from(from.offset)
+        .verified();
+    while let Step::Batch(at, header) = walk.next().await? {
+        if !epochs.vouch_for(&header) {
+            break;
+        }
+        first = Mark { offset: header.end_offset(), position: at + header.bytes_total() as u64 };
+    }
+    Ok(first)
 }
 
 /// Where the log goes on behind `bad`, at `known` at the latest.

@@ -14,10 +14,10 @@ use types::mutant::{Mutant, planted};
 use types::{Offset, Timestamp};
 
 use super::{Damage, Log, Point, Read, Slice, State};
-use crate::ReadError;
 use crate::index::{Index, Mark};
 use crate::layout::Kind;
 use crate::walk::{Step, Walk};
+use crate::{Quarantined, ReadError};
 
 /// How much is read at a time to find a batch boundary.
 const WALK_BYTES: usize = 16 * 1024;
@@ -45,6 +45,8 @@ struct Look {
     bound: Bound,
     /// What the damage is, if it is what bounds.
     damage: Option<Damage>,
+    /// How many damaged ranges are known.
+    damages: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -87,16 +89,22 @@ impl<D: Disk> Log<D> {
                 Plan::Look(look) => look,
             };
             let first = slice.bytes == 0;
+            // Damage that was not known may lie beside what is asked for: now the look goes around it.
+            let is_beside = |range: &Quarantined| {
+                !(range.start..range.end).contains(&slice.next_offset)
+                    && self.lock().damages.len() > look.damages
+            };
             let budget = read.bytes_max.saturating_sub(slice.bytes);
             let at_least_one = first && read.at_least_one;
-            let found = self.cut(&look, slice.next_offset, budget, at_least_one).await?;
+            let found = match self.cut(&look, slice.next_offset, budget, at_least_one).await {
+                Ok(Some(found)) => self.checked(look.segment, found).await.map(Some),
+                nothing => nothing,
+            };
             let found = match found {
-                Some(found) => match self.checked(look.segment, found).await {
-                    // What was read before the damage is whole.
-                    Err(ReadError::Quarantined(_)) if !first => return Ok(slice),
-                    checked => Some(checked?),
-                },
-                None => None,
+                // What was read before the damage is whole.
+                Err(ReadError::Quarantined(_)) if !first => return Ok(slice),
+                Err(ReadError::Quarantined(range)) if is_beside(&range) => continue,
+                found => found?,
             };
             let Some(found) = found else {
                 if let Some(damage) = look.damage.filter(|_| first) {
@@ -159,7 +167,12 @@ impl<D: Disk> Log<D> {
                     bad => {
                         let offset =
                             next.or(bad.ok().map(|b| b.base_offset())).unwrap_or(read.from);
-                        let error = self.report_damage(generation, Mark { offset, position }).await;
+                        let segment = {
+                            let state = self.lock();
+                            state.segment_of(offset).map_or(offset, |at| state.segments[at].base)
+                        };
+                        let bad = Mark { offset, position };
+                        let error = self.report_damage(generation, segment, bad).await;
                         return if batches.is_empty() { Err(error) } else { Ok(batches) };
                     }
                 }
@@ -212,6 +225,7 @@ impl<D: Disk> Log<D> {
             start: state.floor(segment.base, index, from),
             bound,
             damage,
+            damages: state.damages.len(),
         }))
     }
 
@@ -243,8 +257,11 @@ impl<D: Disk> Log<D> {
                         walk = Some((headers, header));
                         break;
                     }
-                    Step::Bad => return Err(self.report_damage(look.generation, start).await),
-                    Step::End => return Ok(None),
+                    Step::End if bound.offset <= from => return Ok(None),
+                    // At the end, `from` was passed by: a header tells wrong offsets.
+                    Step::Bad | Step::End => {
+                        return Err(self.report_damage(look.generation, look.segment, start).await);
+                    }
                 }
             }
         }
@@ -286,7 +303,9 @@ impl<D: Disk> Log<D> {
                     Step::Batch(at, header) => (at, header),
                     Step::End => break,
                     Step::Bad if cut.position > start.position => break,
-                    Step::Bad => return Err(self.report_damage(look.generation, cut).await),
+                    Step::Bad => {
+                        return Err(self.report_damage(look.generation, look.segment, cut).await);
+                    }
                 },
             };
             let end = at + header.bytes_total() as u64;
@@ -299,10 +318,19 @@ impl<D: Disk> Log<D> {
                 break;
             }
         }
-        if cut.position <= start.position {
-            return Ok(None);
+        if cut.position > start.position {
+            return Ok(Some(Found::new(file, start, cut.position, cut.offset)));
         }
-        Ok(Some(Found::new(file, start, cut.position, cut.offset)))
+        // No reader may be left without an answer for ever because a header tells too large an offset.
+        if at_least_one && start.offset < bound.offset {
+            let mut walk = Walk::new(file, start.position, bound.position, WALK_BYTES)
+                .from(start.offset)
+                .verified();
+            if matches!(walk.next().await.map_err(ReadError::Io)?, Step::Bad) {
+                return Err(self.report_damage(look.generation, look.segment, start).await);
+            }
+        }
+        Ok(None)
     }
 
     /// What of `found` is sound: all of it, or what lies before the first batch whose checksum is wrong, which is reported
@@ -348,7 +376,7 @@ impl<D: Disk> Log<D> {
         if is_whole {
             return Ok(found);
         }
-        let error = self.report_damage(generation, good).await;
+        let error = self.report_damage(generation, segment, good).await;
         if good.position == start {
             return Err(error);
         }
@@ -373,18 +401,27 @@ impl<D: Disk> Log<D> {
         let (index, ages) =
             self.read_index(base, size, trusted, interval).await.map_err(ReadError::Io)?;
         let found = self.walk_end(&index, base, size).await.map_err(ReadError::Io)?;
-        let mut state = self.lock();
-        if state.generation != generation {
-            return Ok(()); // Of a segment that was cut meanwhile.
-        }
-        if let Some(segment) = state.segment(base)
-            && segment.index.is_none()
+        let is_short = {
+            let mut state = self.lock();
+            if state.generation != generation {
+                return Ok(()); // Of a segment that was cut meanwhile.
+            }
+            let mut is_short = false;
+            if let Some(segment) = state.segment(base)
+                && segment.index.is_none()
+            {
+                segment.index = Some(Box::new(index));
+                segment.ages.last_append = segment.ages.last_append.or(ages.last_append);
+                is_short = found.offset < segment.end;
+            }
+            state.forget_indexes(base);
+            is_short
+        };
+        // What is missing at its end (a short file, a rotten header) was durable: no read may step over it (E8, I14).
+        if is_short && let ReadError::Io(error) = self.report_damage(generation, base, found).await
         {
-            segment.index = Some(Box::new(index));
-            segment.ages.last_append = segment.ages.last_append.or(ages.last_append);
-            state.check_end(base, found);
+            return Err(ReadError::Io(error));
         }
-        state.forget_indexes(base);
         Ok(())
     }
 

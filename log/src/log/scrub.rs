@@ -75,8 +75,7 @@ impl<D: Disk> Log<D> {
                 }
                 Step::End => break,
                 Step::Batch(..) | Step::Bad => {
-                    self.load_index(segment).await?;
-                    let error = self.report_damage(generation, mark).await;
+                    let error = self.report_damage(generation, segment, mark).await;
                     let ReadError::Quarantined(_) = error else { return Err(error) };
                     is_damaged = true;
                     break;
