@@ -87,6 +87,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "L10", text: "every partition reads from its start to its end" },
     Checker { rule: "metrics", text: "counters do not go back, and lag is what a client finds" },
     Checker { rule: "retention", text: "what a topic's retention does not keep leaves the disk" },
+    Checker { rule: "scrubber", text: "cold segments are read no faster than they may be" },
     Checker { rule: "sizes", text: "logs are told to be as large as what is in them" },
     Checker { rule: "telemetry", text: "what clients push is judged by Kafka's rules, and shown" },
 ];

@@ -206,6 +206,26 @@ pub fn i10_no_progress(log: &str, failed: bool, before: i64, after: i64) -> Verd
     })
 }
 
+/// I14: damage is told of exactly the offsets whose bytes are bad; both as first offsets and ends.
+pub fn i14_reported(log: &str, bad: &[(i64, i64)], told: &[(i64, i64)]) -> Verdict {
+    let (bad, told) = (joined(bad), joined(told));
+    require("I14", bad == told, || format!("{log}: bad are {bad:?}, told is of {told:?}"))
+}
+
+/// Ranges in order, those that touch as one.
+fn joined(ranges: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (start, end) in sorted {
+        match joined.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
+}
+
 /// I18: what was committed is still there: each (offset, content) of `committed` at or above `start` is in the log.
 pub fn i18_committed(
     log: &str,
@@ -415,6 +435,16 @@ mod tests {
         assert_eq!(rule(i81_start("p", 3, 4, 4)), "ok");
         assert_eq!(rule(i81_start("p", 3, 2, 4)), "I81");
         assert_eq!(rule(i81_start("p", 3, 5, 4)), "I81");
+    }
+
+    #[test]
+    fn i14_sees_damage_that_is_not_told_and_what_is_told_beyond_it() {
+        let bad = [(7, 9), (3, 5), (9, 10)];
+        assert_eq!(rule(i14_reported("p", &bad, &[(3, 5), (7, 10)])), "ok");
+        assert_eq!(rule(i14_reported("p", &bad, &[(7, 10)])), "I14");
+        assert_eq!(rule(i14_reported("p", &bad, &[(3, 5), (7, 9)])), "I14");
+        assert_eq!(rule(i14_reported("p", &bad, &[(3, 6), (7, 10)])), "I14");
+        assert_eq!(rule(i14_reported("p", &[], &[(3, 5)])), "I14");
     }
 
     #[test]

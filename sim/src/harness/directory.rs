@@ -4,7 +4,7 @@
 //! compared with it, and now and then a copy of the disk is cut from power while the process goes on (I9).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ pub async fn play(stage: Stage) {
     let play = Play { stage: stage.clone(), ghosts: Arc::default() };
     let disk = play.troubled(disk).await;
     play.quiet(&disk).await;
+    play.rot(&disk).await;
     stage.count_disk(disk.counts());
 }
 
@@ -691,4 +692,5 @@ impl Ghost {
     }
 }
 
+mod rot;
 mod work;

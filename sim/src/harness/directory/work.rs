@@ -562,7 +562,13 @@ impl Play {
 }
 
 /// A read must be exactly what was appended, whole batches, nothing at or above `end`.
-fn judge_read(name: &str, ghost: &Ghost, from: i64, end: i64, polled: &view::Polled) -> Verdict {
+pub(super) fn judge_read(
+    name: &str,
+    ghost: &Ghost,
+    from: i64,
+    end: i64,
+    polled: &view::Polled,
+) -> Verdict {
     let view::Polled { batches, whole, next } = polled;
     require("I1", *whole, || format!("{name}: a read from {from} is not whole batches"))?;
     let reached = batches.last().map_or(from, |batch| batch.last + 1);

@@ -1,0 +1,281 @@
+//! Rot at rest in cold segments, when all else is quiet. It is never served, it costs the batches that it hit and nothing
+//! else, and the scrubber tells of it in the time that its rate implies (I14; SPEC.md section 7.2, "The scrubber").
+//!
+//! Half of it falls on a directory that is closed, half on one that is open and whose bytes were all read before. Each
+//! segment rots in one place at most: two may hide what lies between them.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use record::Batches;
+
+use super::*;
+use crate::checker::storage::i14_reported;
+
+/// Bytes that the scrubber looks at in a second.
+const RATE: u64 = 4 << 20;
+/// Between the begins of two of its rounds.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// What a segment may cost it beside: opening, and finding out how far damage reaches.
+const PER_SEGMENT: Duration = Duration::from_millis(20);
+/// It looks at no more at once.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// When a place rots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Closed,
+    Open,
+}
+
+/// A bit of a cold segment that will have flipped.
+struct Spot {
+    when: When,
+    log: String,
+    path: PathBuf,
+    at: u64,
+    mask: u8,
+    /// First offset and end of the batch that holds it.
+    offsets: (i64, i64),
+}
+
+impl Play {
+    /// The directory on `disk` is closed and sound, and no other fault strikes any more.
+    pub(super) async fn rot(&self, disk: &SimDisk) {
+        let stage = &self.stage;
+        if stage.world.violated().is_some() || stage.scenario.is_beyond_promise() {
+            return;
+        }
+        let dice = stage.nemesis();
+        let spots = self.spots(disk, &dice);
+        if spots.is_empty() {
+            return;
+        }
+        stage.world.mark("cold segments rotted");
+        strike(disk, &spots, When::Closed);
+        let bad = |all: bool| -> Vec<&Spot> {
+            spots.iter().filter(|spot| all || spot.when == When::Closed).collect()
+        };
+        let Some(dir) = self.reopen(disk).await else { return };
+        // Readers beside the scrubber, or the scrubber alone.
+        let is_read_first = dice.choose(Kind::Fault, 3) == 1;
+        if is_read_first && !self.walk_all(&dir, &bad(false), &dice).await {
+            return;
+        }
+        if !self.scrubbed(disk, &dir, &bad(false)).await
+            || !self.walk_all(&dir, &bad(false), &dice).await
+        {
+            return;
+        }
+        strike(disk, &spots, When::Open);
+        if !self.scrubbed(disk, &dir, &bad(true)).await
+            || !self.walk_all(&dir, &bad(true), &dice).await
+        {
+            return;
+        }
+        let is_killed = dice.choose(Kind::Fault, 2) == 1;
+        let disk = if is_killed {
+            stage.world.kill(NODE);
+            stage.world.revive(NODE);
+            disk.kill()
+        } else {
+            let closed = dir.close().await;
+            let verdict = require("L4", closed.is_ok(), || {
+                format!("a damaged directory does not close: {closed:?}")
+            });
+            if !stage.judge(verdict) {
+                return;
+            }
+            disk.clone()
+        };
+        let Some(dir) = self.reopen(&disk).await else { return };
+        // A clean stop has written down what was known; after a kill it may have to be found again.
+        let is_known = is_killed || self.judge_reported(&dir, &bad(true));
+        if is_known && self.walk_all(&dir, &bad(true), &dice).await {
+            _ = self.scrubbed(&disk, &dir, &bad(true)).await;
+        }
+        _ = dir.close().await;
+    }
+
+    /// Chooses what rots: in each cold segment one bit, or none.
+    fn spots(&self, disk: &SimDisk, dice: &Decisions) -> Vec<Spot> {
+        let ghosts = lock(&self.ghosts);
+        let mut spots = Vec::new();
+        for (name, (_, ghost)) in &ghosts.logs {
+            let segments = segments_of(disk, name);
+            for (path, _) in segments.iter().take(segments.len().saturating_sub(1)) {
+                let when = match dice.choose(Kind::Fault, 4) {
+                    1 => When::Closed,
+                    2 => When::Open,
+                    _ => continue,
+                };
+                let batches = batches_of(disk.peek(path).unwrap_or_default());
+                // Nobody asks for what lies below the log start.
+                let asked = batches.iter().filter(|(batch, _)| batch.last >= ghost.start);
+                let asked: Vec<_> = asked.collect();
+                let chosen = dice.choose(Kind::Fault, asked.len() as u64) as usize;
+                let Some((batch, bytes)) = asked.get(chosen) else { continue };
+                // A header's bits each mean something of their own.
+                let span = match dice.choose(Kind::Fault, 2) {
+                    0 => bytes.end - bytes.start,
+                    _ => record::HEADER_LEN as u64,
+                };
+                spots.push(Spot {
+                    when,
+                    log: name.clone(),
+                    path: path.clone(),
+                    at: bytes.start + dice.choose(Kind::Fault, span),
+                    mask: 1 << dice.choose(Kind::Fault, 8),
+                    offsets: (batch.base, batch.last + 1),
+                });
+            }
+        }
+        spots
+    }
+
+    /// The next process, with a scrubber.
+    async fn reopen(&self, disk: &SimDisk) -> Option<LogDir<SimDisk>> {
+        let stage = &self.stage;
+        let clock = stage.world.clock(NODE);
+        let options =
+            LogDirOptions { scrub_rate: Some(RATE), scrub_interval: INTERVAL, ..self.options() };
+        let opened =
+            LogDir::open(disk.clone(), &clock, Path::new(PATH), directory_id(), options).await;
+        let verdict = require("I14", opened.is_ok(), || {
+            format!(
+                "rot in cold segments keeps the directory from opening: {:?}",
+                opened.as_ref().err()
+            )
+        });
+        let dir = opened.ok().filter(|_| stage.judge(verdict))?;
+        let (running, timer) = (dir.clone(), clock.clone());
+        stage.spawn(NODE, "committer", async move { running.run(timer).await });
+        let scrubbing = dir.clone();
+        stage.spawn(NODE, "scrubber", async move { scrubbing.scrub(clock).await });
+        Some(dir)
+    }
+
+    /// Waits for as long as the scrubber may take, and judges what it has told by then.
+    async fn scrubbed(&self, disk: &SimDisk, dir: &LogDir<SimDisk>, bad: &[&Spot]) -> bool {
+        let (mut cold, mut segments) = (0, 0);
+        for name in lock(&self.ghosts).logs.keys() {
+            for (_, bytes) in segments_of(disk, name) {
+                cold += bytes;
+                segments += 1;
+            }
+        }
+        // The rest of a round, the pause after it, and a whole round.
+        let round = Duration::from_nanos(cold * 1_000_000_000 / RATE) + PER_SEGMENT * segments;
+        let patience = INTERVAL + 2 * round + Duration::from_secs(1);
+        let before = dir.counts().scrubbed_bytes;
+        self.stage.world.sleep(patience).await;
+        let read = dir.counts().scrubbed_bytes - before;
+        let most = RATE * (patience.as_millis() as u64 + 999) / 1000 + 2 * STEP_BYTES;
+        let verdict = require("scrubber", read <= most, || {
+            format!("{read} bytes were scrubbed in {patience:?}, more than {most}")
+        });
+        self.stage.judge(verdict) && self.judge_reported(dir, bad)
+    }
+
+    /// Each log tells of exactly the batches that are bad.
+    fn judge_reported(&self, dir: &LogDir<SimDisk>, bad: &[&Spot]) -> bool {
+        let logs = view::logs_by_name(dir);
+        logs.iter().all(|(name, log)| {
+            let told = log.quarantined_offsets();
+            let told: Vec<_> = told.into_iter().map(|(start, end)| (start.0, end.0)).collect();
+            if !told.is_empty() {
+                self.stage.world.mark("rot reported");
+            }
+            self.stage.judge(i14_reported(name, &bad_of(bad, name), &told))
+        })
+    }
+
+    /// Reads every log here and there, then from its start to its end.
+    async fn walk_all(&self, dir: &LogDir<SimDisk>, bad: &[&Spot], dice: &Decisions) -> bool {
+        for (name, log) in view::logs_by_name(dir) {
+            let bad = bad_of(bad, &name);
+            for _ in 0..8 {
+                let ends = log.ends();
+                let span = (ends.log_end.0 - ends.log_start.0) as u64;
+                let from = ends.log_start.0 + dice.choose(Kind::Operation, span) as i64;
+                if self.meet(&name, &log, from, &bad, dice).await.is_none() {
+                    return false;
+                }
+            }
+            let (mut from, end) = (log.ends().log_start.0, log.ends().log_end.0);
+            while from < end {
+                let Some(next) = self.meet(&name, &log, from, &bad, dice).await else {
+                    return false;
+                };
+                from = next;
+            }
+        }
+        true
+    }
+
+    /// One read: what was appended, or, where a batch is bad, the range of just that batch. Where to go on.
+    async fn meet(
+        &self,
+        name: &str,
+        log: &Log<SimDisk>,
+        from: i64,
+        bad: &[(i64, i64)],
+        dice: &Decisions,
+    ) -> Option<i64> {
+        let end = log.ends().log_end;
+        let bytes_max = [1, 500, 5_000, 100_000][dice.choose(Kind::Operation, 4) as usize];
+        let read = Read { from: Offset(from), end, bytes_max, at_least_one: true };
+        let slice = view::read_slice(log, read).await;
+        let ghosts = lock(&self.ghosts);
+        let (_, ghost) = ghosts.logs.get(name)?;
+        let (verdict, next) = match slice {
+            Ok(polled) => (work::judge_read(name, ghost, from, end.0, &polled), polled.next),
+            Err(ReadError::Quarantined(range)) => {
+                self.stage.world.mark("rot met by a reader");
+                let told = (range.start.0, range.end.0);
+                let is_asked = (told.0..told.1).contains(&from);
+                let verdict = require("I14", bad.contains(&told) && is_asked, || {
+                    format!("{name}: a read from {from} meets {range}, and bad are {bad:?}")
+                });
+                (verdict, range.end.0)
+            }
+            Err(error) => {
+                let text = format!("{name}: a read from {from} beside rot: {error}");
+                (require("I14", false, || text), from)
+            }
+        };
+        drop(ghosts);
+        self.stage.judge(verdict).then_some(next)
+    }
+}
+
+/// Segments of a log by their bases, with their sizes.
+fn segments_of(disk: &SimDisk, name: &str) -> Vec<(PathBuf, u64)> {
+    let log = Path::new(PATH).join(name);
+    let is_segment = |path: &Path| {
+        path.parent() == Some(&log) && path.extension().is_some_and(|kind| kind == "log")
+    };
+    disk.files().into_iter().filter(|(path, _)| is_segment(path)).collect()
+}
+
+/// The batches of a sound segment and their bytes.
+fn batches_of(segment: Bytes) -> Vec<(Seen, Range<u64>)> {
+    let mut at = 0;
+    let placed = Batches::split(segment).map_while(Result::ok).map(|batch| {
+        let start = at;
+        at += batch.bytes_total() as u64;
+        (view::seen(&batch), start..at)
+    });
+    placed.collect()
+}
+
+fn strike(disk: &SimDisk, spots: &[Spot], when: When) {
+    for spot in spots.iter().filter(|spot| spot.when == when) {
+        _ = disk.rot(&spot.path, spot.at, spot.mask);
+    }
+}
+
+/// First offsets and ends of what is bad in a log.
+fn bad_of(bad: &[&Spot], log: &str) -> Vec<(i64, i64)> {
+    bad.iter().filter(|spot| spot.log == log).map(|spot| spot.offsets).collect()
+}
