@@ -17,6 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::syncer::Syncer;
 use super::threads::wait_for;
+use super::way::{Room, WAY};
 
 /// The machine's file systems.
 #[derive(Clone)]
@@ -59,6 +60,9 @@ const BUFFERS_MAX: usize = 1024;
 /// What the page cache does not hold is asked of the device in pieces of this size, the next one while one is on its way.
 /// The kernel's own readahead is as large as the device's setting says (often 8 MiB), and a sync waits behind all of it.
 const PIECE_BYTES: usize = 128 << 10;
+
+/// The same between two synced writes that leave a gap: the next one waits for such a piece at most.
+const GAP_PIECE_BYTES: usize = 64 << 10;
 
 /// How many pieces beyond what is asked are fetched for who reads on.
 const PIECES_AHEAD: usize = 4;
@@ -255,18 +259,24 @@ impl RealFile {
         let end = offset + len as u64;
         let reads_on = self.0.cold_end.swap(end, Ordering::Relaxed) == offset && offset > 0;
         let ahead = if reads_on { PIECES_AHEAD * PIECE_BYTES } else { 0 };
-        for at in (0..len).step_by(PIECE_BYTES) {
-            let next = at + PIECE_BYTES;
-            if next < len {
+        let mut at = 0;
+        while at < len {
+            let room = WAY.give();
+            let piece = if room == Room::Gap { GAP_PIECE_BYTES } else { PIECE_BYTES };
+            let piece = piece.min(len - at);
+            let next = at + piece;
+            if room != Room::Free {
+                // One piece at a time: what is in the device's queue is served before the next synced write.
+            } else if next < len {
                 advise(offset + next as u64, PIECE_BYTES.min(len - next), Advice::WillNeed);
             } else if ahead > 0 {
                 advise(end, ahead, Advice::WillNeed);
             }
-            let piece = PIECE_BYTES.min(len - at);
             let done = read(at, piece)?;
             if done < piece {
                 return Ok(at + done);
             }
+            at = next;
         }
         Ok(len)
     }
@@ -301,6 +311,7 @@ impl File for RealFile {
                 // Without readahead: what it fetches would look like somebody else's next time.
                 rustix::fs::fadvise(file.as_fs(), 0, None, Advice::Random)?;
                 let from = offset + cached as u64;
+                WAY.give();
                 let read = file.read_full_at(from, &mut buffer[cached..])?;
                 buffer.truncate(cached + read);
                 if let Some(fetched) = NonZeroU64::new(read as u64) {
@@ -314,7 +325,11 @@ impl File for RealFile {
 
     async fn sync_data(&self) -> io::Result<()> {
         let file = self.clone();
-        wait_for(move || file.as_fs().sync_data()).await
+        wait_for(move || {
+            let _urgent = WAY.urgent();
+            file.as_fs().sync_data()
+        })
+        .await
     }
 
     async fn write_and_sync(&self, offset: u64, data: Vec<Bytes>) -> io::Result<()> {

@@ -9,6 +9,7 @@ mod disk;
 mod net;
 mod syncer;
 mod threads;
+mod way;
 
 use std::future::Future;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 
 use super::direct::Direct;
 use super::threads;
+use super::way::WAY;
 
 /// Does the synced writes of one file, one at a time.
 #[derive(Debug)]
@@ -71,8 +72,10 @@ impl Syncer {
         }
         let shared = self.shared.clone();
         threads::run(Box::new(move || {
+            let urgent = WAY.urgent();
             let written = lock(&shared.device).write(offset, &data, write);
             *lock(&shared.ended) = Some(written.and_then(|()| sync()));
+            drop(urgent);
             // A pipe too full for one byte more wakes the reader all the same.
             let _ = (&shared.bell).write(&[0]);
         }))?;
