@@ -44,8 +44,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn on(disk: &SimDisk) -> Scene {
-        let world = World::new(&Decisions::new(1));
+    /// `life` counts those on one disk: random identities of a second one that repeat the first's are no broker's fault.
+    fn on(disk: &SimDisk, life: u64) -> Scene {
+        let world = World::new(&Decisions::new(life));
         world.add_node(BROKER, "broker");
         world.add_node(CLIENT, "client");
         let network = Network::new(&world);
@@ -120,7 +121,7 @@ fn config() -> BrokerConfig {
 pub(crate) fn identity(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let (rest, is_file) = (rest.to_vec(), choice % 2 == 0);
-    let scene = Scene::on(&SimDisk::new(&Decisions::new(1)));
+    let scene = Scene::on(&SimDisk::new(&Decisions::new(1)), 1);
     let env = scene.env(BROKER);
     scene.run(async move {
         let (disk, file) = (env.disk().clone(), Path::new(DATA).join("meta.properties"));
@@ -153,7 +154,7 @@ pub(crate) fn identity(data: &[u8]) {
 fn formatted() -> &'static SimDisk {
     static FORMATTED: OnceLock<SimDisk> = OnceLock::new();
     FORMATTED.get_or_init(|| {
-        let scene = Scene::on(&SimDisk::new(&Decisions::new(1)));
+        let scene = Scene::on(&SimDisk::new(&Decisions::new(1)), 1);
         let play = scene.clone();
         scene.run(async move {
             play.start().await;
@@ -213,7 +214,7 @@ pub(crate) fn broker_connection(data: &[u8]) {
     let Some((piece, stream)) = data.split_first() else { return };
     let piece = if *piece == 0 { stream.len() } else { usize::from(*piece) };
     let stream = Bytes::copy_from_slice(stream);
-    let scene = Scene::on(&formatted().fork(1));
+    let scene = Scene::on(&formatted().fork(1), 2);
     let play = scene.clone();
     scene.run(async move {
         play.start().await;
@@ -261,7 +262,7 @@ pub(crate) fn broker_connection(data: &[u8]) {
 pub(crate) fn client_answers(data: &[u8]) {
     let [choice, right, answers @ ..] = data else { return };
     let (choice, right) = (*choice, *right);
-    let scene = Scene::on(&SimDisk::new(&Decisions::new(1)));
+    let scene = Scene::on(&SimDisk::new(&Decisions::new(1)), 1);
     let net = scene.env(BROKER).net().clone();
     let answers = Arc::new(Mutex::new(Bytes::copy_from_slice(answers)));
     let world = scene.world.clone();
