@@ -73,6 +73,8 @@ mutants! {
     FullForGood = "full-for-good",
     /// I14: the scrubber walks cold segments and does not look at checksums.
     ScrubberBlind = "scrubber-blind",
+    /// I14: look-ups by time believe headers whose checksums nobody has looked at.
+    TimesByHeaders = "times-by-headers",
     /// I81: DELETE of a log is not durable before its segments are unlinked.
     DeleteNotJournaled = "delete-not-journaled",
     /// M9: no duplicate detection.

@@ -1,20 +1,21 @@
 //! Finding records by timestamp, as Kafka's ListOffsets asks.
 //!
-//! Time indexes say which segments and which stretch of one cannot hold the answer; from there batches are walked by
-//! their headers, and only the batch that holds the answer is opened. Timestamps need not be in order (E38): the answer
-//! is the first record in offset order that is late enough.
+//! Time indexes say which segments and which stretch of one cannot hold the answer; what is left is short as a rule, and is
+//! walked with its checksums: a rotten header tells a wrong time, or hides what lies behind it (I14). Timestamps need not
+//! be in order (E38): the answer is the first readable record in offset order that is late enough.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use env::{Disk, File, Spawn};
 use record::{Batch, BatchHeader, Compression};
+use types::mutant::{Mutant, planted};
 use types::{Offset, Timestamp};
 
 use super::read::SCAN_BYTES;
-use super::{Found, Log, Point, State};
+use super::{Damage, Found, Log, Point, State};
 use crate::ReadError;
-use crate::index::Latest;
+use crate::index::{Latest, Mark};
 use crate::walk::{Step, Walk};
 
 /// A batch is expanded to at most this much to look at its records' timestamps.
@@ -23,7 +24,7 @@ const EXPANDED_BYTES_MAX: usize = 256 << 20;
 /// A stretch of a segment to look through.
 struct Stretch {
     segment: Offset,
-    position: u64,
+    from: Mark,
     end: u64,
     next: Option<Offset>,
 }
@@ -49,7 +50,7 @@ impl<D: Disk> Log<D> {
                     return Ok(Some(found));
                 }
                 // Its header promised more than its records hold, or they lie outside the range.
-                stretch.position = point.position + header.bytes_total() as u64;
+                stretch.from = behind(point.position, &header);
             }
             base = stretch.next.filter(|next| *next < end);
         }
@@ -63,6 +64,21 @@ impl<D: Disk> Log<D> {
         end: Offset,
         spawner: &impl Spawn,
     ) -> Result<Option<Found>, ReadError> {
+        loop {
+            let damages = self.lock().damages.len();
+            let Some((max, batch)) = self.largest(end).await? else { return Ok(None) };
+            if let Some((point, header)) = self.sound_at(batch).await? {
+                return self.record_in(point, header, max, end, spawner).await;
+            }
+            // An index knew what has rotted since; its segment is walked now.
+            if self.lock().damages.len() == damages {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The largest timestamp below `end`, and the base offset of the first batch that bears it.
+    async fn largest(&self, end: Offset) -> Result<Option<(Timestamp, Offset)>, ReadError> {
         let mut largest: Option<(Timestamp, Offset)> = None;
         let mut base = self.first_readable()?;
         while let Some(segment) = base {
@@ -83,33 +99,47 @@ impl<D: Disk> Log<D> {
             }
             base = stretch.next.filter(|next| *next < end);
         }
-        let Some((max, batch)) = largest else { return Ok(None) };
-        let Some((point, header)) = self.batch_at(batch).await? else { return Ok(None) };
-        self.record_in(point, header, max, end, spawner).await
+        Ok(largest)
     }
 
-    /// The largest timestamp of batches in the stretch that are readable and below `end`, by their headers.
+    /// The largest timestamp of batches in the stretch that are readable and below `end`.
     async fn latest_in(
         &self,
         stretch: &Stretch,
         end: Offset,
     ) -> Result<Option<(Timestamp, Offset)>, ReadError> {
-        let log_start = self.lock().log_start;
         let mut latest: Option<(Timestamp, Offset)> = None;
-        let file = self.segment_file(stretch.segment).await.map_err(ReadError::Io)?;
-        let mut walk = Walk::new(file, stretch.position, stretch.end, SCAN_BYTES);
-        while let Step::Batch(_, header) = walk.next().await.map_err(ReadError::Io)? {
+        self.search(stretch, |_, header| {
             if header.end_offset() > end {
-                break;
+                return ControlFlow::Break(());
             }
-            if header.end_offset() > log_start
-                && let Some(max) = header.max_timestamp()
+            if let Some(max) = header.max_timestamp()
                 && latest.is_none_or(|(latest, _)| latest < max)
             {
                 latest = Some((max, header.base_offset()));
             }
-        }
+            ControlFlow::Continue(())
+        })
+        .await?;
         Ok(latest)
+    }
+
+    /// The batch that begins at `offset`, if it is sound.
+    async fn sound_at(&self, offset: Offset) -> Result<Option<(Point, BatchHeader)>, ReadError> {
+        let segment = {
+            let state = self.lock();
+            let Some(at) = state.segment_of(offset) else { return Ok(None) };
+            state.segments[at].base
+        };
+        self.load_index(segment).await?;
+        let stretch = {
+            let mut state = self.lock();
+            let Some(stretch) = state.stretch(segment, None) else { return Ok(None) };
+            let index = state.segment(segment).and_then(|segment| segment.index.as_ref());
+            let from = index.map_or(stretch.from, |index| index.floor(offset));
+            Stretch { from, ..stretch }
+        };
+        self.find(&stretch, offset.next(), |header| header.base_offset() == offset).await
     }
 
     fn first_readable(&self) -> Result<Option<Offset>, ReadError> {
@@ -131,19 +161,64 @@ impl<D: Disk> Log<D> {
         end: Offset,
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> Result<Option<(Point, BatchHeader)>, ReadError> {
-        if stretch.position >= stretch.end {
-            return Ok(None);
-        }
-        let log_start = self.lock().log_start;
-        let file = self.segment_file(stretch.segment).await.map_err(ReadError::Io)?;
-        let mut walk = Walk::new(file, stretch.position, stretch.end, SCAN_BYTES);
-        while let Step::Batch(position, header) = walk.next().await.map_err(ReadError::Io)? {
+        let found = self.search(stretch, |position, header| {
             if header.base_offset() >= end {
-                break;
+                return ControlFlow::Break(None);
             }
-            if header.end_offset() > log_start && wanted(&header) {
-                let offset = header.base_offset();
-                return Ok(Some((Point { offset, segment: stretch.segment, position }, header)));
+            if !wanted(header) {
+                return ControlFlow::Continue(());
+            }
+            let offset = header.base_offset();
+            let point = Point { offset, segment: stretch.segment, position };
+            ControlFlow::Break(Some((point, *header)))
+        });
+        Ok(found.await?.flatten())
+    }
+
+    /// Shows `visit` the sound batches of the stretch that end above the log start, with their positions and in order, until
+    /// it breaks. Damage is passed over, and told of if it was not known.
+    async fn search<T>(
+        &self,
+        stretch: &Stretch,
+        mut visit: impl FnMut(u64, &BatchHeader) -> ControlFlow<T>,
+    ) -> Result<Option<T>, ReadError> {
+        let segment = stretch.segment;
+        let mut from = stretch.from;
+        while from.position < stretch.end {
+            let (generation, log_start, damage) = {
+                let state = self.lock();
+                (state.generation, state.log_start, state.damage_beyond(segment, from.position))
+            };
+            if let Some(damage) = damage.filter(|damage| damage.start.position <= from.position) {
+                from = Mark { offset: damage.end, position: damage.end_position };
+                continue;
+            }
+            let end = damage.map_or(stretch.end, |damage| damage.start.position.min(stretch.end));
+            let file = self.segment_file(segment).await.map_err(ReadError::Io)?;
+            let mut walk = Walk::new(file, from.position, end, SCAN_BYTES).from(from.offset);
+            if !planted(Mutant::TimesByHeaders) {
+                walk = walk.verified();
+            }
+            let is_whole = loop {
+                match walk.next().await.map_err(ReadError::Io)? {
+                    Step::Batch(position, header) if self.lock().epochs.vouch_for(&header) => {
+                        if header.end_offset() > log_start
+                            && let ControlFlow::Break(found) = visit(position, &header)
+                        {
+                            return Ok(Some(found));
+                        }
+                        from = behind(position, &header);
+                    }
+                    Step::End => break true,
+                    Step::Batch(..) | Step::Bad => break false,
+                }
+            };
+            if !is_whole {
+                let error = self.report_damage(generation, segment, from).await;
+                let damage = self.lock().damage_beyond(segment, from.position);
+                if damage.is_none_or(|damage| damage.start.position > from.position) {
+                    return Err(error);
+                }
             }
         }
         Ok(None)
@@ -162,7 +237,8 @@ impl<D: Disk> Log<D> {
         let file = self.segment_file(point.segment).await.map_err(ReadError::Io)?;
         let bytes =
             file.read_at(point.position, header.bytes_total()).await.map_err(ReadError::Io)?;
-        let batch = Batch::parse(bytes).map_err(|error| {
+        let sound = Batch::parse(bytes).and_then(|batch| batch.check_crc().map(|()| batch));
+        let batch = sound.map_err(|error| {
             ReadError::Io(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
         })?;
         let is_plain = batch.compression().is_ok_and(|codec| codec == Compression::None);
@@ -170,6 +246,11 @@ impl<D: Disk> Log<D> {
         // What a client made small may be large.
         Ok(if is_plain { look() } else { spawner.compute(look).await })
     }
+}
+
+/// The boundary behind a batch.
+fn behind(position: u64, header: &BatchHeader) -> Mark {
+    Mark { offset: header.end_offset(), position: position + header.bytes_total() as u64 }
 }
 
 /// The first readable record of a batch whose timestamp is at least `target`. A batch whose records cannot be read answers
@@ -196,7 +277,8 @@ impl<F> State<F> {
         let (written, position) = self.written_end(at);
         let index = self.segments[at].index.as_ref()?;
         let all = self.log_start <= base && written <= end && index.covered() >= position;
-        all.then(|| index.latest())
+        let is_sound = self.damages.iter().all(|damage| damage.start.segment != base);
+        (all && is_sound).then(|| index.latest())
     }
 
     /// What of the segment at `base` may hold a timestamp of at least `target`; its index is loaded.
@@ -205,14 +287,21 @@ impl<F> State<F> {
         let next = self.segments.get(at + 1).map(|segment| segment.base);
         let (_, end) = self.written_end(at);
         let index = self.segments[at].index.as_ref()?;
-        let position = match target {
-            Some(target) => {
-                // Beyond what the index covers anything may be.
-                let late = index.latest().is_some_and(|latest| latest.timestamp >= target);
-                if late { index.before_time(target).position } else { index.covered().min(end) }
-            }
-            None => 0,
+        let is_late = |target| index.latest().is_some_and(|latest| latest.timestamp >= target);
+        let from = match target {
+            None => Mark { offset: base, position: 0 },
+            Some(target) if is_late(target) => index.before_time(target),
+            // Beyond what the index covers anything may be.
+            Some(_) if index.covered() < end => index.floor_position(index.covered()),
+            Some(_) => Mark { offset: base, position: end },
         };
-        Some(Stretch { segment: base, position, end, next })
+        Some(Stretch { segment: base, from, end, next })
+    }
+
+    /// The first damage of the segment at `base` that ends beyond byte `position`.
+    fn damage_beyond(&self, base: Offset, position: u64) -> Option<Damage> {
+        let damages = self.damages.iter().filter(|damage| damage.start.segment == base);
+        let beyond = damages.filter(|damage| damage.end_position > position);
+        beyond.min_by_key(|damage| damage.start.position).copied()
     }
 }

@@ -4,13 +4,16 @@
 //! Half of it falls on a directory that is closed, half on one that is open and whose bytes were all read before. Each
 //! segment rots in one place at most: two may hide what lies between them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use record::Batches;
+use types::Timestamp;
 
 use super::*;
 use crate::checker::storage::i14_reported;
+use crate::plain::Here;
 
 /// Bytes that the scrubber looks at in a second.
 const RATE: u64 = 4 << 20;
@@ -20,6 +23,12 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const PER_SEGMENT: Duration = Duration::from_millis(20);
 /// It looks at no more at once.
 const STEP_BYTES: u64 = 256 << 10;
+
+/// A batch is expanded to at most this much.
+const EXPANDED_BYTES_MAX: usize = 64 << 20;
+
+/// Offset and time of each dated record, by log.
+type Times = BTreeMap<String, Vec<(i64, i64)>>;
 
 /// When a place rots.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +61,9 @@ impl Play {
             return;
         }
         stage.world.mark("cold segments rotted");
+        let names: Vec<String> = lock(&self.ghosts).logs.keys().cloned().collect();
+        let times: Times =
+            names.into_iter().map(|name| (name.clone(), times_of(disk, &name))).collect();
         strike(disk, &spots, When::Closed);
         let bad = |all: bool| -> Vec<&Spot> {
             spots.iter().filter(|spot| all || spot.when == When::Closed).collect()
@@ -59,17 +71,17 @@ impl Play {
         let Some(dir) = self.reopen(disk).await else { return };
         // Readers beside the scrubber, or the scrubber alone.
         let is_read_first = dice.choose(Kind::Fault, 3) == 1;
-        if is_read_first && !self.walk_all(&dir, &bad(false), &dice).await {
+        if is_read_first && !self.walk_all(&dir, &bad(false), &times, &dice).await {
             return;
         }
         if !self.scrubbed(disk, &dir, &bad(false)).await
-            || !self.walk_all(&dir, &bad(false), &dice).await
+            || !self.walk_all(&dir, &bad(false), &times, &dice).await
         {
             return;
         }
         strike(disk, &spots, When::Open);
         if !self.scrubbed(disk, &dir, &bad(true)).await
-            || !self.walk_all(&dir, &bad(true), &dice).await
+            || !self.walk_all(&dir, &bad(true), &times, &dice).await
         {
             return;
         }
@@ -91,7 +103,7 @@ impl Play {
         let Some(dir) = self.reopen(&disk).await else { return };
         // A clean stop has written down what was known; after a kill it may have to be found again.
         let is_known = is_killed || self.judge_reported(&dir, &bad(true));
-        if is_known && self.walk_all(&dir, &bad(true), &dice).await {
+        if is_known && self.walk_all(&dir, &bad(true), &times, &dice).await {
             _ = self.scrubbed(&disk, &dir, &bad(true)).await;
         }
         _ = dir.close().await;
@@ -190,10 +202,22 @@ impl Play {
         })
     }
 
-    /// Reads every log here and there, then from its start to its end.
-    async fn walk_all(&self, dir: &LogDir<SimDisk>, bad: &[&Spot], dice: &Decisions) -> bool {
+    /// Reads every log and looks for times here and there, then reads it from its start to its end.
+    async fn walk_all(
+        &self,
+        dir: &LogDir<SimDisk>,
+        bad: &[&Spot],
+        times: &Times,
+        dice: &Decisions,
+    ) -> bool {
         for (name, log) in view::logs_by_name(dir) {
             let bad = bad_of(bad, &name);
+            let times = times.get(&name).map_or(&[][..], Vec::as_slice);
+            for _ in 0..4 {
+                if !self.look_up(&name, &log, times, &bad, dice).await {
+                    return false;
+                }
+            }
             for _ in 0..8 {
                 let ends = log.ends();
                 let span = (ends.log_end.0 - ends.log_start.0) as u64;
@@ -211,6 +235,34 @@ impl Play {
             }
         }
         true
+    }
+
+    /// Looks for a time: the answer is the first record that is late enough and readable, whatever rotten headers say.
+    async fn look_up(
+        &self,
+        name: &str,
+        log: &Log<SimDisk>,
+        times: &[(i64, i64)],
+        bad: &[(i64, i64)],
+        dice: &Decisions,
+    ) -> bool {
+        if times.is_empty() {
+            return true;
+        }
+        let (_, near) = times[dice.choose(Kind::Operation, times.len() as u64) as usize];
+        let target = near + dice.choose(Kind::Operation, 3) as i64 - 1;
+        let ends = log.ends();
+        let is_readable = |offset: i64| {
+            (ends.log_start.0..ends.log_end.0).contains(&offset)
+                && !bad.iter().any(|(start, end)| (*start..*end).contains(&offset))
+        };
+        let mut late = times.iter().filter(|(_, time)| *time >= target).map(|(offset, _)| *offset);
+        let right = late.find(|offset| is_readable(*offset));
+        let found = log.offset_for_timestamp(Timestamp(target), ends.log_end, &Here).await;
+        let told = found.map(|found| found.map(|found| found.offset.0));
+        self.stage.judge(require("I14", matches!(&told, Ok(told) if *told == right), || {
+            format!("{name}: time {target} is found at {told:?}, not {right:?}; bad are {bad:?}")
+        }))
     }
 
     /// One read: what was appended, or, where a batch is bad, the range of just that batch. Where to go on.
@@ -267,6 +319,19 @@ fn batches_of(segment: Bytes) -> Vec<(Seen, Range<u64>)> {
         (view::seen(&batch), start..at)
     });
     placed.collect()
+}
+
+/// Offset and time of each dated record of a sound log.
+fn times_of(disk: &SimDisk, name: &str) -> Vec<(i64, i64)> {
+    let mut times = Vec::new();
+    for (path, _) in segments_of(disk, name) {
+        let segment = disk.peek(&path).unwrap_or_default();
+        for batch in Batches::split(segment).map_while(Result::ok) {
+            let records = batch.records(EXPANDED_BYTES_MAX).map_while(Result::ok);
+            times.extend(records.filter_map(|record| Some((record.offset.0, record.timestamp?.0))));
+        }
+    }
+    times
 }
 
 fn strike(disk: &SimDisk, spots: &[Spot], when: When) {
