@@ -13,6 +13,7 @@ use cluster::group::{Event, GroupState, Response};
 use cluster::telemetry::{Kept, Labels};
 use env::{Clock, Env};
 use log::{DirCounts, LogDir};
+use types::mutant::{Mutant, planted};
 use types::{
     BrokerId, ClusterId, DirectoryId, Durations, ErrorCode, GroupId, NodeId, Offset,
     PartitionIndex, Timestamp, TopicId, TopicName, Uuid,
@@ -405,10 +406,11 @@ fn progress(
                 return None;
             }
             let partition = topic.partitions.get(usize::try_from(of.partition.0).ok()?)?;
+            let next = of.offset.0 + i64::from(planted(Mutant::LagOffByOne));
             let lag = partition
                 .log
                 .as_ref()
-                .map(|log| u64::try_from(log.high_watermark.since(of.offset)).unwrap_or(0));
+                .map(|log| u64::try_from(log.high_watermark.0 - next).unwrap_or(0));
             let (topic, partition, offset) = (of.topic, of.partition, of.offset);
             Some(GroupProgress { topic, partition, offset, lag, unread_since: None })
         });

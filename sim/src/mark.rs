@@ -35,6 +35,7 @@ pub const ALL: &[&str] = &[
     "error: storage error",
     "error: unknown member id",
     "error: unsupported version",
+    "features asked for",
     "finale reached",
     "found by its time",
     "groups compared with their log",

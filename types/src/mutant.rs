@@ -59,6 +59,10 @@ mutants! {
     ConfigIgnored = "config-ignored",
     /// I39: what topics inherit from the broker reaches their logs with the next start only.
     DefaultsUnheard = "defaults-unheard",
+    /// I39: AlterConfigs leaves values that it does not name.
+    UnnamedSettingsStay = "unnamed-settings-stay",
+    /// I39: a feature may have any level.
+    FeatureLevelUnchecked = "feature-level-unchecked",
     /// I39: what is set for all brokers counts before what is set for one.
     WrongLevelCounts = "wrong-level-counts",
     /// I2, I8: bytes truncated before a completed sync come back, because TRUNCATE was not durable first.
@@ -105,6 +109,8 @@ mutants! {
     OffsetsExpireEarly = "offsets-expire-early",
     /// I70: an offset commit is answered before it is committed.
     OffsetCommitBeforeSync = "offset-commit-before-sync",
+    /// Lag takes a group's offset for that of the last record it has read.
+    LagOffByOne = "lag-off-by-one",
     /// What a client pushes of its metrics is accepted and not kept.
     TelemetryLost = "telemetry-lost",
     /// Clients may push as often as they like.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use record::stored::metadata::ConfigRecord;
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 use types::{BrokerId, ErrorCode};
 
 use super::names::check_name;
@@ -110,12 +111,16 @@ impl Controller {
     /// Replaces all values of resources. Each stands for itself.
     pub fn alter_configs(&self, requests: &[SetConfigs], validate_only: bool) -> Decision<Altered> {
         let resources = requests.iter().map(|request| &request.resource);
-        self.alter(resources, validate_only, |index, _| {
+        self.alter(resources, validate_only, |index, before| {
             let request = &requests[index];
             check_keys(request.values.iter().map(|(name, _)| name))?;
             check_nulls(request.values.iter().map(|(name, value)| (name, value)))?;
             let values = request.values.iter();
-            Ok(values.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect())
+            let values = values.filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+            if planted(Mutant::UnnamedSettingsStay) {
+                return Ok(before.clone().into_iter().chain(values).collect());
+            }
+            Ok(values.collect())
         })
     }
 

@@ -3,6 +3,7 @@
 use record::stored::metadata::{FeatureLevelRecord, MetadataRecord};
 use types::ErrorCode;
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 
 use super::{Controller, Decision, Refusal};
 use crate::metadata::{METADATA_LEVEL, METADATA_VERSION};
@@ -83,7 +84,8 @@ impl Controller {
             return invalid("Local controller does not support this feature.".to_owned());
         };
         let now = self.image.features().get(&change.name).copied().unwrap_or(0);
-        if !(feature.level_min..=feature.level_max).contains(&change.level) {
+        let is_supported = (feature.level_min..=feature.level_max).contains(&change.level);
+        if !is_supported && !planted(Mutant::FeatureLevelUnchecked) {
             return invalid(format!(
                 "Local controller only supports versions {}-{}",
                 feature.level_min, feature.level_max

@@ -11,6 +11,7 @@
 mod admin;
 mod crowd;
 mod defaults;
+mod features;
 mod finale;
 mod full;
 mod group;

@@ -270,6 +270,7 @@ impl Play {
                         self.use_topic(&client, &name, partitions, dice).await;
                         self.change_settings(&client, &name, dice).await;
                         self.change_defaults(&client, &name, dice).await;
+                        self.change_features(&client, dice).await;
                         self.push_metrics(&client).await;
                         if let Some(session) = sessions.remove(&name) {
                             self.outlive_topic(&client, session, dice).await;
