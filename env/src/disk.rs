@@ -141,6 +141,11 @@ pub trait File: Clone + Send + Sync + 'static {
         self.read_at(offset, len)
     }
 
+    /// Whether a range could not be read where nobody could be told, on its way to a socket, since this was asked last.
+    fn take_read_failure(&self) -> bool {
+        false
+    }
+
     /// Makes written bytes and the file's size durable. An error is final (I10).
     fn sync_data(&self) -> impl Future<Output = io::Result<()>> + Send;
 

@@ -66,6 +66,8 @@ pub(crate) struct Door<D: Disk> {
     pub wake: Notify,
     /// The housekeeper's alarm.
     pub attention: Notify,
+    /// A range was found that the device refuses to read.
+    pub unreadable: Notify,
     offline: AtomicBool,
     closing: AtomicBool,
     space_low: AtomicBool,
@@ -116,6 +118,7 @@ impl<D: Disk> Door<D> {
             work: Mutex::new(Work { dirty: Vec::new(), commands: VecDeque::new(), closed: false }),
             wake: Notify::new(),
             attention: Notify::new(),
+            unreadable: Notify::new(),
             offline: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             space_low: AtomicBool::new(false),

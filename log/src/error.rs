@@ -119,7 +119,7 @@ pub enum ReadError {
         /// End of what is written.
         end: Offset,
     },
-    /// Bytes that were durable are bad: the range is quarantined, the rest of the log is served (I14).
+    /// Bytes that were durable are bad, or the device refuses them: the range is quarantined, the rest of the log is served (I14).
     Quarantined(Quarantined),
     /// The log was deleted.
     Deleted,
@@ -138,15 +138,18 @@ pub struct Quarantined {
     pub start: Offset,
     /// End offset of the range.
     pub end: Offset,
+    /// Whether the device refuses to read it: it is read again from time to time, and served if that succeeds.
+    pub is_unreadable: bool,
     /// Leader epoch before the range.
     pub epoch: Option<LeaderEpoch>,
 }
 
 impl fmt::Display for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_unreadable { "cannot be read" } else { "are damaged" };
         write!(
             f,
-            "{} offsets {} to {} (exclusive) are damaged and quarantined; leader epoch before them: ",
+            "{} offsets {} to {} (exclusive) {what} and are quarantined; leader epoch before them: ",
             self.partition, self.start, self.end
         )?;
         match self.epoch {

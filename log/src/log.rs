@@ -47,6 +47,7 @@ use crate::producers::{Producers, Verdict};
 use crate::{AppendError, ChangeError, Durability, LogConfig, Quarantined};
 
 pub(crate) use read::SCAN_BYTES;
+pub(crate) use scrub::Finding;
 pub(crate) use sound::Sound;
 pub(crate) use write::{Round, WriteError};
 
@@ -133,6 +134,8 @@ pub(crate) struct Damage {
     pub end: Offset,
     /// Exclusive, in the segment of `start`.
     pub end_position: u64,
+    /// The device refuses to read it, and may think better of it: known in this process only, and looked at again.
+    pub is_unreadable: bool,
 }
 
 /// What a log's segments hold safely, and the first group whose frames of this log must be redone on top of it.
@@ -798,6 +801,7 @@ impl<D: Disk> Log<D> {
             partition: self.inner.partition.clone(),
             start: damage.start.offset,
             end: damage.end,
+            is_unreadable: damage.is_unreadable,
             epoch: state.epochs.at(before),
         }
     }

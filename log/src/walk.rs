@@ -8,6 +8,9 @@ use env::File;
 use record::{BatchHeader, HEADER_LEN};
 use types::Offset;
 
+/// How much of a batch's records is asked for at least.
+const PIECE_BYTES: usize = 4 << 10;
+
 /// First byte of a batch that its checksum covers.
 const CRC_START: u64 = 21;
 
@@ -72,14 +75,25 @@ impl<F: File> Walk<F> {
         if !inside {
             let left = usize::try_from(self.end - position).unwrap_or(usize::MAX);
             let wanted = self.chunk_bytes.max(len).min(left);
-            self.chunk = match self.once {
-                true => self.file.read_once_at(position, wanted).await?,
-                false => self.file.read_at(position, wanted).await?,
+            self.chunk = match self.read(position, wanted).await {
+                // A part that the device refuses must not hide the rest; it is asked for no more at once from here on.
+                Err(_) if wanted > len.min(left) => {
+                    self.chunk_bytes = HEADER_LEN;
+                    self.read(position, len.min(left)).await?
+                }
+                chunk => chunk?,
             };
             self.chunk_at = position;
         }
         let start = (position - self.chunk_at) as usize;
         Ok(self.chunk.slice(start..self.chunk.len().min(start + len)))
+    }
+
+    async fn read(&self, position: u64, len: usize) -> io::Result<Bytes> {
+        match self.once {
+            true => self.file.read_once_at(position, len).await,
+            false => self.file.read_at(position, len).await,
+        }
     }
 
     /// The next batch. After anything else the walk is over.
@@ -114,7 +128,7 @@ impl<F: File> Walk<F> {
             // The rest of the chunk first, then chunk by chunk: memory does not follow the batch's claimed size.
             let in_chunk = (self.chunk_at + self.chunk.len() as u64).saturating_sub(position);
             let len = match in_chunk {
-                0 => self.chunk_bytes as u64,
+                0 => self.chunk_bytes.max(PIECE_BYTES) as u64,
                 some => some,
             };
             let piece = self.bytes(position, len.min(end - position) as usize).await?;

@@ -129,3 +129,67 @@ fn it_keeps_its_rate_and_goes_on_after_a_restart() {
         );
     });
 }
+
+/// A device that refuses a part of a segment: readers were told of nothing but an error for all of it, again and again.
+#[test]
+fn what_the_device_refuses_is_quarantined_for_as_long_as_it_does() {
+    for (seed, reads_first) in [(11, false), (12, true)] {
+        let mut world = world(seed, 1 << 20);
+        world.with(async |dir| {
+            fill(&dir).await;
+            dir.close().await.expect("closed");
+        });
+        world.kill();
+        let all = segments(&world, "b-0");
+        // In the middle of one, and the end of another, where an index is made sure of.
+        let (middle, tail) = (all[3].clone(), all[6].clone());
+        scrubbed(&world, async |dir| {
+            let log = dir.log(&partition("b")).expect("recovered");
+            if reads_first {
+                assert_eq!(read_all(&log).await.len(), 48);
+                let read = log::Read {
+                    from: Offset(0),
+                    end: Offset(48),
+                    bytes_max: 1 << 20,
+                    at_least_one: true,
+                };
+                for part in log.read(read).await.expect("read").parts {
+                    let env::Part::File { file, .. } = part else { continue };
+                    file.note_read_failure();
+                }
+            }
+            world.disk.refuse(&middle.0, middle.1 / 2 + 300, middle.1 / 2 + 301).expect("there");
+            world.disk.refuse(&tail.0, tail.1 - 1, tail.1).expect("there");
+            let mut next = Offset(0);
+            let mut served = 0;
+            while next < Offset(48) {
+                let read =
+                    log::Read { from: next, end: Offset(48), bytes_max: 1500, at_least_one: true };
+                match log.read(read).await {
+                    Ok(slice) => {
+                        served += slice.next_offset.since(next);
+                        next = slice.next_offset;
+                    }
+                    Err(ReadError::Quarantined(range)) => {
+                        assert!(range.is_unreadable && range.start == next, "{range}");
+                        next = range.end;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let lost: i64 =
+                log.quarantined().iter().map(|range| range.end.since(range.start)).sum();
+            assert_eq!((log.quarantined().len(), served + lost), (2, 48));
+            assert!(lost <= 4, "{lost} records for two bytes");
+
+            // It stays so, and is no damage that a checkpoint tells of.
+            world.clock.sleep(Duration::from_secs(60)).await;
+            assert_eq!(log.quarantined().len(), 2);
+            world.disk.mend(&middle.0).expect("there");
+            world.disk.mend(&tail.0).expect("there");
+            world.clock.sleep(Duration::from_secs(15)).await;
+            assert!(log.quarantined().is_empty());
+            assert_eq!(read_all(&log).await.len(), 48);
+        });
+    }
+}

@@ -455,7 +455,7 @@ fn stored<D: Disk>(log: &Log<D>) -> StoredLog {
         log_start: state.log_start,
         anchor: state.anchor,
         epochs: state.epochs.entries().iter().copied().filter(|e| e.start < below).collect(),
-        damages: state.damages.clone(),
+        damages: state.damages.iter().filter(|d| !d.is_unreadable).copied().collect(),
     }
 }
 

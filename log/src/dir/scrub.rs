@@ -18,12 +18,14 @@ use super::Inner;
 use crate::ReadError;
 use crate::index::Mark;
 use crate::layout::{self, MAGIC_SCRUB, SCRUB_FILE, Unsealed};
-use crate::log::Log;
+use crate::log::{Finding, Log};
 
 /// How much is looked at at once.
 const STEP_BYTES: u64 = 256 << 10;
 /// How often the place is written down.
 const NOTE_PAUSE: Duration = Duration::from_secs(60);
+/// How often what the device refused to read is asked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How far the scrubber has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,6 +38,27 @@ struct Cursor {
 
 /// Runs until the directory has failed or closed; drop it to end it earlier.
 pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
+    tokio::join!(biased; rounds(dir, clock), look_again(dir, clock));
+}
+
+/// Looks again at what the device refused to read: it may have been a cable, or a path to another machine's disk.
+async fn look_again<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
+    while !dir.door.is_offline() && !dir.door.is_shut() {
+        dir.door.unreadable.notified().await;
+        let mut refused = 1;
+        while refused > 0 && !dir.door.is_offline() && !dir.door.is_shut() {
+            clock.sleep(LOOK_AGAIN).await;
+            refused = 0;
+            let logs: Vec<Log<D>> = dir.registry().logs.values().cloned().collect();
+            for log in logs {
+                refused += log.look_again().await;
+            }
+        }
+    }
+}
+
+/// Round after round, if there is to be any.
+async fn rounds<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
     let options = &dir.door.options;
     let (Some(rate), interval) = (options.scrub_rate, options.scrub_interval) else { return };
     let mut cursor = dir.find_cursor().await.unwrap_or(Cursor {
@@ -93,7 +116,11 @@ impl<D: Disk> Inner<D> {
             match log.scrub(base, mark, STEP_BYTES).await {
                 Ok(scrubbed) => {
                     tally.scrubbed_bytes.add(scrubbed.bytes);
-                    tally.scrub_damaged.add(u64::from(scrubbed.is_damaged));
+                    match scrubbed.found {
+                        Some(Finding::Damaged) => tally.scrub_damaged.add(1),
+                        Some(Finding::Refused) => tally.scrub_unreadable.add(1),
+                        None => {}
+                    }
                     next = scrubbed.next;
                     let nanos = scrubbed.bytes.max(1).saturating_mul(1_000_000_000) / rate.max(1);
                     clock.sleep(Duration::from_nanos(nanos)).await;

@@ -185,6 +185,7 @@ fn read_log(payload: &mut Bytes) -> Option<StoredLog> {
             },
             end: Offset(payload.try_get_i64().ok()?),
             end_position: payload.try_get_u64().ok()?,
+            is_unreadable: false,
         });
     }
     Some(StoredLog {
@@ -264,7 +265,12 @@ mod tests {
                 log_start: Offset(5),
                 anchor: Anchor { point, group: Position(77) },
                 epochs: vec![EpochStart { epoch: LeaderEpoch(1), start: Offset(0) }],
-                damages: vec![Damage { start: point, end: Offset(80), end_position: 2000 }],
+                damages: vec![Damage {
+                    start: point,
+                    end: Offset(80),
+                    end_position: 2000,
+                    is_unreadable: false,
+                }],
             }],
         }
     }

@@ -20,6 +20,14 @@ use crate::epochs::Epochs;
 use crate::index::Mark;
 use crate::walk::{Step, Walk};
 
+/// EIO, ENODATA, EBADMSG, EUCLEAN, EREMOTEIO.
+const REFUSALS: [i32; 5] = [5, 61, 74, 117, 121];
+
+/// Whether the device, or the file system by a checksum of its own, refuses a range.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| REFUSALS.contains(&code))
+}
+
 /// Places that are tried at most: each costs a walk over what follows, and a producer may have put many into its records.
 const PLACES_MAX: usize = 64;
 
@@ -32,6 +40,31 @@ impl<D: Disk> Log<D> {
         generation: u64,
         segment: Offset,
         bad: Mark,
+    ) -> ReadError {
+        self.quarantine(generation, segment, bad, false).await
+    }
+
+    /// The device refuses to read the batch at `bad`, for the reason of `error`: the range up to the next mark is quarantined
+    /// for as long as it does. Any other error is answered as it is.
+    pub(super) async fn report_unreadable(
+        &self,
+        generation: u64,
+        segment: Offset,
+        bad: Mark,
+        error: io::Error,
+    ) -> ReadError {
+        if is_refusal(&error) {
+            return self.quarantine(generation, segment, bad, true).await;
+        }
+        ReadError::Io(error)
+    }
+
+    async fn quarantine(
+        &self,
+        generation: u64,
+        segment: Offset,
+        bad: Mark,
+        is_unreadable: bool,
     ) -> ReadError {
         let vanished = || ReadError::Io(io::Error::other("a segment vanished under a read"));
         let (from, end, epochs) = loop {
@@ -53,6 +86,7 @@ impl<D: Disk> Log<D> {
             }
         };
         let (bad, next) = match self.segment_file(segment).await {
+            _ if is_unreadable => (bad, self.known_above(segment, bad, end)),
             Ok(file) => {
                 let bad = match first_bad(&file, from, end, &epochs).await {
                     Ok(first) if first.position > bad.position || first == end => {
@@ -76,12 +110,17 @@ impl<D: Disk> Log<D> {
             start: Point { offset: bad.offset, segment, position: bad.position },
             end: next.offset,
             end_position: next.position,
+            is_unreadable,
         };
         if state.add_damage(damage) {
             tracing::error!(
                 partition = %self.inner.partition, start = %bad.offset, end = %damage.end,
-                "damaged bytes found: the range is quarantined"
+                "{} the range is quarantined",
+                if is_unreadable { "the device refuses to read records:" } else { "damaged bytes found:" }
             );
+            if is_unreadable {
+                self.inner.door.unreadable.notify_one();
+            }
         }
         ReadError::Quarantined(self.describe(&state, &damage))
     }

@@ -13,7 +13,8 @@ use record::{Batch, BatchHeader, Batches, TimestampType};
 use types::mutant::{Mutant, planted};
 use types::{Offset, Timestamp};
 
-use super::{Damage, Log, Point, Read, Slice, State};
+use super::damage::is_refusal;
+use super::{Damage, Log, Point, Read, Slice, Sound, State};
 use crate::index::{Index, Mark};
 use crate::layout::Kind;
 use crate::walk::{Step, Walk};
@@ -245,7 +246,16 @@ impl<D: Disk> Log<D> {
             let mut headers = Walk::new(file.clone(), start.position, bound.position, WALK_BYTES)
                 .from(start.offset);
             loop {
-                match headers.next().await.map_err(ReadError::Io)? {
+                let step = match headers.next().await {
+                    Ok(step) => step,
+                    Err(error) => {
+                        let (generation, segment) = (look.generation, look.segment);
+                        return Err(self
+                            .report_unreadable(generation, segment, start, error)
+                            .await);
+                    }
+                };
+                match step {
                     Step::Batch(at, header) if header.end_offset() <= from => {
                         start = Mark {
                             offset: header.end_offset(),
@@ -299,12 +309,18 @@ impl<D: Disk> Log<D> {
         loop {
             let (at, header) = match pending.take() {
                 Some(step) => step,
-                None => match headers.next().await.map_err(ReadError::Io)? {
-                    Step::Batch(at, header) => (at, header),
-                    Step::End => break,
-                    Step::Bad if cut.position > start.position => break,
-                    Step::Bad => {
-                        return Err(self.report_damage(look.generation, look.segment, cut).await);
+                None => match headers.next().await {
+                    Ok(Step::Batch(at, header)) => (at, header),
+                    Ok(Step::End) => break,
+                    Ok(Step::Bad) | Err(_) if cut.position > start.position => break,
+                    bad => {
+                        let (generation, segment) = (look.generation, look.segment);
+                        return Err(match bad {
+                            Ok(_) => self.report_damage(generation, segment, cut).await,
+                            Err(error) => {
+                                self.report_unreadable(generation, segment, cut, error).await
+                            }
+                        });
                     }
                 },
             };
@@ -343,7 +359,10 @@ impl<D: Disk> Log<D> {
         let (start, end) = (found.start.position, found.start.position + found.bytes as u64);
         let (generation, epochs) = {
             let mut state = self.lock();
+            // On its way to a socket it could not be read: nothing of the segment is believed without a look any more.
+            let has_failed = found.file.take_read_failure();
             match state.segment(segment) {
+                Some(segment) if has_failed => segment.sound = Sound::found(segment.size),
                 Some(segment) if !segment.sound.covers(start, end) => {}
                 _ => return Ok(found),
             }
@@ -353,14 +372,15 @@ impl<D: Disk> Log<D> {
         let walk = Walk::new(found.file.clone(), start, end, SCAN_BYTES);
         // Offsets and epochs lie outside the checksums: the ones must follow one another, the others be those that are known.
         let mut walk = walk.from(found.start.offset).verified();
-        let is_whole = loop {
-            match walk.next().await.map_err(ReadError::Io)? {
-                Step::Batch(at, header) if epochs.vouch_for(&header) => {
+        let stopped = loop {
+            match walk.next().await {
+                Ok(Step::Batch(at, header)) if epochs.vouch_for(&header) => {
                     good.offset = header.end_offset();
                     good.position = at + header.bytes_total() as u64;
                 }
-                Step::Batch(..) | Step::Bad => break false,
-                Step::End => break true,
+                Ok(Step::Batch(..) | Step::Bad) => break Some(None),
+                Ok(Step::End) => break None,
+                Err(error) => break Some(Some(error)),
             }
         };
         {
@@ -373,10 +393,11 @@ impl<D: Disk> Log<D> {
                 segment.sound.add(start, good.position);
             }
         }
-        if is_whole {
-            return Ok(found);
-        }
-        let error = self.report_damage(generation, segment, good).await;
+        let error = match stopped {
+            None => return Ok(found),
+            Some(None) => self.report_damage(generation, segment, good).await,
+            Some(Some(error)) => self.report_unreadable(generation, segment, good, error).await,
+        };
         if good.position == start {
             return Err(error);
         }
@@ -400,7 +421,7 @@ impl<D: Disk> Log<D> {
         };
         let (index, ages) =
             self.read_index(base, size, trusted, interval).await.map_err(ReadError::Io)?;
-        let found = self.walk_end(&index, base, size).await.map_err(ReadError::Io)?;
+        let (found, refused) = self.walk_end(&index, base, size).await.map_err(ReadError::Io)?;
         let is_short = {
             let mut state = self.lock();
             if state.generation != generation {
@@ -418,32 +439,44 @@ impl<D: Disk> Log<D> {
             is_short
         };
         // What is missing at its end (a short file, a rotten header) was durable: no read may step over it (E8, I14).
-        if is_short && let ReadError::Io(error) = self.report_damage(generation, base, found).await
-        {
-            return Err(ReadError::Io(error));
+        if is_short {
+            let error = match refused {
+                None => self.report_damage(generation, base, found).await,
+                Some(error) => self.report_unreadable(generation, base, found, error).await,
+            };
+            if let ReadError::Io(error) = error {
+                return Err(ReadError::Io(error));
+            }
         }
         Ok(())
     }
 
-    /// Where the batches of a segment really end: from the last mark of its index on.
+    /// Where the batches of a segment really end: from the last mark of its index on. Or how far they can be read, and why
+    /// the device refuses what follows.
     pub(crate) async fn walk_end(
         &self,
         index: &Index,
         base: Offset,
         size: u64,
-    ) -> io::Result<Mark> {
+    ) -> io::Result<(Mark, Option<io::Error>)> {
         let mut end = self.lock().boundary(base, index, size);
         let file = self.segment_file(base).await?;
         let mut walk = Walk::new(file, end.position, size, WALK_BYTES).from(end.offset);
-        while let Step::Batch(position, header) = walk.next().await? {
-            end.offset = header.end_offset();
-            end.position = position + header.bytes_total() as u64;
+        loop {
+            match walk.next().await {
+                Ok(Step::Batch(position, header)) => {
+                    end.offset = header.end_offset();
+                    end.position = position + header.bytes_total() as u64;
+                }
+                Ok(Step::Bad | Step::End) => return Ok((end, None)),
+                Err(error) if is_refusal(&error) => return Ok((end, Some(error))),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(end)
     }
 
     /// The index of a segment of `size` bytes, from its files as far as they describe at most `trusted` bytes, the rest
-    /// from the segment itself. Ends early at bytes that are no batch.
+    /// from the segment itself. Ends early at bytes that are no batch, or that the device refuses.
     pub(crate) async fn read_index(
         &self,
         base: Offset,
@@ -460,9 +493,13 @@ impl<D: Disk> Log<D> {
             let file = self.segment_file(base).await?;
             let start = self.lock().boundary(base, &index, index.covered());
             let mut walk = Walk::new(file, start.position, size, SCAN_BYTES).from(start.offset);
-            while let Step::Batch(at, header) = walk.next().await? {
-                if at >= index.covered() {
-                    index.add(&header);
+            loop {
+                match walk.next().await {
+                    Ok(Step::Batch(at, header)) if at >= index.covered() => index.add(&header),
+                    Ok(Step::Batch(..)) => {}
+                    Ok(Step::Bad | Step::End) => break,
+                    Err(error) if is_refusal(&error) => break,
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -593,14 +630,25 @@ impl<F> State<F> {
         if found.offset < end && !known {
             let start = Point { offset: found.offset, segment: base, position: found.position };
             tracing::error!(start = %found.offset, %end, segment = %base, "durable records are missing: quarantined");
-            self.add_damage(Damage { start, end, end_position: size });
+            self.add_damage(Damage { start, end, end_position: size, is_unreadable: false });
         }
     }
 
-    /// Remembers a damaged range; `false` if it was known.
+    /// Remembers a damaged range; `false` if it was known, or continues one that was.
     pub(crate) fn add_damage(&mut self, damage: Damage) -> bool {
         let start = damage.start.offset;
         if self.damages.iter().any(|known| known.start.offset <= start && start < known.end) {
+            return false;
+        }
+        // A device may refuse a great part, of which a reader finds one index interval after the other.
+        let follows = |known: &&mut Damage| {
+            (known.end, known.end_position) == (start, damage.start.position)
+                && known.start.segment == damage.start.segment
+        };
+        if damage.is_unreadable
+            && let Some(before) = self.damages.iter_mut().filter(|d| d.is_unreadable).find(follows)
+        {
+            (before.end, before.end_position) = (damage.end, damage.end_position);
             return false;
         }
         self.damages.push(damage);

@@ -176,7 +176,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Shows `visit` the sound batches of the stretch that end above the log start, with their positions and in order, until
-    /// it breaks. Damage is passed over, and told of if it was not known.
+    /// it breaks. Damage, and what the device refuses, is passed over, and told of if it was not known.
     async fn search<T>(
         &self,
         stretch: &Stretch,
@@ -199,9 +199,9 @@ impl<D: Disk> Log<D> {
             if !planted(Mutant::TimesByHeaders) {
                 walk = walk.verified();
             }
-            let is_whole = loop {
-                match walk.next().await.map_err(ReadError::Io)? {
-                    Step::Batch(position, header) if self.lock().epochs.vouch_for(&header) => {
+            let bad = loop {
+                match walk.next().await {
+                    Ok(Step::Batch(position, header)) if self.lock().epochs.vouch_for(&header) => {
                         if header.end_offset() > log_start
                             && let ControlFlow::Break(found) = visit(position, &header)
                         {
@@ -209,12 +209,15 @@ impl<D: Disk> Log<D> {
                         }
                         from = behind(position, &header);
                     }
-                    Step::End => break true,
-                    Step::Batch(..) | Step::Bad => break false,
+                    Ok(Step::End) => break None,
+                    bad => break Some(bad.err()),
                 }
             };
-            if !is_whole {
-                let error = self.report_damage(generation, segment, from).await;
+            if let Some(refused) = bad {
+                let error = match refused {
+                    None => self.report_damage(generation, segment, from).await,
+                    Some(error) => self.report_unreadable(generation, segment, from, error).await,
+                };
                 let damage = self.lock().damage_beyond(segment, from.position);
                 if damage.is_none_or(|damage| damage.start.position > from.position) {
                     return Err(error);

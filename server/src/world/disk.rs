@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ struct Open {
     file: fs::File,
     /// Where the last read from the device ended: who begins there reads on.
     cold_end: AtomicU64,
+    /// A range could not be read on its way to a socket.
+    read_failed: AtomicBool,
     /// For synced writes, once there are some.
     syncer: OnceLock<Syncer>,
 }
@@ -92,8 +94,8 @@ impl Disk for RealDisk {
         };
         let file = options.open(path).map_err(explained)?;
         FILES_OPEN.fetch_add(1, Ordering::Relaxed);
-        let (cold_end, syncer) = (AtomicU64::new(0), OnceLock::new());
-        Ok(RealFile(Arc::new(Open { file, cold_end, syncer })))
+        let (cold_end, read_failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(RealFile(Arc::new(Open { file, cold_end, read_failed, syncer: OnceLock::new() })))
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -223,6 +225,11 @@ impl RealFile {
         looks.all(|at| self.read_cached_at(offset + at as u64, &mut byte) == 1)
     }
 
+    /// A range could not be read, and there is nobody to tell but who reads next.
+    pub(super) fn note_read_failure(&self) {
+        self.0.read_failed.store(true, Ordering::Relaxed);
+    }
+
     /// Brings the range into the page cache, on a thread that may wait.
     pub(super) async fn warm(&self, offset: u64, len: usize) -> io::Result<()> {
         let file = self.clone();
@@ -321,6 +328,10 @@ impl File for RealFile {
             io::Result::Ok(buffer)
         });
         Ok(buffer.await?.freeze())
+    }
+
+    fn take_read_failure(&self) -> bool {
+        self.0.read_failed.swap(false, Ordering::Relaxed)
     }
 
     async fn sync_data(&self) -> io::Result<()> {

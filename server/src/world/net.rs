@@ -273,7 +273,7 @@ impl RealWriter {
 
     async fn send_file(&mut self, file: &RealFile, mut offset: u64, len: usize) -> io::Result<()> {
         if !file.is_cached(offset, len) {
-            file.warm(offset, len).await?;
+            file.warm(offset, len).await.inspect_err(|_| file.note_read_failure())?;
         }
         let end = offset + len as u64;
         let stream: &TcpStream = self.half.as_ref();

@@ -24,6 +24,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -131,6 +132,7 @@ struct Handle {
     path: PathBuf,
     writable: bool,
     locked: bool,
+    read_failed: AtomicBool,
 }
 
 /// What [`State::begin`] decided about an operation.
@@ -300,11 +302,20 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Puts a broken file right again (D4).
+    /// From now on the device refuses to read `start..end` of a file.
+    pub fn refuse(&self, path: &Path, start: u64, end: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = state.tree.find(path)?;
+        state.tree.inode_mut(ino)?.refused = Some((start, end));
+        Ok(())
+    }
+
+    /// Puts a broken file right again (D4), and one of which a part is refused.
     pub fn mend(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         let ino = state.tree.find(path)?;
-        state.tree.inode_mut(ino)?.broken = false;
+        let inode = state.tree.inode_mut(ino)?;
+        (inode.broken, inode.refused) = (false, None);
         Ok(())
     }
 
@@ -392,7 +403,8 @@ impl SimDisk {
     }
 
     fn file(&self, ino: Ino, path: &Path, writable: bool, locked: bool) -> SimFile {
-        let handle = Handle { disk: self.clone(), ino, path: path.to_owned(), writable, locked };
+        let (disk, path, read_failed) = (self.clone(), path.to_owned(), AtomicBool::new(false));
+        let handle = Handle { disk, ino, path, writable, locked, read_failed };
         SimFile(Arc::new(handle))
     }
 }
@@ -791,6 +803,11 @@ impl env::Disk for SimDisk {
 }
 
 impl SimFile {
+    /// A range could not be read, and there is nobody to tell but who reads next.
+    pub fn note_read_failure(&self) {
+        self.0.read_failed.store(true, Ordering::Relaxed);
+    }
+
     fn writable(&self) -> io::Result<()> {
         if self.0.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
@@ -809,6 +826,10 @@ impl env::File for SimFile {
         let Handle { disk, ino, path, .. } = &*self.0;
         disk.operate(Op::Read, path, offset, |state, fault| {
             state.fail(Some(*ino), fault)?;
+            let refused = state.tree.inode(*ino)?.refused;
+            if refused.is_some_and(|(start, end)| start < offset + len as u64 && offset < end) {
+                return Err(eio());
+            }
             let bytes = state.tree.file(*ino)?.read(offset, len);
             if fault != Some(DiskFault::BitRot) || bytes.is_empty() {
                 return Ok(bytes);
@@ -819,6 +840,10 @@ impl env::File for SimFile {
             Ok(bytes.into())
         })
         .await
+    }
+
+    fn take_read_failure(&self) -> bool {
+        self.0.read_failed.swap(false, Ordering::Relaxed)
     }
 
     async fn sync_data(&self) -> io::Result<()> {

@@ -41,6 +41,8 @@ pub struct Inode {
     pub opens: u32,
     /// Every operation fails (D4).
     pub broken: bool,
+    /// Bytes that reads are refused: start and end.
+    pub refused: Option<(u64, u64)>,
     linked: bool,
 }
 
@@ -70,7 +72,13 @@ pub struct Tree {
 impl Tree {
     /// An empty file system.
     pub fn new() -> Tree {
-        let root = Inode { body: Body::Dir(Dir::default()), opens: 0, broken: false, linked: true };
+        let root = Inode {
+            body: Body::Dir(Dir::default()),
+            opens: 0,
+            broken: false,
+            refused: None,
+            linked: true,
+        };
         Tree { inodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, pending: VecDeque::new() }
     }
 
@@ -150,7 +158,8 @@ impl Tree {
         self.next += 1;
         let body = if is_dir { Body::Dir(Dir::default()) } else { Body::File(Content::default()) };
         self.view_mut(dir)?.insert(name.to_owned(), ino);
-        self.inodes.insert(ino, Inode { body, opens: 0, broken: false, linked: true });
+        self.inodes
+            .insert(ino, Inode { body, opens: 0, broken: false, refused: None, linked: true });
         self.push(Change::Create { dir, name: name.to_owned() }, ino, [dir, dir]);
         Ok(ino)
     }

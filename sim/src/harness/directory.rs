@@ -364,6 +364,9 @@ impl Play {
             match view::read_all(log, 30_000).await {
                 Ok(batches) => return Some(batches),
                 Err(ReadError::Io(_)) => self.stage.world.sleep(Duration::from_millis(10)).await,
+                Err(ReadError::Quarantined(range)) if range.is_unreadable => {
+                    self.stage.world.sleep(Duration::from_millis(500)).await;
+                }
                 Err(ReadError::Offline) => return None,
                 Err(error) if self.stage.scenario.is_beyond_promise() => {
                     self.stage.world.mark("damage reported to a reader");

@@ -115,6 +115,7 @@ impl<D: Disk> Opening<D> {
                 partition: partition.clone(),
                 start: state.log_start,
                 end: first,
+                is_unreadable: false,
                 epoch: None,
             };
             tracing::error!(%partition, start = %lost.start, end = %lost.end, "the first segments are missing");
@@ -329,7 +330,10 @@ impl<D: Disk> Opening<D> {
             };
             let (index, ages) = log.read_index(base, size, believed, interval).await?;
             let covered = index.covered();
-            let found = log.walk_end(&index, base, size).await?;
+            let (found, refused) = log.walk_end(&index, base, size).await?;
+            if let Some(error) = refused {
+                return Err(error);
+            }
             log.lock().adopt_index(base, index, ages, now);
             if covered == size {
                 log.lock().check_end(base, found);
@@ -385,7 +389,7 @@ impl<D: Disk> Opening<D> {
             at.offset = header.end_offset();
             at.position = position + header.bytes_total() as u64;
         }
-        let damage = Damage { start: at, end, end_position: size };
+        let damage = Damage { start: at, end, end_position: size, is_unreadable: false };
         tracing::error!(
             partition = %log.inner.partition, start = %at.offset, %end,
             "durable bytes are damaged: the range is quarantined"

@@ -148,7 +148,8 @@ impl<F: File> Redo<F> {
     }
 
     pub fn damage_to(&mut self, end: Offset, end_position: u64) {
-        self.stored.damages.push(Damage { start: self.end, end, end_position });
+        let start = self.end;
+        self.stored.damages.push(Damage { start, end, end_position, is_unreadable: false });
         self.end.position = end_position;
         self.end.offset = end;
     }
