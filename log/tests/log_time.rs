@@ -125,8 +125,7 @@ fn i14_a_rotten_header_misleads_no_look_up_by_time() {
     for rotten in &batches {
         let lost = rotten.base_offset().0;
         for bit in 0..8 * record::HEADER_LEN as u64 {
-            let disk = world.disk.fork(bit);
-            let fork = World { disk, clock: world.clock.clone(), options: world.options.clone() };
+            let fork = world.fork(bit);
             fork.disk.rot(segment, place + bit / 8, 1 << (bit % 8)).expect("rots");
             fork.with(async |dir| {
                 let log = dir.log(&partition("t")).expect("recovered");

@@ -76,7 +76,11 @@ impl<D: Disk> Log<D> {
                 };
                 if let Some(index) = &state.segments[at].index {
                     let (offset, position) = state.written_end(at);
-                    let from = state.boundary(segment, index, bad.position);
+                    let mut from = state.boundary(segment, index, bad.position);
+                    if from.position == bad.position && from.offset != bad.offset {
+                        // The boundary is sound: the batch before it tells a wrong end offset.
+                        from = state.boundary(segment, index, bad.position.saturating_sub(1));
+                    }
                     break (from, Mark { offset, position }, state.epochs.clone());
                 }
             }

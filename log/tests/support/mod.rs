@@ -63,6 +63,12 @@ impl World {
         LogDir::open(self.disk.clone(), &self.clock, path, DIRECTORY, self.options.clone()).await
     }
 
+    /// Another course of the world from here on.
+    pub fn fork(&self, seed: u64) -> World {
+        let disk = self.disk.fork(seed);
+        World { disk, clock: self.clock.clone(), options: self.options.clone() }
+    }
+
     pub fn power_cut(&mut self) {
         self.disk = self.disk.power_cut();
     }
