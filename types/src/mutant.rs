@@ -77,6 +77,12 @@ mutants! {
     FullForGood = "full-for-good",
     /// I14: the scrubber walks cold segments and does not look at checksums.
     ScrubberBlind = "scrubber-blind",
+    /// The scrubber reads as fast as it can.
+    ScrubberUnpaced = "scrubber-unpaced",
+    /// I14: what the device refuses to read is an I/O error to whoever asks, and hides the rest of its segment.
+    RefusalHidesRest = "refusal-hides-rest",
+    /// I14: what the device refused to read once is not asked for again.
+    RefusedForGood = "refused-for-good",
     /// I14: look-ups by time believe headers whose checksums nobody has looked at.
     TimesByHeaders = "times-by-headers",
     /// I81: DELETE of a log is not durable before its segments are unlinked.

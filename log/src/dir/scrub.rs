@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use env::{Clock, Disk, File, OpenMode};
+use types::mutant::{Mutant, planted};
 use types::{DirectoryId, Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
 
 use super::Inner;
@@ -122,7 +123,11 @@ impl<D: Disk> Inner<D> {
                         None => {}
                     }
                     next = scrubbed.next;
-                    let nanos = scrubbed.bytes.max(1).saturating_mul(1_000_000_000) / rate.max(1);
+                    let mut nanos =
+                        scrubbed.bytes.max(1).saturating_mul(1_000_000_000) / rate.max(1);
+                    if planted(Mutant::ScrubberUnpaced) {
+                        nanos = 1;
+                    }
                     clock.sleep(Duration::from_nanos(nanos)).await;
                 }
                 // Deleted or cut meanwhile.

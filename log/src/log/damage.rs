@@ -12,6 +12,7 @@ use std::io;
 use env::{Disk, File};
 use record::{BatchHeader, HEADER_LEN};
 use types::Offset;
+use types::mutant::{Mutant, planted};
 
 use super::read::SCAN_BYTES;
 use super::{Damage, Log, Point};
@@ -53,7 +54,7 @@ impl<D: Disk> Log<D> {
         bad: Mark,
         error: io::Error,
     ) -> ReadError {
-        if is_refusal(&error) {
+        if is_refusal(&error) && !planted(Mutant::RefusalHidesRest) {
             return self.quarantine(generation, segment, bad, true).await;
         }
         ReadError::Io(error)

@@ -695,5 +695,6 @@ impl Ghost {
     }
 }
 
+mod refuse;
 mod rot;
 mod work;

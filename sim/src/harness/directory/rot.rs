@@ -16,9 +16,9 @@ use crate::checker::storage::i14_reported;
 use crate::plain::Here;
 
 /// Bytes that the scrubber looks at in a second.
-const RATE: u64 = 4 << 20;
+const RATE: u64 = 256 << 10;
 /// Between the begins of two of its rounds.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// What a segment may cost it beside: opening, and finding out how far damage reaches.
 const PER_SEGMENT: Duration = Duration::from_millis(20);
 /// It looks at no more at once.
@@ -28,7 +28,7 @@ const STEP_BYTES: u64 = 256 << 10;
 const EXPANDED_BYTES_MAX: usize = 64 << 20;
 
 /// Offset and time of each dated record, by log.
-type Times = BTreeMap<String, Vec<(i64, i64)>>;
+pub(super) type Times = BTreeMap<String, Vec<(i64, i64)>>;
 
 /// When a place rots.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,14 +38,14 @@ enum When {
 }
 
 /// A bit of a cold segment that will have flipped.
-struct Spot {
+pub(super) struct Spot {
     when: When,
-    log: String,
-    path: PathBuf,
+    pub log: String,
+    pub path: PathBuf,
     at: u64,
     mask: u8,
     /// First offset and end of the batch that holds it.
-    offsets: (i64, i64),
+    pub offsets: (i64, i64),
 }
 
 impl Play {
@@ -103,8 +103,11 @@ impl Play {
         let Some(dir) = self.reopen(&disk).await else { return };
         // A clean stop has written down what was known; after a kill it may have to be found again.
         let is_known = is_killed || self.judge_reported(&dir, &bad(true));
-        if is_known && self.walk_all(&dir, &bad(true), &times, &dice).await {
-            _ = self.scrubbed(&disk, &dir, &bad(true)).await;
+        if is_known
+            && self.walk_all(&dir, &bad(true), &times, &dice).await
+            && self.scrubbed(&disk, &dir, &bad(true)).await
+        {
+            _ = self.refuse(&disk, &dir, &spots, &times, &dice).await;
         }
         _ = dir.close().await;
     }
@@ -190,7 +193,7 @@ impl Play {
     }
 
     /// Each log tells of exactly the batches that are bad.
-    fn judge_reported(&self, dir: &LogDir<SimDisk>, bad: &[&Spot]) -> bool {
+    pub(super) fn judge_reported(&self, dir: &LogDir<SimDisk>, bad: &[&Spot]) -> bool {
         let logs = view::logs_by_name(dir);
         logs.iter().all(|(name, log)| {
             let told = log.quarantined_offsets();
@@ -203,7 +206,7 @@ impl Play {
     }
 
     /// Reads every log and looks for times here and there, then reads it from its start to its end.
-    async fn walk_all(
+    pub(super) async fn walk_all(
         &self,
         dir: &LogDir<SimDisk>,
         bad: &[&Spot],
@@ -302,7 +305,7 @@ impl Play {
 }
 
 /// Segments of a log by their bases, with their sizes.
-fn segments_of(disk: &SimDisk, name: &str) -> Vec<(PathBuf, u64)> {
+pub(super) fn segments_of(disk: &SimDisk, name: &str) -> Vec<(PathBuf, u64)> {
     let log = Path::new(PATH).join(name);
     let is_segment = |path: &Path| {
         path.parent() == Some(&log) && path.extension().is_some_and(|kind| kind == "log")
@@ -311,7 +314,7 @@ fn segments_of(disk: &SimDisk, name: &str) -> Vec<(PathBuf, u64)> {
 }
 
 /// The batches of a sound segment and their bytes.
-fn batches_of(segment: Bytes) -> Vec<(Seen, Range<u64>)> {
+pub(super) fn batches_of(segment: Bytes) -> Vec<(Seen, Range<u64>)> {
     let mut at = 0;
     let placed = Batches::split(segment).map_while(Result::ok).map(|batch| {
         let start = at;
