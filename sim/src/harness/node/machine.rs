@@ -243,16 +243,23 @@ impl Machine {
         }
     }
 
-    /// The same on a disk that is full, and stays so.
+    /// The same on a disk that is full, and stays so; again and again, because each start could need a little more.
     async fn restart_full(&mut self) {
-        if self.dice.choose(Kind::Fault, 3) == 0 {
-            self.stop_cleanly().await;
+        for round in 0..8 {
+            if self.dice.choose(Kind::Fault, 3) == 0 {
+                self.stop_cleanly().await;
+            }
+            self.go_down(false);
+            // What the process had deleted and not closed is free now.
+            self.disk.fill(0);
+            self.come_up().await;
+            self.play.stage.world.mark("restart on a full disk");
+            if round == 0 && self.dice.choose(Kind::Fault, 3) != 0 {
+                break;
+            }
+            let life = self.dice.choose(Kind::Fault, 2_000);
+            self.play.stage.world.sleep(Duration::from_millis(life)).await;
         }
-        self.go_down(false);
-        // What the process had deleted and not closed is free now.
-        self.disk.fill(0);
-        self.come_up().await;
-        self.play.stage.world.mark("restart on a full disk");
     }
 
     /// Kills the broker if it still lives, by process or by power, and starts it again a little later, on a disk that has
