@@ -144,6 +144,13 @@ pub struct Quarantined {
     pub epoch: Option<LeaderEpoch>,
 }
 
+impl Quarantined {
+    /// Whether `offset` is in the range.
+    pub fn contains(&self, offset: Offset) -> bool {
+        (self.start..self.end).contains(&offset)
+    }
+}
+
 impl fmt::Display for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.is_unreadable { "cannot be read" } else { "are damaged" };

@@ -276,6 +276,71 @@ fn i14_a_rotten_header_costs_its_batch_wherever_reading_begins() {
     }
 }
 
+/// I14: the same in the segment that is appended to, where the index need not have a mark behind the batch. What lies behind
+/// it is served, found by its time, and counts for its producer.
+#[test]
+fn i14_a_rotten_header_costs_its_batch_in_the_last_segment() {
+    let world = World::new(16);
+    let times = |n: i64| types::Timestamp(NOW.0 + n * 1000);
+    world.with(async |dir| {
+        let mut wide = spec("events", 1);
+        wide.config.segment_bytes = 1 << 20;
+        wide.config.index_interval_bytes = 2000;
+        let log = dir.create(wide).await.expect("created");
+        for n in 0..40 {
+            append(&log, stamped_at(&["one", "two", "three"], times(n), 5, 0, 3 * n as i32));
+        }
+        log.flush().await.expect("flushed");
+        dir.close().await.expect("closes");
+    });
+    let segment = &files(&world.disk, ".log")[0];
+    let batches = record::Batches::split(world.disk.peek(segment).expect("there"));
+    let batches: Vec<_> = batches.map(|batch| batch.expect("whole")).collect();
+    let mut place = 0;
+    for (n, rotten) in batches.iter().enumerate() {
+        let (lost, behind) = (rotten.base_offset(), rotten.end_offset());
+        for bit in (0..8 * record::HEADER_LEN as u64).filter(|_| [3, 30, 38, 39].contains(&n)) {
+            let fork = world.fork(bit);
+            if bit % 5 == 4 {
+                for suffix in [".index", ".timeindex"] {
+                    files(&fork.disk, suffix).iter().for_each(|path| remove(&fork.disk, path));
+                }
+            }
+            fork.disk.rot(segment, place + bit / 8, 1 << (bit % 8)).expect("rots");
+            fork.with(async |dir| {
+                let what = format!("bit {bit} of {lost}..{behind}");
+                let log = dir.log(&partition("events")).expect("recovered");
+                let before = read_from(&log, Offset(0), lost, 1 << 20).await.expect(&what);
+                assert_eq!(before.len() as i64, lost.0, "{what}");
+                let met = read_from(&log, lost, behind, 1 << 20).await;
+                let Err(ReadError::Quarantined(range)) = met else { panic!("{what}: {met:?}") };
+                assert_eq!((range.start, range.end), (lost, behind), "{what}");
+                let rest = read_from(&log, behind, Offset(120), 1 << 20).await.expect(&what);
+                assert_eq!(rest.len() as i64, 120 - behind.0, "{what}");
+                for late in
+                    [n as i64 + 1, 39].into_iter().filter(|late| (n as i64) < *late && *late < 40)
+                {
+                    let found = log.offset_for_timestamp(times(late), Offset(120), &plain::Here);
+                    let found = found.await.expect(&what).map(|found| found.offset.0);
+                    assert_eq!(found, Some(3 * late), "{what}, time {late}");
+                }
+                if n < 39 {
+                    let next = stamped_at(&["four"], times(50), 5, 0, 120);
+                    assert_eq!(append(&log, next).base_offset.0, 120, "{what}");
+                    let again = stamped_at(&["one", "two", "three"], times(39), 5, 0, 117);
+                    let again = try_append(&log, vec![again], 0).expect(&what);
+                    assert!(again.duplicate, "{what}");
+                    log.flush().await.expect(&what);
+                    let found = log.offset_for_timestamp(times(45), Offset(121), &plain::Here);
+                    let found = found.await.expect(&what).map(|found| found.offset.0);
+                    assert_eq!(found, Some(120), "{what}");
+                }
+            });
+        }
+        place += rotten.bytes_total() as u64;
+    }
+}
+
 /// I4, I14: the epoch of the batch in which the log starts is known, too.
 #[test]
 fn i14_a_rotten_epoch_is_found_in_the_batch_that_holds_the_log_start() {

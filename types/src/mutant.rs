@@ -77,6 +77,8 @@ mutants! {
     FullForGood = "full-for-good",
     /// I14: the scrubber walks cold segments and does not look at checksums.
     ScrubberBlind = "scrubber-blind",
+    /// I14: a start gives up all that lies behind a rotten batch in the last segment.
+    TailGivenUp = "tail-given-up",
     /// The scrubber reads as fast as it can.
     ScrubberUnpaced = "scrubber-unpaced",
     /// I14: what the device refuses to read is an I/O error to whoever asks, and hides the rest of its segment.

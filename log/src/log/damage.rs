@@ -36,13 +36,35 @@ impl<D: Disk> Log<D> {
     /// The batch that should stand at `bad` does not, or one before it tells a wrong end: the first that is bad, to where the
     /// log goes on, is quarantined (I14), unless the log was cut since the `generation` in which it was read, or all is
     /// sound at a second look. Answers the error to give.
-    pub(super) async fn report_damage(
+    pub(crate) async fn report_damage(
         &self,
         generation: u64,
         segment: Offset,
         bad: Mark,
     ) -> ReadError {
         self.quarantine(generation, segment, bad, false).await
+    }
+
+    /// The same of a range that was quarantined as a whole, when nothing was known yet by which to tell sound batches in it.
+    pub(crate) async fn narrow(&self, whole: Damage) {
+        let (generation, epochs) = {
+            let mut state = self.lock();
+            state.damages.retain(|damage| *damage != whole);
+            (state.generation, state.epochs.clone())
+        };
+        let mut bad = Mark { offset: whole.start.offset, position: whole.start.position };
+        let end = Mark { offset: whole.end, position: whole.end_position };
+        if let Ok(file) = self.segment_file(whole.start.segment).await {
+            bad = first_bad(&file, bad, end, &epochs).await.unwrap_or(bad);
+        }
+        let told = self.report_damage(generation, whole.start.segment, bad).await;
+        if !matches!(told, ReadError::Quarantined(_)) {
+            tracing::error!(
+                partition = %self.inner.partition, start = %bad.offset, end = %whole.end, error = %told,
+                "durable records are missing: quarantined"
+            );
+            self.lock().add_damage(whole);
+        }
     }
 
     /// The device refuses to read the batch at `bad`, for the reason of `error`: the range up to the next mark is quarantined

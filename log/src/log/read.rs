@@ -620,18 +620,27 @@ impl<F> State<F> {
             .unwrap_or(Mark { offset: base, position: 0 })
     }
 
-    /// An older segment must end where the next one begins. What is missing (a lost segment, a short file) was durable
-    /// and is quarantined, so that no read steps over it (E8, I14).
-    pub(crate) fn check_end(&mut self, base: Offset, found: Mark) {
-        let Some(segment) = self.segment(base) else { return };
-        let (end, size) = (segment.end, segment.size);
+    /// A segment must end where the next one begins, or the log. What is missing (a lost segment, a short file, what lies
+    /// behind a rotten header) was durable and is quarantined, so that no read steps over it (E8, I14).
+    pub(crate) fn check_end(&mut self, base: Offset, found: Mark) -> Option<Damage> {
+        let segment = self.segment(base)?;
+        let (end, end_position) = (segment.end, segment.size);
         let known =
             self.damages.iter().any(|damage| damage.start.segment == base && damage.end >= end);
-        if found.offset < end && !known {
-            let start = Point { offset: found.offset, segment: base, position: found.position };
-            tracing::error!(start = %found.offset, %end, segment = %base, "durable records are missing: quarantined");
-            self.add_damage(Damage { start, end, end_position: size, is_unreadable: false });
+        if known || (found.offset == end && found.position == end_position) {
+            return None;
         }
+        let mut found = found;
+        if found.offset >= end {
+            // A header told too much: any behind the last boundary may be it.
+            let at = self.segments.iter().position(|it| it.base == base)?;
+            let index = self.segments[at].index.as_ref()?;
+            found = self.boundary(base, index, end_position.saturating_sub(1));
+        }
+        let start = Point { offset: found.offset, segment: base, position: found.position };
+        let damage = Damage { start, end, end_position, is_unreadable: false };
+        self.add_damage(damage);
+        Some(damage)
     }
 
     /// Remembers a damaged range; `false` if it was known, or continues one that was.

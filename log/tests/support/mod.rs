@@ -123,12 +123,17 @@ pub fn batch(values: &[&str]) -> Batch {
 
 /// A batch of an idempotent producer.
 pub fn stamped(values: &[&str], id: i64, epoch: i16, sequence: i32) -> Batch {
+    stamped_at(values, NOW, id, epoch, sequence)
+}
+
+/// The same, all dated `time`.
+pub fn stamped_at(values: &[&str], time: Timestamp, id: i64, epoch: i16, sequence: i32) -> Batch {
     let stamp = ProducerStamp {
         id: ProducerId(id),
         epoch: ProducerEpoch(epoch),
         base_sequence: Sequence(sequence),
     };
-    build(values, NOW, Some(stamp))
+    build(values, time, Some(stamp))
 }
 
 fn build(values: &[&str], time: Timestamp, producer: Option<ProducerStamp>) -> Batch {

@@ -15,13 +15,13 @@ use super::{Opening, io_error, read_card};
 use crate::dir::change::remove_if_there;
 use crate::dir::stored::Metadata;
 use crate::epochs::Epochs;
-use crate::index::{Ages, Index};
+use crate::index::{Ages, Index, Mark};
 use crate::journal::Position;
 use crate::layout::{ASIDE, Kind};
 use crate::log::{Damage, Log, Marks, Point, SCAN_BYTES, Segment, Sound, State};
 use crate::producers::Producers;
 use crate::walk::{Step, Walk};
-use crate::{Durability, LogConfig, OpenError, Quarantined};
+use crate::{Durability, LogConfig, OpenError, Quarantined, ReadError};
 
 impl<D: Disk> Opening<D> {
     /// Makes a log out of what was redone.
@@ -313,12 +313,13 @@ impl<D: Disk> Opening<D> {
 
     /// Reads derived state as far as it can be trusted and rebuilds the rest by walking.
     async fn rebuild(&mut self, log: &Log<D>, trusted: Point, now: Timestamp) -> io::Result<()> {
-        let (bases, interval) = {
+        let (bases, interval, stored) = {
             let state = log.lock();
             let bases: Vec<_> = state.segments.iter().map(|s| (s.base, s.size)).collect();
-            (bases, state.config.index_interval_bytes)
+            (bases, state.config.index_interval_bytes, state.epochs.clone())
         };
         let active = bases.last().map(|(base, _)| *base);
+        let mut bad = Vec::new();
         for (base, size) in bases {
             if base < trusted.segment && Some(base) != active {
                 continue;
@@ -329,24 +330,89 @@ impl<D: Disk> Opening<D> {
                 std::cmp::Ordering::Greater => 0,
             };
             let (index, ages) = log.read_index(base, size, believed, interval).await?;
-            let covered = index.covered();
             let (found, refused) = log.walk_end(&index, base, size).await?;
             if let Some(error) = refused {
                 return Err(error);
             }
-            log.lock().adopt_index(base, index, ages, now);
-            if covered == size {
-                log.lock().check_end(base, found);
+            let mut state = log.lock();
+            state.adopt_index(base, index, ages, now);
+            bad.extend(state.check_end(base, found));
+        }
+        self.derive(log, &stored, trusted, now).await?;
+        if !bad.is_empty() && !planted(Mutant::TailGivenUp) {
+            for damage in bad {
+                log.narrow(damage).await;
+                self.rebuild_index(log, damage.start.segment, interval).await?;
             }
-            if covered != size {
-                self.quarantine_tail(log, base).await?;
+            // Now that what lies behind the damage is known.
+            self.derive(log, &stored, trusted, now).await?;
+        }
+        Ok(())
+    }
+
+    /// The index of a segment with damage, from the batches around it: what was made by headers alone may hold a rotten one.
+    async fn rebuild_index(&self, log: &Log<D>, base: Offset, interval: u32) -> io::Result<()> {
+        let file = log.segment_file(base).await?;
+        let mut at = Mark { offset: base, position: 0 };
+        if let Some(segment) = log.lock().segment(base) {
+            segment.index = Some(Box::new(Index::new(base, interval)));
+        }
+        loop {
+            let (end, size, generation) = {
+                let mut state = log.lock();
+                let of_segment = |damage: &&Damage| damage.start.segment == base;
+                let reaches = |damage: &&Damage| damage.end_position > at.position;
+                let next = state.damages.iter().filter(of_segment).filter(reaches);
+                let next = next.min_by_key(|damage| damage.start.position).copied();
+                let generation = state.generation;
+                let Some(segment) = state.segment(base) else { return Ok(()) };
+                let (size, Some(index)) = (segment.size, &mut segment.index) else { return Ok(()) };
+                match next {
+                    Some(damage) if damage.start.position <= at.position => {
+                        index.skip_to(damage.end_position);
+                        at = Mark { offset: damage.end, position: damage.end_position };
+                        continue;
+                    }
+                    next => (next.map_or(size, |damage| damage.start.position), size, generation),
+                }
+            };
+            if at.position >= end {
+                return Ok(());
+            }
+            let walk = Walk::new(file.clone(), at.position, end, SCAN_BYTES);
+            let mut walk = walk.from(at.offset).verified();
+            while let Step::Batch(position, header) = walk.next().await? {
+                if let Some(index) = log.lock().segment(base).and_then(|it| it.index.as_mut()) {
+                    index.add(&header);
+                }
+                at.offset = header.end_offset();
+                at.position = position + header.bytes_total() as u64;
+            }
+            if at.position < end {
+                let told = log.report_damage(generation, base, at).await;
+                if !matches!(told, ReadError::Quarantined(range) if range.contains(at.offset)) {
+                    // Readers find out what is the matter with it.
+                    if let Some(index) = log.lock().segment(base).and_then(|it| it.index.as_mut()) {
+                        index.skip_to(size);
+                    }
+                    return Ok(());
+                }
             }
         }
-        let whole = log.lock().epochs.entries().is_empty();
-        let (producers, from) = log.nearest_snapshot(trusted.offset, now).await?;
-        let mut producers = producers;
+    }
+
+    /// Producers and epochs, from what was stored of them and the batches since.
+    async fn derive(
+        &mut self,
+        log: &Log<D>,
+        stored: &Epochs,
+        trusted: Point,
+        now: Timestamp,
+    ) -> io::Result<()> {
+        let mut epochs = stored.clone();
+        let whole = epochs.entries().is_empty();
+        let (mut producers, from) = log.nearest_snapshot(trusted.offset, now).await?;
         let start = if whole { Offset::ZERO } else { from.min(trusted.offset) };
-        let mut epochs = log.lock().epochs.clone();
         let walked = log
             .scan(start, |header: &BatchHeader| {
                 if header.base_offset() >= from {
@@ -367,40 +433,6 @@ impl<D: Disk> Opening<D> {
         epochs.truncate_start(state.log_start);
         state.epochs = epochs;
         state.snapshot_bytes = walked;
-        Ok(())
-    }
-
-    /// The index could not be walked to the end of its segment: what was durable there is bad (I14). Finds out how far
-    /// the good bytes go and quarantines the rest.
-    async fn quarantine_tail(&mut self, log: &Log<D>, base: Offset) -> io::Result<()> {
-        let (mut at, end, size) = {
-            let state = log.lock();
-            let Some(segment) = state.segments.iter().find(|segment| segment.base == base) else {
-                return Ok(());
-            };
-            let Some(index) = &segment.index else { return Ok(()) };
-            let mark = state.boundary(base, index, index.covered());
-            let at = Point { offset: mark.offset, segment: base, position: mark.position };
-            (at, segment.end, segment.size)
-        };
-        let file = log.segment_file(base).await?;
-        let mut walk = Walk::new(file, at.position, size, SCAN_BYTES).from(at.offset);
-        while let Step::Batch(position, header) = walk.next().await? {
-            at.offset = header.end_offset();
-            at.position = position + header.bytes_total() as u64;
-        }
-        let damage = Damage { start: at, end, end_position: size, is_unreadable: false };
-        tracing::error!(
-            partition = %log.inner.partition, start = %at.offset, %end,
-            "durable bytes are damaged: the range is quarantined"
-        );
-        let mut state = log.lock();
-        state.add_damage(damage);
-        if let Some(segment) = state.segment(base)
-            && let Some(index) = segment.index.as_mut()
-        {
-            index.skip_to(size);
-        }
         Ok(())
     }
 }

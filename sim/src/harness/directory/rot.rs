@@ -1,5 +1,5 @@
-//! Rot at rest in cold segments, when all else is quiet. It is never served, it costs the batches that it hit and nothing
-//! else, and the scrubber tells of it in the time that its rate implies (I14; SPEC.md section 7.2, "The scrubber").
+//! Rot at rest, when all else is quiet. It is never served, it costs the batches that it hit and nothing else, and in cold
+//! segments the scrubber tells of it in the time that its rate implies (I14; SPEC.md section 7.2, "The scrubber").
 //!
 //! Half of it falls on a directory that is closed, half on one that is open and whose bytes were all read before. Each
 //! segment rots in one place at most: two may hide what lies between them.
@@ -16,7 +16,7 @@ use crate::checker::storage::i14_reported;
 use crate::plain::Here;
 
 /// Bytes that the scrubber looks at in a second.
-const RATE: u64 = 256 << 10;
+const RATE: u64 = 512 << 10;
 /// Between the begins of two of its rounds.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// What a segment may cost it beside: opening, and finding out how far damage reaches.
@@ -46,6 +46,39 @@ pub(super) struct Spot {
     mask: u8,
     /// First offset and end of the batch that holds it.
     pub offsets: (i64, i64),
+    /// In the segment that is appended to: the scrubber leaves it alone, so who reads it, or starts, finds it.
+    is_active: bool,
+}
+
+impl Spot {
+    fn choose(
+        disk: &SimDisk,
+        dice: &Decisions,
+        log: &str,
+        ghost: &Ghost,
+        path: &Path,
+        when: When,
+    ) -> Option<Spot> {
+        let batches = batches_of(disk.peek(path).unwrap_or_default());
+        // Nobody asks for what lies below the log start.
+        let asked: Vec<_> = batches.iter().filter(|(batch, _)| batch.last >= ghost.start).collect();
+        let chosen = dice.choose(Kind::Fault, asked.len() as u64) as usize;
+        let (batch, bytes) = asked.get(chosen)?;
+        // A header's bits each mean something of their own.
+        let span = match dice.choose(Kind::Fault, 2) {
+            0 => bytes.end - bytes.start,
+            _ => record::HEADER_LEN as u64,
+        };
+        Some(Spot {
+            when,
+            log: log.to_owned(),
+            path: path.to_owned(),
+            at: bytes.start + dice.choose(Kind::Fault, span),
+            mask: 1 << dice.choose(Kind::Fault, 8),
+            offsets: (batch.base, batch.last + 1),
+            is_active: false,
+        })
+    }
 }
 
 impl Play {
@@ -112,37 +145,26 @@ impl Play {
         _ = dir.close().await;
     }
 
-    /// Chooses what rots: in each cold segment one bit, or none.
+    /// Chooses what rots: in each segment one bit, or none. In the one that is appended to it rots while nobody has it open.
     fn spots(&self, disk: &SimDisk, dice: &Decisions) -> Vec<Spot> {
         let ghosts = lock(&self.ghosts);
-        let mut spots = Vec::new();
+        let (mut spots, mut active) = (Vec::new(), Vec::new());
         for (name, (_, ghost)) in &ghosts.logs {
-            let segments = segments_of(disk, name);
-            for (path, _) in segments.iter().take(segments.len().saturating_sub(1)) {
+            let mut segments = segments_of(disk, name);
+            active.extend(segments.pop().map(|(path, _)| (name, ghost, path)));
+            for (path, _) in segments {
                 let when = match dice.choose(Kind::Fault, 4) {
                     1 => When::Closed,
                     2 => When::Open,
                     _ => continue,
                 };
-                let batches = batches_of(disk.peek(path).unwrap_or_default());
-                // Nobody asks for what lies below the log start.
-                let asked = batches.iter().filter(|(batch, _)| batch.last >= ghost.start);
-                let asked: Vec<_> = asked.collect();
-                let chosen = dice.choose(Kind::Fault, asked.len() as u64) as usize;
-                let Some((batch, bytes)) = asked.get(chosen) else { continue };
-                // A header's bits each mean something of their own.
-                let span = match dice.choose(Kind::Fault, 2) {
-                    0 => bytes.end - bytes.start,
-                    _ => record::HEADER_LEN as u64,
-                };
-                spots.push(Spot {
-                    when,
-                    log: name.clone(),
-                    path: path.clone(),
-                    at: bytes.start + dice.choose(Kind::Fault, span),
-                    mask: 1 << dice.choose(Kind::Fault, 8),
-                    offsets: (batch.base, batch.last + 1),
-                });
+                spots.extend(Spot::choose(disk, dice, name, ghost, &path, when));
+            }
+        }
+        for (name, ghost, path) in active {
+            if dice.choose(Kind::Fault, 2) == 1 {
+                let spot = Spot::choose(disk, dice, name, ghost, &path, When::Closed);
+                spots.extend(spot.map(|spot| Spot { is_active: true, ..spot }));
             }
         }
         spots
@@ -192,16 +214,20 @@ impl Play {
         self.stage.judge(verdict) && self.judge_reported(dir, bad)
     }
 
-    /// Each log tells of exactly the batches that are bad.
+    /// Each log tells of exactly the batches that are bad; of one that is appended to once it was read.
     pub(super) fn judge_reported(&self, dir: &LogDir<SimDisk>, bad: &[&Spot]) -> bool {
         let logs = view::logs_by_name(dir);
         logs.iter().all(|(name, log)| {
             let told = log.quarantined_offsets();
-            let told: Vec<_> = told.into_iter().map(|(start, end)| (start.0, end.0)).collect();
+            let active = bad.iter().find(|spot| spot.log == *name && spot.is_active);
+            let told = told.into_iter().map(|(start, end)| (start.0, end.0));
+            let told: Vec<_> =
+                told.filter(|told| active.is_none_or(|spot| spot.offsets != *told)).collect();
             if !told.is_empty() {
                 self.stage.world.mark("rot reported");
             }
-            self.stage.judge(i14_reported(name, &bad_of(bad, name), &told))
+            let cold: Vec<&Spot> = bad.iter().filter(|spot| !spot.is_active).copied().collect();
+            self.stage.judge(i14_reported(name, &bad_of(&cold, name), &told))
         })
     }
 
