@@ -15,8 +15,10 @@ use super::*;
 use crate::checker::storage::i14_reported;
 use crate::plain::Here;
 
-/// Bytes that the scrubber looks at in a second.
-const RATE: u64 = 512 << 10;
+/// How long a round of the scrubber takes if it keeps its rate; one that keeps none is seen by that.
+const ROUND: Duration = Duration::from_secs(2);
+/// Bytes that it looks at in a second at least.
+const RATE_MIN: u64 = 64 << 10;
 /// Between the begins of two of its rounds.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// What a segment may cost it beside: opening, and finding out how far damage reaches.
@@ -101,19 +103,20 @@ impl Play {
         let bad = |all: bool| -> Vec<&Spot> {
             spots.iter().filter(|spot| all || spot.when == When::Closed).collect()
         };
-        let Some(dir) = self.reopen(disk).await else { return };
+        let rate = (self.cold(disk).0 / ROUND.as_secs()).max(RATE_MIN);
+        let Some(dir) = self.reopen(disk, rate).await else { return };
         // Readers beside the scrubber, or the scrubber alone.
         let is_read_first = dice.choose(Kind::Fault, 3) == 1;
         if is_read_first && !self.walk_all(&dir, &bad(false), &times, &dice).await {
             return;
         }
-        if !self.scrubbed(disk, &dir, &bad(false)).await
+        if !self.scrubbed(disk, &dir, &bad(false), rate).await
             || !self.walk_all(&dir, &bad(false), &times, &dice).await
         {
             return;
         }
         strike(disk, &spots, When::Open);
-        if !self.scrubbed(disk, &dir, &bad(true)).await
+        if !self.scrubbed(disk, &dir, &bad(true), rate).await
             || !self.walk_all(&dir, &bad(true), &times, &dice).await
         {
             return;
@@ -133,12 +136,12 @@ impl Play {
             }
             disk.clone()
         };
-        let Some(dir) = self.reopen(&disk).await else { return };
+        let Some(dir) = self.reopen(&disk, rate).await else { return };
         // A clean stop has written down what was known; after a kill it may have to be found again.
         let is_known = is_killed || self.judge_reported(&dir, &bad(true));
         if is_known
             && self.walk_all(&dir, &bad(true), &times, &dice).await
-            && self.scrubbed(&disk, &dir, &bad(true)).await
+            && self.scrubbed(&disk, &dir, &bad(true), rate).await
         {
             _ = self.refuse(&disk, &dir, &spots, &times, &dice).await;
         }
@@ -171,11 +174,11 @@ impl Play {
     }
 
     /// The next process, with a scrubber.
-    async fn reopen(&self, disk: &SimDisk) -> Option<LogDir<SimDisk>> {
+    async fn reopen(&self, disk: &SimDisk, rate: u64) -> Option<LogDir<SimDisk>> {
         let stage = &self.stage;
         let clock = stage.world.clock(NODE);
         let options =
-            LogDirOptions { scrub_rate: Some(RATE), scrub_interval: INTERVAL, ..self.options() };
+            LogDirOptions { scrub_rate: Some(rate), scrub_interval: INTERVAL, ..self.options() };
         let opened =
             LogDir::open(disk.clone(), &clock, Path::new(PATH), directory_id(), options).await;
         let verdict = require("I14", opened.is_ok(), || {
@@ -192,8 +195,8 @@ impl Play {
         Some(dir)
     }
 
-    /// Waits for as long as the scrubber may take, and judges what it has told by then.
-    async fn scrubbed(&self, disk: &SimDisk, dir: &LogDir<SimDisk>, bad: &[&Spot]) -> bool {
+    /// Bytes and number of all segments.
+    fn cold(&self, disk: &SimDisk) -> (u64, u32) {
         let (mut cold, mut segments) = (0, 0);
         for name in lock(&self.ghosts).logs.keys() {
             for (_, bytes) in segments_of(disk, name) {
@@ -201,13 +204,25 @@ impl Play {
                 segments += 1;
             }
         }
+        (cold, segments)
+    }
+
+    /// Waits for as long as the scrubber may take, and judges what it has told by then.
+    async fn scrubbed(
+        &self,
+        disk: &SimDisk,
+        dir: &LogDir<SimDisk>,
+        bad: &[&Spot],
+        rate: u64,
+    ) -> bool {
+        let (cold, segments) = self.cold(disk);
         // The rest of a round, the pause after it, and a whole round.
-        let round = Duration::from_nanos(cold * 1_000_000_000 / RATE) + PER_SEGMENT * segments;
+        let round = Duration::from_nanos(cold * 1_000_000_000 / rate) + PER_SEGMENT * segments;
         let patience = INTERVAL + 2 * round + Duration::from_secs(1);
         let before = dir.counts().scrubbed_bytes;
         self.stage.world.sleep(patience).await;
         let read = dir.counts().scrubbed_bytes - before;
-        let most = RATE * (patience.as_millis() as u64 + 999) / 1000 + 2 * STEP_BYTES;
+        let most = rate * (patience.as_millis() as u64 + 999) / 1000 + 2 * STEP_BYTES;
         let verdict = require("scrubber", read <= most, || {
             format!("{read} bytes were scrubbed in {patience:?}, more than {most}")
         });
