@@ -141,7 +141,7 @@ pub trait File: Clone + Send + Sync + 'static {
         self.read_at(offset, len)
     }
 
-    /// Whether a range could not be read where nobody could be told, on its way to a socket, since this was asked last.
+    /// Whether a read has failed since this was asked last, if only on its way to a socket, where nobody could be told.
     fn take_read_failure(&self) -> bool {
         false
     }

@@ -41,7 +41,7 @@ use types::{
 
 use crate::door::{Command, Door};
 use crate::epochs::Epochs;
-use crate::index::{Ages, Index};
+use crate::index::{Ages, Index, Mark};
 use crate::journal::Position;
 use crate::producers::{Producers, Verdict};
 use crate::{AppendError, ChangeError, Durability, LogConfig, Quarantined};
@@ -136,6 +136,13 @@ pub(crate) struct Damage {
     pub end_position: u64,
     /// The device refuses to read it, and may think better of it: known in this process only, and looked at again.
     pub is_unreadable: bool,
+}
+
+impl Point {
+    /// The same place, of its segment.
+    pub fn mark(self) -> Mark {
+        Mark { offset: self.offset, position: self.position }
+    }
 }
 
 /// What a log's segments hold safely, and the first group whose frames of this log must be redone on top of it.

@@ -335,9 +335,70 @@ fn i14_a_rotten_header_costs_its_batch_in_the_last_segment() {
                     let found = found.await.expect(&what).map(|found| found.offset.0);
                     assert_eq!(found, Some(120), "{what}");
                 }
+                dir.close().await.expect("closes");
+            });
+            // The damage is known now; an index made anew leads around it.
+            for suffix in [".index", ".timeindex"] {
+                files(&fork.disk, suffix).iter().for_each(|path| remove(&fork.disk, path));
+            }
+            fork.with(async |dir| {
+                let what = format!("bit {bit} of {lost}..{behind}, once more");
+                let log = dir.log(&partition("events")).expect("recovered");
+                let end = log.ends().log_end;
+                append(&log, batch(&["five"]));
+                log.flush().await.expect(&what);
+                let rest = read_from(&log, behind, end.next(), 1 << 20).await.expect(&what);
+                assert_eq!(rest.len() as i64, end.0 + 1 - behind.0, "{what}");
+                log.truncate(behind.plus(3).min(end)).await.expect(&what);
+                append(&log, batch(&["six"]));
+                log.flush().await.expect(&what);
             });
         }
         place += rotten.bytes_total() as u64;
+    }
+}
+
+/// I14: two rotten batches in the segment that is appended to cost two batches, with an index and without.
+#[test]
+fn i14_two_rotten_batches_in_the_last_segment_cost_two() {
+    let world = World::new(18);
+    world.with(async |dir| {
+        let mut wide = spec("events", 1);
+        wide.config.segment_bytes = 1 << 20;
+        wide.config.index_interval_bytes = 2000;
+        let log = dir.create(wide).await.expect("created");
+        for _ in 0..40 {
+            append(&log, batch(&["one", "two", "three"]));
+        }
+        log.flush().await.expect("flushed");
+        dir.close().await.expect("closes");
+    });
+    let segment = &files(&world.disk, ".log")[0];
+    let bytes = world.disk.peek(segment).expect("there").len() as u64 / 40;
+    for has_index in [true, false] {
+        let fork = world.fork(u64::from(has_index));
+        fork.disk.rot(segment, 5 * bytes + bytes - 3, 1).expect("rots"); // a record
+        fork.disk.rot(segment, 38 * bytes + 10, 1).expect("rots"); // a length
+        if !has_index {
+            files(&fork.disk, ".index").iter().for_each(|path| remove(&fork.disk, path));
+        }
+        fork.with(async |dir| {
+            let log = dir.log(&partition("events")).expect("recovered");
+            let mut lost = Vec::new();
+            let mut next = Offset(0);
+            while next < Offset(120) {
+                let read = Read { from: next, end: Offset(120), bytes_max: 1, at_least_one: true };
+                match log.read(read).await {
+                    Ok(slice) => next = slice.next_offset,
+                    Err(ReadError::Quarantined(range)) => {
+                        lost.push((range.start.0, range.end.0));
+                        next = range.end;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(lost, [(15, 18), (114, 117)], "index: {has_index}");
+        });
     }
 }
 

@@ -15,11 +15,9 @@ use super::stored::Metadata;
 use super::{Garbage, Inner};
 use crate::ballast::is_full;
 use crate::door::{Command, Reply};
-use crate::index::Index;
 use crate::journal::{Frame, FrameKind};
 use crate::layout::{self, Kind, METADATA_FILE};
 use crate::log::{Log, Point, State};
-use crate::walk::{Step, Walk};
 use crate::{ChangeError, Durability, LogConfig, LogSpec, Retained};
 
 /// Flag of a CREATE frame: the log is a page-cache log.
@@ -519,17 +517,12 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         let file = log.segment_file(cut.segment).await?;
         file.set_len(cut.position).await?;
         let interval = log.config().index_interval_bytes;
-        let mut index = Index::new(cut.segment, interval);
-        let mut walk = Walk::new(file, 0, cut.position, crate::log::SCAN_BYTES).from(cut.segment);
-        while let Step::Batch(_, header) = walk.next().await? {
-            index.add(&header);
-        }
+        log.rebuild_index(cut.segment, interval).await?;
         let now = self.clock.timestamp();
         let producers = log.rebuild_producers(cut.offset, now).await?;
         let mut state = log.lock();
         state.producers = producers;
         if let Some(segment) = state.segment(cut.segment) {
-            segment.index = Some(Box::new(index));
             segment.unsynced = true;
         }
         state.entries_changed = true;

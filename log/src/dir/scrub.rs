@@ -23,6 +23,8 @@ use crate::log::{Finding, Log};
 
 /// How much is looked at at once.
 const STEP_BYTES: u64 = 256 << 10;
+/// What a refusal counts for at least: a device that has one may have many.
+const REFUSED_BYTES: u64 = 4 << 10;
 /// How often the place is written down.
 const NOTE_PAUSE: Duration = Duration::from_secs(60);
 /// How often what the device refused to read is asked for again.
@@ -117,14 +119,18 @@ impl<D: Disk> Inner<D> {
             match log.scrub(base, mark, STEP_BYTES).await {
                 Ok(scrubbed) => {
                     tally.scrubbed_bytes.add(scrubbed.bytes);
+                    let mut least = 1;
                     match scrubbed.found {
                         Some(Finding::Damaged) => tally.scrub_damaged.add(1),
-                        Some(Finding::Refused) => tally.scrub_unreadable.add(1),
+                        Some(Finding::Refused) => {
+                            tally.scrub_unreadable.add(1);
+                            least = REFUSED_BYTES;
+                        }
                         None => {}
                     }
                     next = scrubbed.next;
                     let mut nanos =
-                        scrubbed.bytes.max(1).saturating_mul(1_000_000_000) / rate.max(1);
+                        scrubbed.bytes.max(least).saturating_mul(1_000_000_000) / rate.max(1);
                     if planted(Mutant::ScrubberUnpaced) {
                         nanos = 1;
                     }

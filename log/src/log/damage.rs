@@ -7,6 +7,7 @@
 //! Where it begins is not believed of whoever met it, either: a walk by headers alone passes a rotten one whose lengths or
 //! offsets are wrong, and stumbles later. The first bad batch is looked for from the boundary before, by checksums.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use env::{Disk, File};
@@ -15,10 +16,10 @@ use types::Offset;
 use types::mutant::{Mutant, planted};
 
 use super::read::SCAN_BYTES;
-use super::{Damage, Log, Point};
+use super::{Damage, Log, Point, State};
 use crate::ReadError;
 use crate::epochs::Epochs;
-use crate::index::Mark;
+use crate::index::{Index, Mark};
 use crate::walk::{Step, Walk};
 
 /// EIO, ENODATA, EBADMSG, EUCLEAN, EREMOTEIO.
@@ -52,7 +53,7 @@ impl<D: Disk> Log<D> {
             state.damages.retain(|damage| *damage != whole);
             (state.generation, state.epochs.clone())
         };
-        let mut bad = Mark { offset: whole.start.offset, position: whole.start.position };
+        let mut bad = whole.start.mark();
         let end = Mark { offset: whole.end, position: whole.end_position };
         if let Ok(file) = self.segment_file(whole.start.segment).await {
             bad = first_bad(&file, bad, end, &epochs).await.unwrap_or(bad);
@@ -64,6 +65,59 @@ impl<D: Disk> Log<D> {
                 "durable records are missing: quarantined"
             );
             self.lock().add_damage(whole);
+        }
+    }
+
+    /// The index of a segment that could not be walked to its end, from the batches around the damage: what was made by headers
+    /// alone may hold a rotten one, and one that is appended to grows without a gap.
+    pub(crate) async fn rebuild_index(&self, base: Offset, interval: u32) -> io::Result<()> {
+        let file = self.segment_file(base).await?;
+        let mut at = Mark { offset: base, position: 0 };
+        if let Some(segment) = self.lock().segment(base) {
+            segment.index = Some(Box::new(Index::new(base, interval)));
+        }
+        loop {
+            let (end, size, generation) = {
+                let mut state = self.lock();
+                let of_segment = |damage: &&Damage| damage.start.segment == base;
+                let reaches = |damage: &&Damage| damage.end_position > at.position;
+                let next = state.damages.iter().filter(of_segment).filter(reaches);
+                let next = next.min_by_key(|damage| damage.start.position).copied();
+                let generation = state.generation;
+                let Some(segment) = state.segment(base) else { return Ok(()) };
+                let (size, Some(index)) = (segment.size, &mut segment.index) else { return Ok(()) };
+                match next {
+                    Some(damage) if damage.start.position <= at.position => {
+                        index.skip_to(damage.end_position);
+                        at = Mark { offset: damage.end, position: damage.end_position };
+                        continue;
+                    }
+                    next => (next.map_or(size, |damage| damage.start.position), size, generation),
+                }
+            };
+            if at.position >= end {
+                return Ok(());
+            }
+            let walk = Walk::new(file.clone(), at.position, end, SCAN_BYTES);
+            let mut walk = walk.from(at.offset).verified();
+            while let Step::Batch(position, header) = walk.next().await? {
+                if let Some(index) = self.lock().segment(base).and_then(|it| it.index.as_mut()) {
+                    index.add(&header);
+                }
+                at.offset = header.end_offset();
+                at.position = position + header.bytes_total() as u64;
+            }
+            if at.position < end {
+                let told = self.report_damage(generation, base, at).await;
+                if !matches!(told, ReadError::Quarantined(range) if range.contains(at.offset)) {
+                    // Readers find out what is the matter with it.
+                    if let Some(index) = self.lock().segment(base).and_then(|it| it.index.as_mut())
+                    {
+                        index.skip_to(size);
+                    }
+                    return Ok(());
+                }
+            }
         }
     }
 
@@ -90,21 +144,18 @@ impl<D: Disk> Log<D> {
         is_unreadable: bool,
     ) -> ReadError {
         let vanished = || ReadError::Io(io::Error::other("a segment vanished under a read"));
-        let (from, end, epochs) = loop {
+        let (from, end, known, epochs) = loop {
             {
-                let state = self.lock();
+                let mut state = self.lock();
                 let at = state.segments.iter().position(|other| other.base == segment);
                 let Some(at) = at.filter(|_| state.generation == generation) else {
                     return vanished();
                 };
                 if let Some(index) = &state.segments[at].index {
                     let (offset, position) = state.written_end(at);
-                    let mut from = state.boundary(segment, index, bad.position);
-                    if from.position == bad.position && from.offset != bad.offset {
-                        // The boundary is sound: the batch before it tells a wrong end offset.
-                        from = state.boundary(segment, index, bad.position.saturating_sub(1));
-                    }
-                    break (from, Mark { offset, position }, state.epochs.clone());
+                    let from = state.boundary_before(segment, index, bad);
+                    let (end, epochs) = (Mark { offset, position }, state.epochs.clone());
+                    break (from, end, state.known_above(segment, bad, end), epochs);
                 }
             }
             // Others who read have let go of it: few are kept. Loading it may find the damage, too.
@@ -113,7 +164,7 @@ impl<D: Disk> Log<D> {
             }
         };
         let (bad, next) = match self.segment_file(segment).await {
-            _ if is_unreadable => (bad, self.known_above(segment, bad, end)),
+            _ if is_unreadable => (bad, known),
             Ok(file) => {
                 let bad = match first_bad(&file, from, end, &epochs).await {
                     Ok(first) if first.position > bad.position || first == end => {
@@ -123,14 +174,15 @@ impl<D: Disk> Log<D> {
                     Ok(first) => first,
                     Err(_) => bad,
                 };
-                let known = self.known_above(segment, bad, end);
+                let known = self.lock().known_above(segment, bad, known);
                 (bad, goes_on(&file, bad, known).await.unwrap_or(known))
             }
             // A device that cannot be read here leaves it at what is known.
-            Err(_) => (bad, self.known_above(segment, bad, end)),
+            Err(_) => (bad, known),
         };
         let mut state = self.lock();
-        if state.generation != generation {
+        // Retention may have taken it.
+        if state.generation != generation || state.segment(segment).is_none() {
             return vanished();
         }
         let damage = Damage {
@@ -151,13 +203,36 @@ impl<D: Disk> Log<D> {
         }
         ReadError::Quarantined(self.describe(&state, &damage))
     }
+}
 
-    /// The first boundary behind `bad` that the index of its segment knows; the segment's `end` without one.
-    fn known_above(&self, segment: Offset, bad: Mark, end: Mark) -> Mark {
-        let mut state = self.lock();
-        let index = state.segment(segment).and_then(|segment| segment.index.as_ref());
+impl<F> State<F> {
+    /// The last boundary from which batches may have led a walk to `bad`: one that lies before it but tells a later offset, or
+    /// tells another one of its place, is behind the batch that told a wrong length or wrong offsets.
+    fn boundary_before(&self, base: Offset, index: &Index, bad: Mark) -> Mark {
+        let leads = |mark: &Mark| {
+            *mark == bad || (mark.position < bad.position && mark.offset < bad.offset)
+        };
+        let ends = self.damages.iter().filter(|damage| damage.start.segment == base);
+        let ends = ends.map(|damage| Mark { offset: damage.end, position: damage.end_position });
+        let marks = [
+            index.floor_position(bad.position),
+            index.floor_position(bad.position.saturating_sub(1)),
+            index.floor(Offset(bad.offset.0 - 1)),
+        ];
+        let begin = Mark { offset: base, position: 0 };
+        ends.chain(marks).filter(leads).max_by_key(|mark| mark.position).unwrap_or(begin)
+    }
+
+    /// The first boundary behind `bad` that is known, of the index or where other damage begins; `end` without one.
+    pub(super) fn known_above(&mut self, segment: Offset, bad: Mark, end: Mark) -> Mark {
+        let damages = self.damages.iter().filter(|damage| damage.start.segment == segment);
+        let begins = damages.map(|damage| damage.start.mark());
+        let begins = begins.filter(|mark| mark.position > bad.position);
+        let begins = begins.min_by_key(|mark| mark.position);
+        let index = self.segment(segment).and_then(|segment| segment.index.as_ref());
         let mark = index.and_then(|index| index.above_position(bad.position));
-        mark.filter(|mark| mark.position < end.position).unwrap_or(end)
+        let marks = [mark, begins, Some(end)].into_iter().flatten();
+        marks.min_by_key(|mark| mark.position).unwrap_or(end)
     }
 }
 
@@ -183,7 +258,8 @@ async fn goes_on<F: File>(file: &F, bad: Mark, known: Mark) -> io::Result<Mark> 
     // What the batch says of its own length, in case only its records are rotten; then every place behind its header.
     let told = BatchHeader::parse(&bytes).ok().map(|header| header.bytes_total());
     let places = told.into_iter().chain(1..bytes.len().saturating_sub(HEADER_LEN));
-    let mut tried = 0;
+    // A place where a walk has passed leads where that led.
+    let (mut tried, mut passed) = (0, BTreeSet::new());
     for place in places.filter(|place| *place < room) {
         let position = bad.position + place as u64;
         let header = match bytes.get(place..place + HEADER_LEN) {
@@ -193,7 +269,8 @@ async fn goes_on<F: File>(file: &F, bad: Mark, known: Mark) -> io::Result<Mark> 
         let Ok(header) = header else { continue };
         let offset = header.base_offset();
         let total = header.bytes_total();
-        if offset <= bad.offset || header.end_offset() > known.offset || total > room - place {
+        let is_outside = header.end_offset() > known.offset || total > room - place;
+        if offset <= bad.offset || is_outside || passed.contains(&position) {
             continue;
         }
         tried += 1;
@@ -201,22 +278,32 @@ async fn goes_on<F: File>(file: &F, bad: Mark, known: Mark) -> io::Result<Mark> 
             break;
         }
         let mark = Mark { offset, position };
-        if leads_to(file, mark, known).await? {
+        if leads_to(file, mark, known, &mut passed).await? {
             return Ok(mark);
         }
     }
     Ok(known)
 }
 
-/// Whether sound batches stand from `from` to exactly `to`.
-async fn leads_to<F: File>(file: &F, from: Mark, to: Mark) -> io::Result<bool> {
+/// Whether sound batches stand from `from` to exactly `to`. Notes where the nearer ones begin.
+async fn leads_to<F: File>(
+    file: &F,
+    from: Mark,
+    to: Mark,
+    passed: &mut BTreeSet<u64>,
+) -> io::Result<bool> {
     let mut walk = Walk::new(file.clone(), from.position, to.position, SCAN_BYTES)
         .from(from.offset)
         .verified();
     let mut end: Offset = from.offset;
     loop {
         match walk.next().await? {
-            Step::Batch(_, header) => end = header.end_offset(),
+            Step::Batch(at, header) => {
+                end = header.end_offset();
+                if at < from.position + SCAN_BYTES as u64 {
+                    passed.insert(at);
+                }
+            }
             Step::Bad => return Ok(false),
             Step::End => return Ok(end == to.offset),
         }

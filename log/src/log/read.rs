@@ -698,6 +698,17 @@ impl<F> State<F> {
         (bound, None)
     }
 
+    /// Drops the index of an older segment that could not be read to its end: it is loaded anew.
+    pub(crate) fn drop_partial_index(&mut self, base: Offset) {
+        let active = self.segments.len().saturating_sub(1);
+        let segment = self.segments.iter_mut().take(active).find(|segment| segment.base == base);
+        if let Some(segment) = segment
+            && segment.index.as_ref().is_some_and(|index| index.covered() != segment.size)
+        {
+            segment.index = None;
+        }
+    }
+
     /// Drops indexes of older segments beyond the number kept, but not that of `base`.
     pub(crate) fn forget_indexes(&mut self, base: Offset) {
         let active = self.segments.len().saturating_sub(1);

@@ -25,6 +25,15 @@ pub(crate) struct Scrubbed {
     pub found: Option<Finding>,
 }
 
+/// What a second look at a refused range told.
+struct Again {
+    refused: Vec<Damage>,
+    damaged: Option<Mark>,
+}
+
+/// How far the device is asked behind what it refused, at first.
+const STEP_BYTES: u64 = 4 << 10;
+
 /// What is the matter with a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Finding {
@@ -55,47 +64,86 @@ impl<D: Disk> Log<D> {
             return ranges.len();
         }
         for range in ranges {
-            let begin = mark_of(range.start);
-            let Ok((good, rest)) = self.readable_part(&range).await else { continue };
-            if rest == Some(Finding::Refused) && good == begin {
+            let Ok(Again { refused, damaged }) = self.ask_again(&range).await else { continue };
+            if refused == [range] {
                 continue;
             }
-            let mut state = self.lock();
-            if state.generation != generation {
-                break;
-            }
-            state.damages.retain(|known| *known != range);
-            let start = Point { offset: good.offset, position: good.position, ..range.start };
-            if let Some(rest) = rest {
-                let is_unreadable = rest == Finding::Refused;
-                state.add_damage(Damage { start, is_unreadable, ..range });
+            {
+                let mut state = self.lock();
+                if state.generation != generation {
+                    break;
+                }
+                let Some(at) = state.damages.iter().position(|known| *known == range) else {
+                    continue;
+                };
+                state.damages.remove(at);
+                for still in &refused {
+                    state.add_damage(*still);
+                }
+                state.drop_partial_index(range.start.segment);
             }
             tracing::warn!(
                 partition = %self.inner.partition, start = %range.start.offset, end = %range.end,
-                rest = ?rest, rest_start = %good.offset, "the device reads records again that it refused"
+                refused_still = refused.len(), damaged = damaged.is_some(),
+                "the device reads records again that it refused"
             );
+            if let Some(bad) = damaged {
+                self.report_damage(generation, range.start.segment, bad).await;
+            }
         }
         refused().1.len()
     }
 
-    /// How far whole batches lead from the beginning of the range, and what keeps them from its end.
-    async fn readable_part(&self, range: &Damage) -> io::Result<(Mark, Option<Finding>)> {
-        let path = Kind::Log.path(&self.inner.path, range.start.segment);
+    /// What of the range the device refuses still, and the first place where what it reads is damaged. Behind a refusal the
+    /// steps grow: a device that is dead answers slowly, and the next look goes on in what was stepped over.
+    async fn ask_again(&self, range: &Damage) -> io::Result<Again> {
+        let segment = range.start.segment;
+        // By its marks, if it has any, a range is taken apart.
+        _ = self.load_index(segment).await;
+        let path = Kind::Log.path(&self.inner.path, segment);
         let file = self.inner.door.disk.open(&path, OpenMode::Read).await?;
-        let mut good = mark_of(range.start);
-        let walk = Walk::new(file, good.position, range.end_position, SCAN_BYTES);
-        let mut walk = walk.from(good.offset).once().verified();
-        loop {
-            match walk.next().await {
-                Ok(Step::Batch(at, header)) => {
-                    good.offset = header.end_offset();
-                    good.position = at + header.bytes_total() as u64;
+        let end = Mark { offset: range.end, position: range.end_position };
+        let mut again = Again { refused: Vec::new(), damaged: None };
+        let epochs = self.lock().epochs.clone();
+        let (mut at, mut step) = (range.start.mark(), 0);
+        while at.position < end.position {
+            let walk = Walk::new(file.clone(), at.position, end.position, SCAN_BYTES);
+            let mut walk = walk.from(at.offset).once().verified();
+            let began = at.position;
+            let stopped = loop {
+                match walk.next().await {
+                    Ok(Step::Batch(position, header)) if epochs.vouch_for(&header) => {
+                        at.offset = header.end_offset();
+                        at.position = position + header.bytes_total() as u64;
+                    }
+                    stopped => break stopped,
                 }
-                Ok(Step::End) if good.offset == range.end => return Ok((good, None)),
-                Ok(Step::End | Step::Bad) => return Ok((good, Some(Finding::Damaged))),
-                Err(_) => return Ok((good, Some(Finding::Refused))),
+            };
+            match stopped {
+                Err(_) => {
+                    step = if at.position > began { 0 } else { 2 * step + STEP_BYTES };
+                    let beyond = Mark { position: at.position + step, ..at };
+                    let next = self.lock().known_above(segment, beyond, end);
+                    let start = Point { offset: at.offset, segment, position: at.position };
+                    let still =
+                        Damage { start, end: next.offset, end_position: next.position, ..*range };
+                    match again.refused.last_mut() {
+                        Some(last) if last.end == at.offset => {
+                            (last.end, last.end_position) = (still.end, still.end_position);
+                        }
+                        _ => again.refused.push(still),
+                    }
+                    at = next;
+                }
+                Ok(Step::End) if at.offset == end.offset => break,
+                // What is behind is looked at by readers: it is told from what is damaged there.
+                Ok(_) => {
+                    again.damaged = Some(at);
+                    break;
+                }
             }
         }
+        Ok(again)
     }
 
     /// Looks at about `bytes_max` bytes of a cold segment, from the batch at `from` on.
@@ -162,8 +210,4 @@ impl<D: Disk> Log<D> {
         let next = Some(mark).filter(|mark| mark.position < size);
         Ok(Scrubbed { next, bytes: mark.position - began, found })
     }
-}
-
-fn mark_of(point: Point) -> Mark {
-    Mark { offset: point.offset, position: point.position }
 }

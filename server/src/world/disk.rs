@@ -32,7 +32,7 @@ struct Open {
     file: fs::File,
     /// Where the last read from the device ended: who begins there reads on.
     cold_end: AtomicU64,
-    /// A range could not be read on its way to a socket.
+    /// A range could not be read.
     read_failed: AtomicBool,
     /// For synced writes, once there are some.
     syncer: OnceLock<Syncer>,
@@ -204,7 +204,10 @@ impl RealFile {
                     offset += read as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.note_read_failure();
+                    return Err(error);
+                }
             }
         }
         Ok(filled)
@@ -225,7 +228,7 @@ impl RealFile {
         looks.all(|at| self.read_cached_at(offset + at as u64, &mut byte) == 1)
     }
 
-    /// A range could not be read, and there is nobody to tell but who reads next.
+    /// A range could not be read: who reads next looks closer.
     pub(super) fn note_read_failure(&self) {
         self.0.read_failed.store(true, Ordering::Relaxed);
     }

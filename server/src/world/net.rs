@@ -273,7 +273,7 @@ impl RealWriter {
 
     async fn send_file(&mut self, file: &RealFile, mut offset: u64, len: usize) -> io::Result<()> {
         if !file.is_cached(offset, len) {
-            file.warm(offset, len).await.inspect_err(|_| file.note_read_failure())?;
+            file.warm(offset, len).await?;
         }
         let end = offset + len as u64;
         let stream: &TcpStream = self.half.as_ref();
@@ -281,7 +281,13 @@ impl RealWriter {
             let left = (end - offset) as usize;
             let mut position = offset;
             let sent = write_ready(stream, || {
-                rustix::fs::sendfile(stream, file.as_fs(), Some(&mut position), left)
+                let sent = rustix::fs::sendfile(stream, file.as_fs(), Some(&mut position), left);
+                // The one error that is not the socket's.
+                sent.inspect_err(|error| {
+                    if *error == Errno::IO {
+                        file.note_read_failure()
+                    }
+                })
             })
             .await?;
             if sent == 0 {

@@ -803,11 +803,6 @@ impl env::Disk for SimDisk {
 }
 
 impl SimFile {
-    /// A range could not be read, and there is nobody to tell but who reads next.
-    pub fn note_read_failure(&self) {
-        self.0.read_failed.store(true, Ordering::Relaxed);
-    }
-
     fn writable(&self) -> io::Result<()> {
         if self.0.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
@@ -840,6 +835,7 @@ impl env::File for SimFile {
             Ok(bytes.into())
         })
         .await
+        .inspect_err(|_| self.0.read_failed.store(true, Ordering::Relaxed))
     }
 
     fn take_read_failure(&self) -> bool {

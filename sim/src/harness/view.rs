@@ -74,9 +74,7 @@ pub async fn read_slice(log: &Log<SimDisk>, read: Read) -> Result<Polled, ReadEr
 async fn part_bytes(part: Part<SimFile>) -> std::io::Result<Bytes> {
     match part {
         Part::Mem(bytes) => Ok(bytes),
-        Part::File { file, offset, len } => {
-            file.read_at(offset, len).await.inspect_err(|_| file.note_read_failure())
-        }
+        Part::File { file, offset, len } => file.read_at(offset, len).await,
     }
 }
 

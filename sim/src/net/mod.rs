@@ -829,8 +829,7 @@ impl env::ConnWriter for SimWriter {
             let bytes = match part {
                 Part::Mem(bytes) => bytes,
                 Part::File { file, offset, len } => {
-                    let read = file.read_at(offset, len).await;
-                    let bytes = read.inspect_err(|_| file.note_read_failure())?;
+                    let bytes = file.read_at(offset, len).await?;
                     if bytes.len() < len {
                         return Err(error(io::ErrorKind::UnexpectedEof));
                     }

@@ -15,13 +15,13 @@ use super::{Opening, io_error, read_card};
 use crate::dir::change::remove_if_there;
 use crate::dir::stored::Metadata;
 use crate::epochs::Epochs;
-use crate::index::{Ages, Index, Mark};
+use crate::index::{Ages, Index};
 use crate::journal::Position;
 use crate::layout::{ASIDE, Kind};
-use crate::log::{Damage, Log, Marks, Point, SCAN_BYTES, Segment, Sound, State};
+use crate::log::{Log, Marks, Point, SCAN_BYTES, Segment, Sound, State};
 use crate::producers::Producers;
 use crate::walk::{Step, Walk};
-use crate::{Durability, LogConfig, OpenError, Quarantined, ReadError};
+use crate::{Durability, LogConfig, OpenError, Quarantined};
 
 impl<D: Disk> Opening<D> {
     /// Makes a log out of what was redone.
@@ -319,7 +319,7 @@ impl<D: Disk> Opening<D> {
             (bases, state.config.index_interval_bytes, state.epochs.clone())
         };
         let active = bases.last().map(|(base, _)| *base);
-        let mut bad = Vec::new();
+        let (mut bad, mut torn) = (Vec::new(), Vec::new());
         for (base, size) in bases {
             if base < trusted.segment && Some(base) != active {
                 continue;
@@ -330,6 +330,7 @@ impl<D: Disk> Opening<D> {
                 std::cmp::Ordering::Greater => 0,
             };
             let (index, ages) = log.read_index(base, size, believed, interval).await?;
+            let covered = index.covered();
             let (found, refused) = log.walk_end(&index, base, size).await?;
             if let Some(error) = refused {
                 return Err(error);
@@ -337,68 +338,21 @@ impl<D: Disk> Opening<D> {
             let mut state = log.lock();
             state.adopt_index(base, index, ages, now);
             bad.extend(state.check_end(base, found));
+            torn.extend((covered != size).then_some(base));
         }
         self.derive(log, &stored, trusted, now).await?;
-        if !bad.is_empty() && !planted(Mutant::TailGivenUp) {
-            for damage in bad {
-                log.narrow(damage).await;
-                self.rebuild_index(log, damage.start.segment, interval).await?;
-            }
+        let is_whole = bad.is_empty() && torn.is_empty();
+        for damage in bad.into_iter().filter(|_| !planted(Mutant::TailGivenUp)) {
+            log.narrow(damage).await;
+        }
+        for base in torn {
+            log.rebuild_index(base, interval).await?;
+        }
+        if !is_whole {
             // Now that what lies behind the damage is known.
             self.derive(log, &stored, trusted, now).await?;
         }
         Ok(())
-    }
-
-    /// The index of a segment with damage, from the batches around it: what was made by headers alone may hold a rotten one.
-    async fn rebuild_index(&self, log: &Log<D>, base: Offset, interval: u32) -> io::Result<()> {
-        let file = log.segment_file(base).await?;
-        let mut at = Mark { offset: base, position: 0 };
-        if let Some(segment) = log.lock().segment(base) {
-            segment.index = Some(Box::new(Index::new(base, interval)));
-        }
-        loop {
-            let (end, size, generation) = {
-                let mut state = log.lock();
-                let of_segment = |damage: &&Damage| damage.start.segment == base;
-                let reaches = |damage: &&Damage| damage.end_position > at.position;
-                let next = state.damages.iter().filter(of_segment).filter(reaches);
-                let next = next.min_by_key(|damage| damage.start.position).copied();
-                let generation = state.generation;
-                let Some(segment) = state.segment(base) else { return Ok(()) };
-                let (size, Some(index)) = (segment.size, &mut segment.index) else { return Ok(()) };
-                match next {
-                    Some(damage) if damage.start.position <= at.position => {
-                        index.skip_to(damage.end_position);
-                        at = Mark { offset: damage.end, position: damage.end_position };
-                        continue;
-                    }
-                    next => (next.map_or(size, |damage| damage.start.position), size, generation),
-                }
-            };
-            if at.position >= end {
-                return Ok(());
-            }
-            let walk = Walk::new(file.clone(), at.position, end, SCAN_BYTES);
-            let mut walk = walk.from(at.offset).verified();
-            while let Step::Batch(position, header) = walk.next().await? {
-                if let Some(index) = log.lock().segment(base).and_then(|it| it.index.as_mut()) {
-                    index.add(&header);
-                }
-                at.offset = header.end_offset();
-                at.position = position + header.bytes_total() as u64;
-            }
-            if at.position < end {
-                let told = log.report_damage(generation, base, at).await;
-                if !matches!(told, ReadError::Quarantined(range) if range.contains(at.offset)) {
-                    // Readers find out what is the matter with it.
-                    if let Some(index) = log.lock().segment(base).and_then(|it| it.index.as_mut()) {
-                        index.skip_to(size);
-                    }
-                    return Ok(());
-                }
-            }
-        }
     }
 
     /// Producers and epochs, from what was stored of them and the batches since.

@@ -2,7 +2,9 @@
 //! the next mark of the index and nothing else, readers are told, and all is served again when the device reads again
 //! (I14; SPEC.md section 7.2).
 
-use super::rot::{Spot, Times, batches_of, segments_of};
+use std::ops::Range;
+
+use super::rot::{Spot, Times, When, batches_of, segments_of, strike};
 use super::*;
 
 /// How often a log asks again for what was refused, and how long it may take.
@@ -14,6 +16,7 @@ const INTERVAL_BYTES: u64 = 4096;
 struct Part {
     log: String,
     path: PathBuf,
+    bytes: Range<u64>,
     /// First offset, and end, of what it may cost.
     offsets: (i64, i64),
 }
@@ -57,11 +60,19 @@ impl Play {
                 }
             }
         }
+        // Something may be the matter with what comes back.
+        let mut back = Vec::new();
+        for part in parts.iter().filter(|_| dice.choose(Kind::Fault, 3) == 1) {
+            let ghosts = lock(&self.ghosts);
+            let Some((_, ghost)) = ghosts.logs.get(&part.log) else { continue };
+            back.extend(Spot::within(disk, dice, &part.log, ghost, &part.path, &part.bytes));
+        }
+        strike(disk, &back, When::Open);
         for part in &parts {
             _ = disk.mend(&part.path);
         }
         world.sleep(LOOK_AGAIN).await;
-        let rotten: Vec<&Spot> = rotten.iter().collect();
+        let rotten: Vec<&Spot> = rotten.iter().chain(&back).collect();
         self.judge_reported(dir, &rotten) && self.walk_all(dir, &rotten, times, dice).await
     }
 
@@ -90,6 +101,7 @@ impl Play {
                     parts.push(Part {
                         log: name.clone(),
                         path: path.clone(),
+                        bytes: start..end,
                         offsets: (first.base, cost_end + 1),
                     });
                 }

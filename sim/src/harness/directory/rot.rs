@@ -34,7 +34,7 @@ pub(super) type Times = BTreeMap<String, Vec<(i64, i64)>>;
 
 /// When a place rots.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(super) enum When {
     Closed,
     Open,
 }
@@ -53,6 +53,30 @@ pub(super) struct Spot {
 }
 
 impl Spot {
+    /// A bit of the `bytes` of a segment, in a batch that is asked for.
+    pub fn within(
+        disk: &SimDisk,
+        dice: &Decisions,
+        log: &str,
+        ghost: &Ghost,
+        path: &Path,
+        bytes: &Range<u64>,
+    ) -> Option<Spot> {
+        let at = bytes.start + dice.choose(Kind::Fault, bytes.end - bytes.start);
+        let batches = batches_of(disk.peek(path).unwrap_or_default());
+        let (batch, _) = batches.iter().find(|(_, place)| place.contains(&at))?;
+        (batch.last >= ghost.start).then(|| Spot {
+            when: When::Open,
+            log: log.to_owned(),
+            path: path.to_owned(),
+            at,
+            mask: 1 << dice.choose(Kind::Fault, 8),
+            offsets: (batch.base, batch.last + 1),
+            is_active: false,
+        })
+    }
+
+    /// A bit of any batch that is asked for.
     fn choose(
         disk: &SimDisk,
         dice: &Decisions,
@@ -125,7 +149,17 @@ impl Play {
         let disk = if is_killed {
             stage.world.kill(NODE);
             stage.world.revive(NODE);
-            disk.kill()
+            let disk = disk.kill();
+            // What can be made anew may be lost, too (E3).
+            if dice.choose(Kind::Fault, 3) == 1 {
+                let is_index = |path: &Path| {
+                    path.extension().is_some_and(|kind| kind == "index" || kind == "timeindex")
+                };
+                for (path, _) in disk.files().into_iter().filter(|(path, _)| is_index(path)) {
+                    _ = env::Disk::remove_file(&disk, &path).await;
+                }
+            }
+            disk
         } else {
             let closed = dir.close().await;
             let verdict = require("L4", closed.is_ok(), || {
@@ -142,8 +176,9 @@ impl Play {
         if is_known
             && self.walk_all(&dir, &bad(true), &times, &dice).await
             && self.scrubbed(&disk, &dir, &bad(true), rate).await
+            && self.refuse(&disk, &dir, &spots, &times, &dice).await
         {
-            _ = self.refuse(&disk, &dir, &spots, &times, &dice).await;
+            self.append_behind(&dir).await;
         }
         _ = dir.close().await;
     }
@@ -193,6 +228,28 @@ impl Play {
         let scrubbing = dir.clone();
         stage.spawn(NODE, "scrubber", async move { scrubbing.scrub(clock).await });
         Some(dir)
+    }
+
+    /// The logs go on, whatever rotted in them.
+    async fn append_behind(&self, dir: &LogDir<SimDisk>) {
+        for (name, log) in view::logs_by_name(dir) {
+            let mut builder = BatchBuilder::new(BatchOptions::default());
+            builder.push(None, None, Some(b"behind"));
+            let append = Append {
+                batches: vec![builder.build()],
+                leader_epoch: log.newest_epoch().unwrap_or(LeaderEpoch(0)),
+                now: self.stage.world.clock(NODE).timestamp(),
+                origin: Origin::Client,
+            };
+            let appended = log.append(append);
+            let flushed = log.flush().await;
+            let verdict = require("I14", appended.is_ok() && flushed.is_ok(), || {
+                format!("{name} does not go on behind rot: {appended:?}, {flushed:?}")
+            });
+            if !self.stage.judge(verdict) {
+                return;
+            }
+        }
     }
 
     /// Bytes and number of all segments.
@@ -378,7 +435,7 @@ fn times_of(disk: &SimDisk, name: &str) -> Vec<(i64, i64)> {
     times
 }
 
-fn strike(disk: &SimDisk, spots: &[Spot], when: When) {
+pub(super) fn strike(disk: &SimDisk, spots: &[Spot], when: When) {
     for spot in spots.iter().filter(|spot| spot.when == when) {
         _ = disk.rot(&spot.path, spot.at, spot.mask);
     }
