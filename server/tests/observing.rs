@@ -255,6 +255,18 @@ fn pages_are_made_one_at_a_time() {
     let mut half = TcpStream::connect(&at).unwrap();
     half.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     half.shutdown(Shutdown::Write).unwrap();
+    // Who does not finish asking keeps nobody waiting.
+    let unfinished: Vec<_> = (0..300)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&at).unwrap();
+            stream.write_all(b"GET /met").unwrap();
+            stream
+        })
+        .collect();
+    let begun = Instant::now();
+    assert_eq!(get(&at, "/health/live").0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(4), "a probe took {:?}", begun.elapsed());
+    drop(unfinished);
     server.stop();
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// The next whole frame, without its length. `None`: more bytes are needed, and there is room for them.
+    /// The next whole frame, without its length. `None`: more bytes are needed.
     pub(crate) fn next_frame(
         &mut self,
         frame_bytes_max: usize,
@@ -40,14 +40,7 @@ impl Inbox {
             Ok(bytes) if (REQUEST_BYTES_MIN..=frame_bytes_max).contains(&bytes) => bytes,
             _ => return Err(BadLength(length)),
         };
-        if let Some(missing) = (LENGTH_BYTES + bytes).checked_sub(self.buffer.len())
-            && missing > 0
-        {
-            let room = match self.buffer.len() {
-                arrived if arrived < PROVEN_BYTES => PROVEN_BYTES,
-                arrived => RESERVE_BYTES_MAX.max(arrived),
-            };
-            self.buffer.reserve(missing.min(room));
+        if self.buffer.len() < LENGTH_BYTES + bytes {
             return Ok(None);
         }
         let mut frame = self.buffer.split_to(LENGTH_BYTES + bytes).freeze();
@@ -70,11 +63,29 @@ impl Inbox {
         }
     }
 
-    /// Bytes of shared memory that it must hold before more is read, and whether for a frame that is among the largest.
+    /// Makes room for the next bytes of a frame that is arriving.
+    pub(crate) fn make_room(&mut self) {
+        if let Some(bytes) = self.announced_bytes() {
+            self.buffer.reserve(self.room(bytes));
+        }
+    }
+
+    /// How much room for a frame of `bytes` is made next.
+    fn room(&self, bytes: usize) -> usize {
+        let arrived = self.buffer.len();
+        let step = match arrived < PROVEN_BYTES {
+            true => self.read_bytes_max(),
+            false => RESERVE_BYTES_MAX.max(arrived),
+        };
+        (LENGTH_BYTES + bytes).saturating_sub(arrived).min(step)
+    }
+
+    /// Bytes of shared memory that it must hold before room is made and more is read, and whether for a frame that is among the largest.
     pub(crate) fn shared_bytes(&self) -> (usize, bool) {
         match self.announced_bytes() {
             Some(bytes) if bytes > FREE_BYTES && self.buffer.len() > FREE_BYTES / 2 => {
-                (self.buffer.len() + self.read_bytes_max(), bytes > HUGE_BYTES)
+                let next = self.read_bytes_max().max(self.room(bytes));
+                (self.buffer.len() + next, bytes > HUGE_BYTES)
             }
             _ => (0, false),
         }
@@ -112,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_arrived_of_a_large_frame_costs_shared_memory() {
+    fn what_has_arrived_of_a_large_frame_and_the_room_for_more_cost_shared_memory() {
         let of = |announced: i32, arrived: usize| {
             let mut bytes = announced.to_be_bytes().to_vec();
             bytes.resize(arrived, 0);
@@ -127,7 +138,9 @@ mod tests {
             (100 << 10, false),
             "at most as much again as has arrived"
         );
-        assert_eq!(of(100 << 20, 5 << 20), ((5 << 20) + (64 << 10), true));
+        assert_eq!(of(1 << 20, 64 << 10), ((1 << 20) + 4, false), "what is proven gets its room");
+        assert_eq!(of(100 << 20, 64 << 10), ((64 << 10) + (1 << 20), true));
+        assert_eq!(of(100 << 20, 5 << 20), (10 << 20, true));
         assert_eq!(of(-1, 1 << 20), (0, false));
     }
 
@@ -139,6 +152,7 @@ mod tests {
         }
         let mut inbox = inbox(&(100i32 << 20).to_be_bytes());
         assert_eq!(inbox.next_frame(100 << 20), Ok(None));
-        assert!(inbox.buffer.capacity() <= 2 * PROVEN_BYTES);
+        inbox.make_room();
+        assert!(inbox.buffer.capacity() <= 2 * READ_BYTES.start());
     }
 }

@@ -158,6 +158,9 @@ impl<E: Env> Connection<E> {
             }
             let freed = memory.freed();
             let has_memory = self.take_memory(clock.now());
+            if has_memory && self.queue.has_room() {
+                self.inbox.make_room();
+            }
             let is_held = self.share.is_held();
             let read_bytes_max = self.inbox.read_bytes_max();
             tokio::select! {

@@ -106,14 +106,37 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Replays the log up to its end, all of which is committed by then.
+    /// Replays the log up to its end, all of which is committed by then. Of damage in it nobody knows which groups it held, so
+    /// all of them wait: a position may have been committed there that is newer than the one before (I70). Unless the
+    /// operator would rather go on from there.
     async fn load(&self) -> Result<Groups, ErrorCode> {
         let mut groups = Groups::new(self.settings.clone());
         let end = self.partition.ends().log_end;
         self.partition.committed(end).await.map_err(|gone| gone.code)?;
         let mut from = self.partition.ends().log_start;
         while from < end {
-            let batches = self.partition.batches(from, LOAD_BYTES).await?;
+            let batches = match self.partition.batches(from, LOAD_BYTES).await? {
+                Ok(batches) => batches,
+                Err(range)
+                    if self.shared.settings().is_offsets_damage_accepted
+                        && range.contains(from) =>
+                {
+                    tracing::error!(
+                        %range,
+                        "groups go on from what they committed before the damage, as offsets.damage.accept says"
+                    );
+                    from = range.end;
+                    continue;
+                }
+                Err(range) => {
+                    tracing::error!(
+                        %range,
+                        "groups wait, because what they committed last may be in the damage; \
+                         offsets.damage.accept=true lets them go on from what they committed before"
+                    );
+                    return Err(ErrorCode::KafkaStorageError);
+                }
+            };
             let Some(last) = batches.last() else { break };
             from = last.header().end_offset();
             for batch in &batches {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use cluster::replica::{CommitRule, Event, Leader, LeaderStart, LocalEnds};
 use env::{Clock, Disk, Env, Spawn as _};
-use log::{AppendError, Appended, ChangeError, Found, Log, Origin, ReadError, Slice};
+use log::{AppendError, Appended, ChangeError, Found, Log, Origin, Quarantined, ReadError, Slice};
 use record::{Batch, BatchError, ProduceRules, TimestampType};
 use types::mutant::{Mutant, planted};
 use types::{
@@ -385,18 +385,26 @@ impl<E: Env> Partition<E> {
     }
 
     /// Whole committed batches from the one that holds `from` on, at least one if there is any, then up to `bytes_max`:
-    /// for coordinators. Empty at the high watermark.
-    pub async fn batches(&self, from: Offset, bytes_max: usize) -> Result<Vec<Batch>, ErrorCode> {
+    /// for coordinators. Empty at the high watermark; or the range around `from` that cannot be read.
+    pub async fn batches(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Result<Vec<Batch>, Quarantined>, ErrorCode> {
         self.check_serving().map_err(|gone| gone.code)?;
         let end = self.ends().high_watermark;
         if from >= end {
-            return Ok(Vec::new());
+            return Ok(Ok(Vec::new()));
         }
         let read = log::Read { from, end, bytes_max, at_least_one: true };
-        self.0.log.batches(read).await.map_err(|error| {
-            self.report(&error);
-            error_code(&error)
-        })
+        match self.0.log.batches(read).await {
+            Ok(batches) => Ok(Ok(batches)),
+            Err(ReadError::Quarantined(range)) => Ok(Err(range)),
+            Err(error) => {
+                self.report(&error);
+                Err(error_code(&error))
+            }
+        }
     }
 
     /// The first record below `end` whose timestamp is at least `target`.

@@ -63,6 +63,8 @@ pub struct BrokerSettings {
     pub offsets_retention_check_interval: Duration,
     /// `offsets.commit.timeout.ms`.
     pub offsets_commit_timeout: Duration,
+    /// `offsets.damage.accept`.
+    pub is_offsets_damage_accepted: bool,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_bytes_max: usize,
     /// `group.initial.rebalance.delay.ms`.
@@ -141,6 +143,7 @@ impl BrokerSettings {
             ),
             offsets_retention_check_interval: get.duration("offsets.retention.check.interval.ms"),
             offsets_commit_timeout: get.duration("offsets.commit.timeout.ms"),
+            is_offsets_damage_accepted: get.flag("offsets.damage.accept"),
             offset_metadata_bytes_max: get.size("offset.metadata.max.bytes"),
             group_initial_rebalance_delay: get.duration("group.initial.rebalance.delay.ms"),
             group_session_timeout_min: get.duration("group.min.session.timeout.ms"),

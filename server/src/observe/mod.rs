@@ -1,6 +1,6 @@
 //! What an operator's tools ask over HTTP: `/metrics`, `/health/live`, `/health/ready` (`metrics.listen`).
 //!
-//! Nothing here can hurt a client of the broker: one answer per connection, a few connections at a time, requests of a few
+//! Nothing here can hurt a client of the broker: one answer per connection, some connections at a time, requests of a few
 //! kilobytes, one page of metrics at a time and on a thread of its own. The only file that knows HTTP.
 
 mod clients;
@@ -9,6 +9,7 @@ mod page;
 mod process;
 mod text;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -27,13 +28,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::exit::{Code, Failed};
 use crate::world::RealEnv;
 use process::Process;
 
 /// Connections at a time; more wait in the kernel.
-const CONNECTIONS_MAX: usize = 16;
+const CONNECTIONS_MAX: usize = 128;
+/// Of them those that have not asked yet.
+const SILENT_MAX: usize = 16;
 /// The line and headers of a request.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 /// How long those may take.
@@ -132,7 +136,8 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failed> {
 pub async fn serve(listener: TcpListener, board: Arc<Board>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let scraping = Arc::new(Semaphore::new(1));
-    loop {
+    let silent = Arc::new(Silent::default());
+    for number in 0.. {
         let place = room.clone().acquire_owned().await.expect("nobody closes it");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -143,17 +148,45 @@ pub async fn serve(listener: TcpListener, board: Arc<Board>) {
             }
         };
         let (board, scraping) = (board.clone(), scraping.clone());
-        tokio::spawn(async move {
+        // Held until it is known how to end the connection.
+        let mut begun = silent.lock();
+        let known = silent.clone();
+        let talking = tokio::spawn(async move {
+            let asked = || _ = known.lock().remove(&number);
+            let talk = talk(stream, board, scraping, &asked);
             // Whoever takes longer finds out by the end of the connection.
-            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, talk(stream, board, scraping)).await;
+            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, talk).await;
+            asked();
             drop(place);
         });
+        begun.insert(number, talking.abort_handle());
+        if begun.len() > SILENT_MAX
+            && let Some((_, oldest)) = begun.pop_first()
+        {
+            oldest.abort();
+        }
     }
 }
 
-/// One request and its answer. Who does not speak HTTP is told so by `hyper`, as far as that is possible.
-async fn talk(stream: TcpStream, board: Arc<Board>, scraping: Arc<Semaphore>) {
+/// Connections that have not asked yet, by age. The oldest makes room: who says nothing must not keep a probe waiting.
+#[derive(Default)]
+struct Silent(Mutex<BTreeMap<u64, AbortHandle>>);
+
+impl Silent {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request and its answer; `asked` hears when the request is there. Who does not speak HTTP is told so by `hyper`, as far as that is possible.
+async fn talk(
+    stream: TcpStream,
+    board: Arc<Board>,
+    scraping: Arc<Semaphore>,
+    asked: &(impl Fn() + Sync),
+) {
     let service = service_fn(|request: Request<Incoming>| {
+        asked();
         let (board, scraping) = (board.clone(), scraping.clone());
         async move { Ok::<_, Infallible>(answer(&request, &board, &scraping).await) }
     });

@@ -92,7 +92,7 @@ async fn a_topic_may_date_and_compress_for_itself() {
     assert_eq!(told.error_code, 0);
     assert!(told.log_append_time_ms > 1_700_000_000_000);
     let partition = node.broker.shared().partition("topic", types::PartitionIndex(0)).unwrap();
-    let stored = partition.batches(types::Offset(0), 1000).await.unwrap();
+    let stored = partition.batches(types::Offset(0), 1000).await.unwrap().unwrap();
     assert_eq!(stored[0].compression().unwrap(), Compression::Gzip);
     assert_eq!(stored[0].max_timestamp().unwrap().0, told.log_append_time_ms);
     // A retry is told when the original was appended.

@@ -447,6 +447,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Largest text that a consumer may store with an offset."),
     key("offsets.commit.timeout.ms", Kind::Int, Some("5000")).at_least(1).unit(Unit::Millis)
         .help("How long an offset commit may wait for its record to be committed."),
+    key("offsets.damage.accept", Kind::Bool, Some("false")).live()
+        .help("Whether groups are served whose committed offsets may be older than what was acknowledged, because records of __consumer_offsets are damaged. Without it such groups wait."),
     key("offsets.load.buffer.size", Kind::Int, Some("5242880")).at_least(1).unit(Unit::Bytes).meaningless(INTERNALS)
         .help("Bytes read at once when a group coordinator loads."),
     key("offsets.retention.check.interval.ms", Kind::Long, Some("600000")).at_least(1).unit(Unit::Millis)

@@ -75,6 +75,7 @@ impl<D: Disk> Opening<D> {
             }
         }
         // Beyond the end: bytes that nobody was told of (E1).
+        let known_torn = self.report.torn_bytes;
         let dead: Vec<Offset> =
             segments.keys().copied().filter(|base| *base > redo.end.segment).collect();
         // Of a page-cache log only the files tell where it ends: what was cut off must not come back behind new appends
@@ -102,6 +103,13 @@ impl<D: Disk> Opening<D> {
         let torn_bytes = self.report.torn_bytes;
         self.build_segments(&mut state, &mut redo, &segments).await.map_err(loading())?;
         self.resync |= paged && self.report.torn_bytes > torn_bytes;
+        let cut = self.report.torn_bytes - known_torn;
+        if paged && cut > 0 {
+            tracing::warn!(
+                %partition, end = %redo.end.offset, bytes = cut,
+                "a page-cache log ends where its bytes are no batches any more: what was written behind is gone"
+            );
+        }
         state.log_end = redo.end.offset;
         state.written = redo.end;
         state.durable = if state.sync { redo.end } else { redo.trusted };
