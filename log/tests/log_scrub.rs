@@ -188,6 +188,30 @@ fn what_the_device_refuses_is_quarantined_for_as_long_as_it_does() {
             // It stays so, and is no damage that a checkpoint tells of.
             world.clock.sleep(Duration::from_secs(60)).await;
             assert_eq!(log.quarantined().len(), 2);
+            // More of it is refused, then less: what is read again is served again.
+            world.disk.refuse(&middle.0, 0, middle.1).expect("there");
+            let lost = || -> i64 {
+                log.quarantined().iter().map(|range| range.end.since(range.start)).sum()
+            };
+            let before = lost();
+            // The first time it may be on its way to a socket.
+            for offset in (0..48).chain(0..48) {
+                let read = log::Read {
+                    from: Offset(offset),
+                    end: Offset(48),
+                    bytes_max: 1,
+                    at_least_one: true,
+                };
+                let Ok(slice) = log.read(read).await else { continue };
+                for part in slice.parts {
+                    let env::Part::File { file, offset, len } = part else { continue };
+                    _ = env::File::read_at(&file, offset, len).await;
+                }
+            }
+            assert!(lost() >= before + 2, "{:?}", log.quarantined());
+            world.disk.refuse(&middle.0, middle.1 / 2 + 300, middle.1 / 2 + 301).expect("there");
+            world.clock.sleep(Duration::from_secs(15)).await;
+            assert!(log.quarantined().len() == 2 && lost() <= 4, "{:?}", log.quarantined());
             world.disk.mend(&middle.0).expect("there");
             world.disk.mend(&tail.0).expect("there");
             world.clock.sleep(Duration::from_secs(15)).await;

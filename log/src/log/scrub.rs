@@ -31,7 +31,8 @@ struct Again {
     damaged: Option<Mark>,
 }
 
-/// How far the device is asked behind what it refused, at first.
+/// So many refusals in a row are met mark by mark; behind them the steps grow, and this is the first.
+const PATIENCE: u32 = 32;
 const STEP_BYTES: u64 = 4 << 10;
 
 /// What is the matter with a range.
@@ -94,8 +95,8 @@ impl<D: Disk> Log<D> {
         refused().1.len()
     }
 
-    /// What of the range the device refuses still, and the first place where what it reads is damaged. Behind a refusal the
-    /// steps grow: a device that is dead answers slowly, and the next look goes on in what was stepped over.
+    /// What of the range the device refuses still, and the first place where what it reads is damaged. Behind many refusals
+    /// the steps grow: a device that is dead answers slowly. What is stepped over counts as refused.
     async fn ask_again(&self, range: &Damage) -> io::Result<Again> {
         let segment = range.start.segment;
         // By its marks, if it has any, a range is taken apart.
@@ -105,7 +106,7 @@ impl<D: Disk> Log<D> {
         let end = Mark { offset: range.end, position: range.end_position };
         let mut again = Again { refused: Vec::new(), damaged: None };
         let epochs = self.lock().epochs.clone();
-        let (mut at, mut step) = (range.start.mark(), 0);
+        let (mut at, mut step, mut refusals) = (range.start.mark(), 0, 0);
         while at.position < end.position {
             let walk = Walk::new(file.clone(), at.position, end.position, SCAN_BYTES);
             let mut walk = walk.from(at.offset).once().verified();
@@ -121,7 +122,8 @@ impl<D: Disk> Log<D> {
             };
             match stopped {
                 Err(_) => {
-                    step = if at.position > began { 0 } else { 2 * step + STEP_BYTES };
+                    refusals = if at.position > began { 1 } else { refusals + 1 };
+                    step = if refusals > PATIENCE { 2 * step + STEP_BYTES } else { 0 };
                     let beyond = Mark { position: at.position + step, ..at };
                     let next = self.lock().known_above(segment, beyond, end);
                     let start = Point { offset: at.offset, segment, position: at.position };
