@@ -109,8 +109,12 @@ impl<D: Disk> Log<D> {
             }
             if at.position < end {
                 let told = self.report_damage(generation, base, at).await;
-                if !matches!(told, ReadError::Quarantined(range) if range.contains(at.offset)) {
-                    // Readers find out what is the matter with it.
+                let is_known = self.lock().damages.iter().any(|damage| {
+                    damage.start.segment == base
+                        && (damage.start.position..damage.end_position).contains(&at.position)
+                });
+                if !matches!(told, ReadError::Quarantined(_)) || !is_known {
+                    // Places and offsets contradict each other: readers find out what is the matter.
                     if let Some(index) = self.lock().segment(base).and_then(|it| it.index.as_mut())
                     {
                         index.skip_to(size);
