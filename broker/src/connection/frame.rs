@@ -80,7 +80,8 @@ impl Inbox {
         (LENGTH_BYTES + bytes).saturating_sub(arrived).min(step)
     }
 
-    /// Bytes of shared memory that it must hold before room is made and more is read, and whether for a frame that is among the largest.
+    /// Bytes of shared memory that it must hold before room is made and more is read, and whether for a frame that is among
+    /// the largest.
     pub(crate) fn shared_bytes(&self) -> (usize, bool) {
         match self.announced_bytes() {
             Some(bytes) if bytes > FREE_BYTES && self.buffer.len() > FREE_BYTES / 2 => {

@@ -80,8 +80,9 @@ impl<E: Env> Shard<E> {
     }
 
     async fn load_and_serve(&mut self) {
+        let mut told = None;
         loop {
-            let failed = match self.load().await {
+            let failed = match self.load(&mut told).await {
                 Ok(groups) => {
                     tracing::debug!(partition = %self.partition.id(), groups = groups.len(), "groups loaded");
                     (self.loaded)(true);
@@ -94,7 +95,10 @@ impl<E: Env> Shard<E> {
                 }
                 Err(code) => code,
             };
-            tracing::warn!(partition = %self.partition.id(), %failed, "groups will be loaded again");
+            // Of damage it was said once, and what to do.
+            if told.is_none() {
+                tracing::warn!(partition = %self.partition.id(), %failed, "groups will be loaded again");
+            }
             self.shared.env().clock().sleep(RELOAD_DELAY).await;
             // Whoever slipped in between is told to come again.
             while let Ok(message) = self.messages.try_recv() {
@@ -108,8 +112,8 @@ impl<E: Env> Shard<E> {
 
     /// Replays the log up to its end, all of which is committed by then. Of damage in it nobody knows which groups it held, so
     /// all of them wait: a position may have been committed there that is newer than the one before (I70). Unless the
-    /// operator would rather go on from there.
-    async fn load(&self) -> Result<Groups, ErrorCode> {
+    /// operator would rather go on from there. `told` is where damage begins that the log has a line of.
+    async fn load(&self, told: &mut Option<Offset>) -> Result<Groups, ErrorCode> {
         let mut groups = Groups::new(self.settings.clone());
         let end = self.partition.ends().log_end;
         self.partition.committed(end).await.map_err(|gone| gone.code)?;
@@ -129,11 +133,13 @@ impl<E: Env> Shard<E> {
                     continue;
                 }
                 Err(range) => {
-                    tracing::error!(
-                        %range,
-                        "groups wait, because what they committed last may be in the damage; \
-                         offsets.damage.accept=true lets them go on from what they committed before"
-                    );
+                    if told.replace(range.start) != Some(range.start) {
+                        tracing::error!(
+                            %range,
+                            "groups wait, because what they committed last may be in the damage; \
+                             offsets.damage.accept=true lets them go on from what they committed before"
+                        );
+                    }
                     return Err(ErrorCode::KafkaStorageError);
                 }
             };
@@ -146,6 +152,7 @@ impl<E: Env> Shard<E> {
                 }
             }
         }
+        *told = None;
         Ok(groups)
     }
 

@@ -3,7 +3,7 @@
 //!
 //! One per directory. A round goes through the cold segments of all logs, by name; the next one begins an interval after
 //! the last one began. Where it is stands in a small file, so that a restart goes on instead of beginning anew; the file
-//! is neither synced nor missed.
+//! is neither synced nor missed. Beside the rounds it asks again for what the device refused to read, whoever met it.
 
 use std::io;
 use std::ops::Bound;

@@ -6,11 +6,11 @@
 #[path = "../planting/mod.rs"]
 mod planting;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use env::{Clock, Disk, File, Part};
+use env::{Clock, Disk, File, OpenMode, Part};
 use log::{
     Append, AppendError, Appended, Log, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read,
     ReadError,
@@ -234,4 +234,62 @@ pub fn watch_ends(log: &Log<SimDisk>) -> Arc<std::sync::Mutex<log::Ends>> {
 
 pub fn wall(clock: &ManualClock) -> Timestamp {
     clock.timestamp()
+}
+
+/// Records `value N` and their offsets.
+pub fn values(n: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    n.map(|i| (i, format!("value {i}"))).collect()
+}
+
+/// Appends them.
+pub fn fill(log: &Log<SimDisk>, n: std::ops::Range<i64>) {
+    for (_, value) in values(n) {
+        append(log, batch(&[&value]));
+    }
+}
+
+/// Where the log of `events` lies.
+pub fn log_dir() -> PathBuf {
+    Path::new(DIR).join("events-0")
+}
+
+/// Files of the log with this suffix, in order.
+pub fn files(disk: &SimDisk, suffix: &str) -> Vec<PathBuf> {
+    let files = disk.files().into_iter().map(|(path, _)| path);
+    files
+        .filter(|path| path.starts_with(log_dir()) && path.to_string_lossy().ends_with(suffix))
+        .collect()
+}
+
+/// Makes `content` durable at `path`.
+pub fn put(disk: &SimDisk, path: &Path, content: &[u8]) {
+    plain::block_on(async {
+        let file = disk.open(path, OpenMode::Create).await.expect("opens");
+        file.set_len(0).await.expect("cuts");
+        file.write_at(0, vec![Bytes::copy_from_slice(content)]).await.expect("writes");
+        file.sync_data().await.expect("syncs");
+        disk.sync_dir(path.parent().expect("a directory")).await.expect("syncs");
+    });
+}
+
+/// Removes a file for good.
+pub fn remove(disk: &SimDisk, path: &Path) {
+    plain::block_on(async {
+        disk.remove_file(path).await.expect("removes");
+        disk.sync_dir(path.parent().expect("a directory")).await.expect("syncs");
+    });
+}
+
+/// A log of 400 records over many segments, with an idempotent producer, cleanly closed: all derived files are saved.
+pub fn closed(seed: u64) -> World {
+    let world = World::new(seed);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        for i in 0..400 {
+            append(&log, stamped(&[&format!("value {i}")], 7, 0, i));
+        }
+        log.flush().await.expect("flushed");
+        dir.close().await.expect("closes");
+    });
+    world
 }

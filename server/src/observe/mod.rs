@@ -178,7 +178,8 @@ impl Silent {
     }
 }
 
-/// One request and its answer; `asked` hears when the request is there. Who does not speak HTTP is told so by `hyper`, as far as that is possible.
+/// One request and its answer; `asked` hears when the request is there. Who does not speak HTTP is told so by `hyper`, as far
+/// as that is possible.
 async fn talk(
     stream: TcpStream,
     board: Arc<Board>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use env::{Clock, Env};
 use log::{
     Append, AppendError, ChangeError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec,
-    Origin, Read, ReadError,
+    Origin, Quarantined, Read, ReadError,
 };
 use record::{Batch, BatchBuilder, BatchOptions, Codec, Compression, ProducerStamp};
 use tokio::sync::{RwLock, watch};

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::rot::{Spot, Times, When, batches_of, segments_of, strike};
+use super::rot::{Spot, Times, When, any_read, batches_of, segments_of, strike};
 use super::*;
 
 /// How often a log asks again for what was refused, and how long it may take.
@@ -120,41 +120,26 @@ impl Play {
         rotten: &[Spot],
         dice: &Decisions,
     ) -> Option<i64> {
-        let end = log.ends().log_end;
-        let bytes_max = [1, 500, 5_000, 100_000][dice.choose(Kind::Operation, 4) as usize];
-        let read = Read { from: Offset(from), end, bytes_max, at_least_one: true };
+        let read = any_read(log, from, dice);
         // The first refusal may be met on the way to a socket: the client connects anew and asks again.
         let mut slice = view::read_slice(log, read).await;
         if matches!(slice, Err(ReadError::Io(_))) {
             slice = view::read_slice(log, read).await;
         }
-        let ghosts = lock(&self.ghosts);
-        let (_, ghost) = ghosts.logs.get(name)?;
-        let (verdict, next) = match slice {
-            Ok(polled) => (work::judge_read(name, ghost, from, end.0, &polled), polled.next),
-            Err(ReadError::Quarantined(range)) => {
-                let told = (range.start.0, range.end.0);
-                let is_within = |(start, end): (i64, i64)| start <= told.0 && told.1 <= end;
-                let is_right = match range.is_unreadable {
-                    true => parts.iter().any(|part| part.log == name && is_within(part.offsets)),
-                    false => rotten.iter().any(|spot| spot.log == name && is_within(spot.offsets)),
-                };
-                if range.is_unreadable {
-                    self.stage.world.mark("refusal met by a reader");
-                }
-                let is_asked = (told.0..told.1).contains(&from);
-                let verdict = require("I14", is_right && is_asked, || {
-                    let refused: Vec<_> = parts.iter().map(|p| (&p.log, p.offsets)).collect();
-                    format!("{name}: a read from {from} meets {range}, and refused are {refused:?}")
-                });
-                (verdict, range.end.0)
-            }
-            Err(error) => {
-                let text = format!("{name}: a read from {from} beside what is refused: {error}");
-                (require("I14", false, || text), from)
+        if matches!(&slice, Err(ReadError::Quarantined(range)) if range.is_unreadable) {
+            self.stage.world.mark("refusal met by a reader");
+        }
+        let is_right = |range: &Quarantined| {
+            let told = (range.start.0, range.end.0);
+            let costs = |part: &Part| part.offsets.0 <= told.0 && told.1 <= part.offsets.1;
+            match range.is_unreadable {
+                true => parts.iter().any(|part| part.log == name && costs(part)),
+                false => rotten.iter().any(|spot| spot.log == name && spot.offsets == told),
             }
         };
-        drop(ghosts);
-        self.stage.judge(verdict).then_some(next)
+        self.judge_met(name, &read, slice, is_right, || {
+            let refused: Vec<_> = parts.iter().map(|part| (&part.log, part.offsets)).collect();
+            format!("refused are {refused:?}")
+        })
     }
 }

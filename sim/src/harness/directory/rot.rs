@@ -375,31 +375,49 @@ impl Play {
         bad: &[(i64, i64)],
         dice: &Decisions,
     ) -> Option<i64> {
-        let end = log.ends().log_end;
-        let bytes_max = [1, 500, 5_000, 100_000][dice.choose(Kind::Operation, 4) as usize];
-        let read = Read { from: Offset(from), end, bytes_max, at_least_one: true };
+        let read = any_read(log, from, dice);
         let slice = view::read_slice(log, read).await;
+        if matches!(slice, Err(ReadError::Quarantined(_))) {
+            self.stage.world.mark("rot met by a reader");
+        }
+        let is_right = |range: &Quarantined| bad.contains(&(range.start.0, range.end.0));
+        self.judge_met(name, &read, slice, is_right, || format!("bad are {bad:?}"))
+    }
+
+    /// What a read gave: what was appended, or a range that is right and holds the offset asked for. Where to go on.
+    pub(super) fn judge_met(
+        &self,
+        name: &str,
+        read: &Read,
+        slice: Result<view::Polled, ReadError>,
+        is_right: impl FnOnce(&Quarantined) -> bool,
+        truth: impl FnOnce() -> String,
+    ) -> Option<i64> {
+        let (from, end) = (read.from, read.end);
         let ghosts = lock(&self.ghosts);
         let (_, ghost) = ghosts.logs.get(name)?;
         let (verdict, next) = match slice {
-            Ok(polled) => (work::judge_read(name, ghost, from, end.0, &polled), polled.next),
+            Ok(polled) => (work::judge_read(name, ghost, from.0, end.0, &polled), polled.next),
             Err(ReadError::Quarantined(range)) => {
-                self.stage.world.mark("rot met by a reader");
-                let told = (range.start.0, range.end.0);
-                let is_asked = (told.0..told.1).contains(&from);
-                let verdict = require("I14", bad.contains(&told) && is_asked, || {
-                    format!("{name}: a read from {from} meets {range}, and bad are {bad:?}")
+                let verdict = require("I14", range.contains(from) && is_right(&range), || {
+                    format!("{name}: a read from {from} meets {range}, and {}", truth())
                 });
                 (verdict, range.end.0)
             }
             Err(error) => {
-                let text = format!("{name}: a read from {from} beside rot: {error}");
-                (require("I14", false, || text), from)
+                let text = || format!("{name}: a read from {from}: {error}; {}", truth());
+                (require("I14", false, text), from.0)
             }
         };
         drop(ghosts);
         self.stage.judge(verdict).then_some(next)
     }
+}
+
+/// A read of a size that a client may choose.
+pub(super) fn any_read(log: &Log<SimDisk>, from: i64, dice: &Decisions) -> Read {
+    let bytes_max = [1, 500, 5_000, 100_000][dice.choose(Kind::Operation, 4) as usize];
+    Read { from: Offset(from), end: log.ends().log_end, bytes_max, at_least_one: true }
 }
 
 /// Segments of a log by their bases, with their sizes.

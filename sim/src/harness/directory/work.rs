@@ -394,8 +394,13 @@ impl Play {
                     })
                 }
                 Err(ReadError::Quarantined(_)) if self.stage.scenario.is_beyond_promise() => Ok(()),
-                // The device refuses a range, for now.
-                Err(ReadError::Quarantined(range)) if range.is_unreadable => Ok(()),
+                // A device that errs once refuses the range until it is asked again.
+                Err(ReadError::Quarantined(range)) if range.is_unreadable => {
+                    let rates = &self.stage.scenario.disk;
+                    require("I14", rates.error_read > 0 || rates.error_sticky > 0, || {
+                        format!("{name}: refused by a device that errs at no read: {range}")
+                    })
+                }
                 Err(ReadError::Quarantined(range)) => {
                     require("I14", false, || format!("{name}: quarantined without rot: {range}"))
                 }
