@@ -27,8 +27,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::exit::{Code, Failed};
 use crate::world::RealEnv;
@@ -36,8 +37,8 @@ use process::Process;
 
 /// Connections at a time; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 128;
-/// Of them those that have not asked yet.
-const SILENT_MAX: usize = 16;
+/// How long one that has not asked yet keeps its place when others want it.
+const SILENCE_MAX: Duration = Duration::from_millis(250);
 /// The line and headers of a request.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 /// How long those may take.
@@ -138,7 +139,7 @@ pub async fn serve(listener: TcpListener, board: Arc<Board>) {
     let scraping = Arc::new(Semaphore::new(1));
     let silent = Arc::new(Silent::default());
     for number in 0.. {
-        let place = room.clone().acquire_owned().await.expect("nobody closes it");
+        let place = silent.place(&room).await;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -159,22 +160,40 @@ pub async fn serve(listener: TcpListener, board: Arc<Board>) {
             asked();
             drop(place);
         });
-        begun.insert(number, talking.abort_handle());
-        if begun.len() > SILENT_MAX
-            && let Some((_, oldest)) = begun.pop_first()
-        {
-            oldest.abort();
-        }
+        begun.insert(number, (Instant::now(), talking.abort_handle()));
     }
 }
 
 /// Connections that have not asked yet, by age. The oldest makes room: who says nothing must not keep a probe waiting.
 #[derive(Default)]
-struct Silent(Mutex<BTreeMap<u64, AbortHandle>>);
+struct Silent(Mutex<BTreeMap<u64, (Instant, AbortHandle)>>);
 
 impl Silent {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (Instant, AbortHandle)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more, of one that has been silent for long if need be.
+    async fn place(&self, room: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        loop {
+            let place = tokio::time::timeout(self.patience(), room.clone().acquire_owned());
+            if let Ok(place) = place.await {
+                return place.expect("nobody closes it");
+            }
+            let mut silent = self.lock();
+            if let Some(oldest) = silent.first_entry()
+                && oldest.get().0.elapsed() >= SILENCE_MAX
+            {
+                oldest.remove().1.abort();
+            }
+        }
+    }
+
+    /// How long it is until the oldest has been silent for too long.
+    fn patience(&self) -> Duration {
+        let silent = self.lock();
+        let oldest = silent.first_key_value();
+        oldest.map_or(SILENCE_MAX, |(_, (since, _))| SILENCE_MAX.saturating_sub(since.elapsed()))
     }
 }
 
