@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use sim::net::{Network, SimNet, ip_of};
 use sim::world::SimEnv;
 use types::{ErrorCode, NodeId};
 use wire::create_topics::{CreatableTopic, CreateTopicsRequest};
+use wire::delete_topics::DeleteTopicsRequest;
 use wire::describe_log_dirs::DescribeLogDirsRequest;
 use wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -169,6 +170,12 @@ impl Client {
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
         assert_eq!(self.call(&request, 7).await.topics[0].error_code, 0);
+    }
+
+    async fn delete_topic(&mut self) {
+        let topic_names = vec!["t".into()];
+        let request = DeleteTopicsRequest { topic_names, ..Default::default() };
+        assert_eq!(self.call(&request, 5).await.responses[0].error_code, 0);
     }
 
     /// Code and base offset of one record produced with acks=all.
@@ -359,6 +366,42 @@ fn a_directory_that_cannot_be_opened_is_offline_alone() {
         }
         next.sort();
         assert_eq!(next, [(0, 1), (0, 1), (0, 6), (0, 6)]);
+    });
+}
+
+/// What is created while a directory is offline lies in those that work, and is assigned to them: it is not made anew
+/// elsewhere when its own is missing later (E8, E10).
+#[test]
+fn what_is_created_beside_a_failed_directory_belongs_to_the_others() {
+    on_bench(|bench| async move {
+        *bench.dirs.lock().unwrap() = vec!["/data", "/more", "/most"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        bench.disk().die(Path::new("/most"));
+        client.create_partitions(3).await;
+        // Whatever lies there finds out, and the topic is made once more without it.
+        bench.sleep(Duration::from_secs(1)).await;
+        client.delete_topic().await;
+        client.create_partitions(6).await;
+        for index in 0..6 {
+            assert_eq!(client.produce_to(index).await, (0, 0));
+        }
+        bench.power_cut();
+        bench.disk().revive();
+        *bench.dirs.lock().unwrap() = vec!["/data", "/most"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        let mut offline = 0;
+        for index in 0..6 {
+            match client.produce_to(index).await {
+                (0, at) => assert_eq!(at, 1),
+                refused => {
+                    assert_eq!(refused, (ErrorCode::KafkaStorageError.as_i16(), -1));
+                    offline += 1;
+                }
+            }
+        }
+        assert_eq!(offline, 3);
     });
 }
 

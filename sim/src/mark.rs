@@ -46,6 +46,7 @@ pub const ALL: &[&str] = &[
     "kill",
     "log deleted",
     "log directories told",
+    "directory offline alone",
     "log start raised",
     "loss in the last group",
     "loss reported",

@@ -87,6 +87,8 @@ pub struct Scenario {
     pub offsets_expire: bool,
     /// How often the coordinator looks for such offsets.
     pub offsets_check: Duration,
+    /// Log directories of the node, each on a device of its own.
+    pub log_dirs: u32,
 }
 
 /// What is fixed beforehand instead of drawn; everything that is absent is drawn.
@@ -113,6 +115,8 @@ pub struct Fixed {
     pub page_cache: Option<u64>,
     /// Mean milliseconds between two operations of one client.
     pub think_ms: Option<u64>,
+    /// Log directories of the node.
+    pub log_dirs: Option<u32>,
 }
 
 /// What is fixed, or else what was drawn: it is drawn in any case, so that the draws after it are the same.
@@ -230,6 +234,7 @@ impl Scenario {
             // Drawn last: what comes before is the same for a seed whether this is drawn or not.
             offsets_expire: pick(3) == 0 && !production,
             offsets_check: millis(100, 3_000),
+            log_dirs: or(fixed.log_dirs, [1, 1, 2, 3][pick(4) as usize]),
             faults,
         }
     }
@@ -261,7 +266,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}faults {}",
+             values to {}, page-cache {} in 1000, {}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -273,6 +278,10 @@ impl Scenario {
             self.value_bytes_max,
             self.page_cache,
             if self.offsets_expire { "offsets expire, " } else { "" },
+            match self.log_dirs {
+                1 => String::new(),
+                count => format!("{count} log directories, "),
+            },
             codes.join(" "),
         )
     }

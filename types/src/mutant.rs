@@ -69,6 +69,12 @@ mutants! {
     TruncateNotJournaled = "truncate-not-journaled",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.
     NoEpochAnswered = "no-epoch-answered",
+    /// E8: a log whose directory is not there is made anew in another.
+    HomeForgotten = "home-forgotten",
+    /// E10: one log directory that fails takes the node with it.
+    OneTakesAll = "one-takes-all",
+    /// E10: a directory that failed is given new partitions.
+    FailedStillChosen = "failed-still-chosen",
     /// E11: what must go on without space does not get what was kept for it.
     BallastKept = "ballast-kept",
     /// E11: a journal whose files are whole or not there at all: a start on a full disk finds no space for one.

@@ -17,6 +17,7 @@ use cluster::metadata::MetadataRecord;
 use cluster::telemetry::Subscriptions;
 use env::{Clock, Env};
 use tokio::sync::{mpsc, oneshot, watch};
+use types::mutant::{Mutant, planted};
 use types::{BrokerId, Offset};
 
 pub(crate) use log::{DIRECTORY, MetadataLog, MetadataLogFailed};
@@ -171,22 +172,40 @@ impl<E: Env> MetadataRoom<E> {
                 () = shared.env().clock().sleep(UNMADE_PAUSE), if has_unmade => self.make_missing().await,
                 failed = self.failures.recv() => {
                     let Some((place, failure)) = failed else { return };
-                    if !self.registry.on_directory_failed(place) {
+                    let left = self.registry.on_directory_failed(place);
+                    let Some(directory) = left.filter(|_| !planted(Mutant::OneTakesAll)) else {
                         let reason = failure.to_string();
                         shared.fail(Failure::Disk { directory: failure.path, reason });
+                        continue;
+                    };
+                    let broker = self.broker;
+                    let give_up: Decide = Box::new(move |controller| {
+                        (controller.give_up_directory(broker, directory), Box::new(|_| {}))
+                    });
+                    if !self.decide(vec![give_up], &shared).await {
+                        return;
                     }
                 }
                 change = self.changes.recv() => {
                     let Some(change) = change else { return };
                     let decisions = self.gather(change);
-                    if let Err(MetadataLogFailed(reason)) = self.carry_out(decisions).await {
-                        // What was appended may be durable or not: nobody may act on this state any more.
-                        shared.fail(Failure::Metadata { reason });
+                    if !self.decide(decisions, &shared).await {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// Carries out decisions; `false` if the node cannot go on.
+    async fn decide(&mut self, decisions: Vec<Decide>, shared: &Shared<E>) -> bool {
+        let carried = self.carry_out(decisions).await;
+        if let Err(MetadataLogFailed(reason)) = carried {
+            // What was appended may be durable or not: nobody may act on this state any more.
+            shared.fail(Failure::Metadata { reason });
+            return false;
+        }
+        true
     }
 
     /// Logs that a full disk had no space for are created once it has (E11).

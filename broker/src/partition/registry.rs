@@ -79,7 +79,7 @@ impl<E: Env> Registry<E> {
             self.remove(delta.topics_removed.keys().copied().collect()).await;
         }
         for id in changed {
-            self.refresh(image, settings, id, delta.is_none()).await;
+            self.refresh(image, settings, id).await;
         }
     }
 
@@ -92,7 +92,7 @@ impl<E: Env> Registry<E> {
     pub(crate) async fn make_missing(&mut self, image: &Image, settings: &BrokerSettings) -> bool {
         let before = self.unmade.clone();
         for id in &before {
-            self.refresh(image, settings, *id, false).await;
+            self.refresh(image, settings, *id).await;
         }
         self.unmade != before
     }
@@ -131,8 +131,8 @@ impl<E: Env> Registry<E> {
         }
     }
 
-    /// A directory went offline: its partitions answer so. Returns whether another one is left.
-    pub(crate) fn on_directory_failed(&mut self, place: usize) -> bool {
+    /// A directory went offline: its partitions answer so. Returns which it is if another one is left.
+    pub(crate) fn on_directory_failed(&mut self, place: usize) -> Option<DirectoryId> {
         self.dirs[place].is_offline = true;
         for served in self.topics.values() {
             for (partition, at) in served.view.partitions.iter().zip(&served.places) {
@@ -143,7 +143,8 @@ impl<E: Env> Registry<E> {
                 }
             }
         }
-        self.dirs.iter().any(|dir| !dir.is_offline)
+        let is_one_left = self.dirs.iter().any(|dir| !dir.is_offline);
+        is_one_left.then(|| self.dirs[place].dir.id())
     }
 
     async fn remove(&mut self, ids: Vec<TopicId>) {
@@ -172,13 +173,7 @@ impl<E: Env> Registry<E> {
     }
 
     /// Creates what is missing of the topic, and tells the rest what has changed.
-    async fn refresh(
-        &mut self,
-        image: &Image,
-        settings: &BrokerSettings,
-        id: TopicId,
-        is_start: bool,
-    ) {
+    async fn refresh(&mut self, image: &Image, settings: &BrokerSettings, id: TopicId) {
         self.unmade.remove(&id);
         let Some(topic) = image.topic_by_id(id) else { return };
         let own = image.config(&Resource::topic(topic.name.as_str()));
@@ -209,16 +204,19 @@ impl<E: Env> Registry<E> {
                 config: config.clone(),
             };
             let is_ours = registered.leader == Some(self.broker);
-            let is_known = |served: &Served<E>| (index.0 as usize) < served.places.len();
-            let home = Home {
-                assigned: registered.directory_of(self.broker),
-                is_new: !is_start && !known.as_ref().is_some_and(is_known),
-            };
+            let home = registered.directory_of(self.broker);
             let place = match &old {
                 Some((_, place)) => *place,
                 None if is_ours => self.place(&spec, home, &mut load),
                 None => None,
             };
+            // Said when it is met first, not each time that the topic changes.
+            if let (None, true, None, Some(directory)) = (place, is_ours, &known, home) {
+                tracing::error!(
+                    partition = %spec.topic_partition(), %directory,
+                    "its log directory has failed or is not among log.dirs: the partition is offline until a start with it"
+                );
+            }
             plans.push(Plan { old: old.map(|(partition, _)| partition), role, spec, place });
         }
         let places = plans.iter().map(|plan| plan.place).collect();
@@ -278,27 +276,27 @@ impl<E: Env> Registry<E> {
         load
     }
 
-    /// The directory that has the log, else the one it was assigned to, else, for a new log, the least loaded one that works.
-    /// A log whose directory is not there (a disk that was not mounted, a path left out) is not made anew: what it holds
-    /// would be gone without a word (E8).
-    fn place(&self, spec: &LogSpec, home: Home, load: &mut [usize]) -> Option<usize> {
+    /// The directory that has the log, else the one it was assigned to; the least loaded one that works if it was assigned to
+    /// none. A log whose directory is not there (it failed, a disk was not mounted, a path left out) is not made anew
+    /// elsewhere: what it holds would be gone without a word (E8).
+    fn place(
+        &self,
+        spec: &LogSpec,
+        home: Option<DirectoryId>,
+        load: &mut [usize],
+    ) -> Option<usize> {
         let id = spec.topic_partition();
         let holds =
             |dir: &DataDir<E>| dir.dir.log(&id).is_some_and(|l| l.topic_id() == spec.topic_id);
-        let is_home = |dir: &DataDir<E>| !dir.is_offline && Some(dir.dir.id()) == home.assigned;
+        let is_home = |dir: &DataDir<E>| !dir.is_offline && Some(dir.dir.id()) == home;
         let mut place =
             self.dirs.iter().position(holds).or_else(|| self.dirs.iter().position(is_home));
-        if place.is_none() && (home.is_new || home.assigned.is_none()) {
+        if place.is_none() && (home.is_none() || planted(Mutant::HomeForgotten)) {
             let working = (0..self.dirs.len()).filter(|place| !self.dirs[*place].is_offline);
             place = working.min_by_key(|place| load[*place]);
         }
-        match (place, home.assigned) {
-            (Some(place), _) => load[place] += 1,
-            (None, Some(directory)) => tracing::error!(
-                partition = %id, %directory,
-                "its log directory is not among log.dirs: the partition stays offline"
-            ),
-            (None, None) => {}
+        if let Some(place) = place {
+            load[place] += 1;
         }
         place
     }
@@ -309,15 +307,6 @@ impl<E: Env> Registry<E> {
         let incomplete = views.filter(|view| view.partitions.iter().any(Option::is_none));
         incomplete.map(|view| view.name.as_str()).collect()
     }
-}
-
-/// Where a log belongs.
-#[derive(Clone, Copy)]
-struct Home {
-    /// The directory that the metadata names, if it does.
-    assigned: Option<DirectoryId>,
-    /// The log was never there: it may lie anywhere.
-    is_new: bool,
 }
 
 /// What is to be done about one partition.

@@ -1,9 +1,11 @@
 //! Brokers: their registration, their terms as leaders, and the producer ids they hand out.
 
 use record::stored::metadata::{
-    MetadataRecord, PartitionChangeRecord, ProducerIdsRecord, UnregisterBrokerRecord,
+    BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord, ProducerIdsRecord,
+    UnregisterBrokerRecord,
 };
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, ProducerId, Uuid};
 
 use super::features::FEATURES;
@@ -109,6 +111,27 @@ impl Controller {
                 })
             })
         })
+    }
+
+    /// One of a broker's log directories failed, and others are left: what is new goes to those. Its partitions stay assigned
+    /// to it, and the next registration tells anew which directories work.
+    pub fn give_up_directory(&self, id: BrokerId, directory: DirectoryId) -> Vec<MetadataRecord> {
+        let Some(broker) = self.image.broker(id) else { return Vec::new() };
+        let left = broker.directories.iter().filter(|known| **known != directory);
+        let log_dirs: Vec<Uuid> = left.map(|known| known.0).collect();
+        // A record without directories says nothing of them.
+        if log_dirs.is_empty()
+            || log_dirs.len() == broker.directories.len()
+            || planted(Mutant::FailedStillChosen)
+        {
+            return Vec::new();
+        }
+        vec![MetadataRecord::BrokerRegistrationChange(BrokerRegistrationChangeRecord {
+            broker_id: id.0,
+            broker_epoch: broker.epoch.0,
+            log_dirs,
+            ..BrokerRegistrationChangeRecord::default()
+        })]
     }
 
     /// Forgets a broker that holds no partition.

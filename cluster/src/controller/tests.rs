@@ -8,6 +8,7 @@
 //! > grow t 5 assign=0/0
 //! > alter topic:t retention.ms=5 -flush.ms cleanup.policy+=compact ; broker: log.retention.ms=5
 //! > set topic:t retention.ms=5      all values at once
+//! > lose 1 1002                     a log directory of broker 1
 //! > ids 0 5 | feature metadata.version 33 | bootstrap | show
 //! ```
 //!
@@ -185,6 +186,13 @@ impl Teller {
                 self.take(records, check_only);
             }
             "broker" => self.broker(words),
+            "lose" => {
+                let number = |word: &str| word.parse::<u128>().unwrap();
+                let id = BrokerId(words[0].parse().unwrap());
+                let directory = DirectoryId(numbered(number(words[1])));
+                let records = self.controller.give_up_directory(id, directory);
+                self.take(records, false);
+            }
             "leave" => {
                 let id = BrokerId(words[0].parse().unwrap());
                 let (records, result) = self.controller.unregister_broker(id);

@@ -11,6 +11,8 @@
 //! finds it; handles of the dead one answer errors for ever. [`SimDisk::fork`] copies a disk, so that a test may look at
 //! what a power cut *would* leave (I9) and go on.
 //!
+//! Each directory of the root is a volume, a file system on a device of its own; space is one for all of them.
+//!
 //! Costs follow what is dirty, not what is stored. Faults D1 to D10 strike by rates ([`SimDisk::set_rates`]) or on order
 //! ([`SimDisk::inject`]); each strike is counted. [`SimDisk::crash_at`] stops the process at its n-th change, for tests
 //! that crash everywhere.
@@ -19,7 +21,7 @@ mod content;
 mod faults;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -101,6 +103,10 @@ struct State {
     rates: FaultRates,
     counts: FaultCounts,
     injections: Vec<Injection>,
+    /// Volumes whose device is dead (D4).
+    dead: BTreeSet<PathBuf>,
+    /// Faults that failed an operation or spoilt it, by volume.
+    errors: BTreeMap<PathBuf, u64>,
     garbage: Garbage,
     latency: Latency,
     pace: Option<Arc<dyn Pace>>,
@@ -157,6 +163,8 @@ impl SimDisk {
             rates: FaultRates::default(),
             counts: FaultCounts::default(),
             injections: Vec::new(),
+            dead: BTreeSet::new(),
+            errors: BTreeMap::new(),
             garbage: Garbage::default(),
             latency: Latency::default(),
             pace: None,
@@ -268,6 +276,8 @@ impl SimDisk {
             rates: FaultRates::default(),
             counts: FaultCounts::default(),
             injections: Vec::new(),
+            dead: BTreeSet::new(),
+            errors: BTreeMap::new(),
             garbage: state.garbage,
             latency: Latency::default(),
             pace: None,
@@ -299,6 +309,7 @@ impl SimDisk {
         let ino = state.tree.find(path)?;
         state.tree.file_mut(ino)?.rot(offset, mask);
         state.counts.add(DiskFault::BitRot, 1);
+        state.add_error(path);
         Ok(())
     }
 
@@ -317,6 +328,22 @@ impl SimDisk {
         let inode = state.tree.inode_mut(ino)?;
         (inode.broken, inode.refused) = (false, None);
         Ok(())
+    }
+
+    /// The device of a volume dies (D4): nothing that lies there is read or written any more.
+    pub fn die(&self, volume: &Path) {
+        self.state().dead.insert(volume.to_owned());
+    }
+
+    /// Every device works again.
+    pub fn revive(&self) {
+        self.state().dead.clear();
+    }
+
+    /// How often a fault failed or spoilt an operation on a volume. Slowness does not, and neither do power cuts or a lack
+    /// of space.
+    pub fn errors_on(&self, volume: &Path) -> u64 {
+        self.state().errors.get(volume).copied().unwrap_or(0)
     }
 
     /// Every file with its size, sorted by path; for checkers.
@@ -447,10 +474,20 @@ impl State {
         if fate.fault == Some(DiskFault::HangingSync) {
             fate.pause = self.rates.hang.unwrap_or_default();
         }
+        if self.dead.contains(&volume_of(path)) {
+            fate.fault = Some(DiskFault::ErrorSticky);
+        }
         if let Some(fault) = fate.fault {
             self.counts.add(fault, 1);
+            if fault != DiskFault::NoSpace {
+                self.add_error(path);
+            }
         }
         fate
+    }
+
+    fn add_error(&mut self, path: &Path) {
+        *self.errors.entry(volume_of(path)).or_default() += 1;
     }
 
     fn latency_of(&self, op: Op) -> Duration {
@@ -751,9 +788,13 @@ impl env::Disk for SimDisk {
     }
 
     async fn sync_all(&self, path: &Path) -> io::Result<()> {
+        // A directory of the root is a file system: what others hold is neither synced nor an error here.
+        let volume = volume_of(path);
         let mut plans = {
             let mut state = self.alive()?;
+            let held = state.tree.below(state.tree.find(&volume)?);
             let dirty = state.tree.files_mut().filter(|(_, file)| file.is_dirty());
+            let dirty = dirty.filter(|(ino, _)| held.contains(ino));
             dirty.map(|(ino, file)| (ino, file.begin_sync())).collect::<Vec<_>>()
         };
         self.operate(Op::SyncNames, path, plans.len() as u64, |state, fault| {
@@ -763,7 +804,8 @@ impl env::Disk for SimDisk {
                     state.end_sync(ino, plan, None)?;
                 }
             }
-            state.tree.sync_all();
+            let held = state.tree.below(state.tree.find(&volume)?);
+            state.tree.sync_dirs(&held);
             Ok(())
         })
         .await
@@ -899,6 +941,11 @@ impl Drop for Handle {
         }
         state.tree.close(self.ino);
     }
+}
+
+/// The directory of the root that a path lies in: each is a file system on a device of its own.
+fn volume_of(path: &Path) -> PathBuf {
+    path.components().take(2).collect()
 }
 
 /// The error of a broken medium. Linux reports EIO, number 5.

@@ -202,12 +202,26 @@ impl Tree {
         self.commit();
     }
 
-    /// Makes all changes durable.
-    pub fn sync_all(&mut self) {
+    /// Makes the changes in these directories durable.
+    pub fn sync_dirs(&mut self, dirs: &BTreeSet<Ino>) {
         for change in &mut self.pending {
-            change.waits.clear();
+            change.waits.retain(|dir| !dirs.contains(dir));
         }
         self.commit();
+    }
+
+    /// A directory and everything below it, by the names that the process sees.
+    pub fn below(&self, top: Ino) -> BTreeSet<Ino> {
+        let mut found = BTreeSet::new();
+        let mut todo = vec![top];
+        while let Some(ino) = todo.pop() {
+            if found.insert(ino)
+                && let Ok(dir) = self.dir(ino)
+            {
+                todo.extend(dir.view.values());
+            }
+        }
+        found
     }
 
     fn commit(&mut self) {

@@ -23,6 +23,7 @@ mod rude;
 mod session;
 mod settings;
 mod telemetry;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -50,6 +51,9 @@ const BROKER: Node = 1;
 const CLIENTS: Node = 10;
 /// Where the broker listens.
 const PORT: u16 = 9092;
+
+/// Its log directories, as many as the seed draws. The metadata lies in the first.
+const LOG_DIRS: [&str; 3] = ["/data", "/more", "/most"];
 
 /// Segments that a topic with retention keeps of each partition.
 const SEGMENTS_RETAINED: u64 = 20;
@@ -97,6 +101,8 @@ struct Shared {
     retainer: Retainer,
     counters: Mutex<Counters>,
     phase: tokio::sync::watch::Sender<Phase>,
+    /// Partitions that were made while a device was dead.
+    born: Mutex<Vec<TopicPartition>>,
     /// Who tells how the broker stands, while its process lives.
     observer: Mutex<Weak<Observer<SimEnv>>>,
 }
@@ -181,6 +187,7 @@ impl Play {
             retainer: Retainer::any(&dice),
             counters: Mutex::default(),
             phase: tokio::sync::watch::channel(Phase::Work).0,
+            born: Mutex::default(),
             observer: Mutex::default(),
         };
         Play { stage, shared: Arc::new(shared) }
@@ -209,6 +216,11 @@ impl Play {
         let mut counters = lock(&self.shared.counters);
         counters.turn += 1;
         counters.turn
+    }
+
+    /// The log directories of the broker.
+    fn log_dirs(&self) -> &'static [&'static str] {
+        &LOG_DIRS[..self.stage.scenario.log_dirs as usize]
     }
 
     fn phase(&self) -> Phase {
@@ -268,6 +280,13 @@ impl Play {
         for topic in &self.shared.topics {
             all.extend((0..topic.partitions).map(|index| partition_of(topic.name, index)));
         }
+        all
+    }
+
+    /// The same, and those that were made beside a dead device.
+    fn all_partitions(&self) -> Vec<TopicPartition> {
+        let mut all = self.partitions();
+        all.extend(lock(&self.shared.born).iter().cloned());
         all
     }
 

@@ -42,7 +42,7 @@ impl Play {
         let client = self.client(CLIENTS - 1, &self.stage.dice(CLIENTS - 1), Dialect::Newest);
         self.stage.world.sleep(Duration::from_secs(1)).await;
         let beyond = self.stage.scenario.is_beyond_promise();
-        if !self.writes_again(&client).await && !beyond {
+        if !self.writes_again(&client, &self.partitions()).await && !beyond {
             return;
         }
         // Deliveries that were under way have ended by now, or never will.
@@ -71,42 +71,33 @@ impl Play {
         self.stage.world.mark("finale reached");
     }
 
-    /// L4: a new produce to every partition succeeds in bounded time.
-    async fn writes_again(&self, client: &Client<SimEnv>) -> bool {
+    /// L4: a new produce to each of these partitions succeeds in bounded time.
+    pub(super) async fn writes_again(
+        &self,
+        client: &Client<SimEnv>,
+        partitions: &[TopicPartition],
+    ) -> bool {
         let Ok(producer) = Producer::new(client, ProducerConfig::default()) else { return false };
         let instance = self.next_instance();
-        for partition in self.partitions() {
+        for partition in partitions {
             let value = self.next_value(0);
-            let record = ProducerRecord {
-                partition: Some(partition.partition.0),
-                ..ProducerRecord::new(partition.topic.clone(), bytes_of(value))
-            };
             let from = self.now();
-            let deliver = async {
-                match producer.send(record).await {
-                    Ok(delivery) => delivery.await,
-                    Err(error) => DeliveryReport::Failed(error),
+            let offset = match self.deliver(&producer, partition, value).await {
+                Ok(offset) => offset,
+                Err(why) => {
+                    if !self.stage.scenario.is_beyond_promise() {
+                        let text = format!("after the last fault {why}");
+                        self.stage.world.violation("L4", text);
+                    }
+                    return false;
                 }
-            };
-            let report = tokio::select! {
-                biased;
-                report = deliver => Some(report),
-                () = self.stage.world.sleep(PATIENCE) => None,
-            };
-            let Some(DeliveryReport::Ok { offset, .. }) = report else {
-                if !self.stage.scenario.is_beyond_promise() {
-                    let text =
-                        format!("{partition}: a produce after the last fault ends with {report:?}");
-                    self.stage.world.violation("L4", text);
-                }
-                return false;
             };
             self.history(|history| {
                 history.sends.push(Sent {
                     producer: instance,
                     idempotent: true,
                     promised: true,
-                    partition: name_of(&partition),
+                    partition: name_of(partition),
                     value,
                     span: self.span(from),
                     outcome: Outcome::Ok(offset.map(|offset| offset.0)),
@@ -115,6 +106,34 @@ impl Play {
             self.stage.done(true, 20);
         }
         true
+    }
+
+    /// Produces one record; its offset if the broker tells, or why it was not acknowledged in bounded time.
+    async fn deliver(
+        &self,
+        producer: &Producer<SimEnv>,
+        partition: &TopicPartition,
+        value: u64,
+    ) -> Result<Option<Offset>, String> {
+        let record = ProducerRecord {
+            partition: Some(partition.partition.0),
+            ..ProducerRecord::new(partition.topic.clone(), bytes_of(value))
+        };
+        let deliver = async {
+            match producer.send(record).await {
+                Ok(delivery) => delivery.await,
+                Err(error) => DeliveryReport::Failed(error),
+            }
+        };
+        let report = tokio::select! {
+            biased;
+            report = deliver => Some(report),
+            () = self.stage.world.sleep(PATIENCE) => None,
+        };
+        match report {
+            Some(DeliveryReport::Ok { offset, .. }) => Ok(offset),
+            other => Err(format!("a produce to {partition} ends with {other:?}")),
+        }
     }
 
     /// L7: every group is stable again, all who live are members in one generation, and jointly they own everything
@@ -167,7 +186,7 @@ impl Play {
 
     /// L5, L10: every partition reads from start to end, and the end is the high watermark.
     async fn read_everything(&self, client: &Client<SimEnv>) -> bool {
-        let all = self.partitions();
+        let all = self.all_partitions();
         if !self.look_at_ends(client, &all).await {
             self.stage
                 .world

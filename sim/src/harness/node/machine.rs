@@ -1,7 +1,7 @@
 //! The broker's machine, and what befalls it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Env};
 use types::{BrokerId, NodeId, TopicPartition};
 
-use super::{BROKER, CLIENTS, Dialect, PORT, Phase, Play, crowd};
+use super::{BROKER, CLIENTS, Dialect, LOG_DIRS, PORT, Phase, Play, crowd};
 use crate::checker::{metrics, require};
 use crate::decisions::{Decisions, Kind};
-use crate::disk::{DiskFault, FaultRates, SimDisk};
+use crate::disk::{FaultRates, SimDisk};
 use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::net::ip_of;
@@ -53,7 +53,7 @@ impl Machine {
         let play = self.play.clone();
         self.stop = Arc::default();
         let stop = self.stop.clone();
-        let errors = DiskErrors { disk: self.disk.clone(), before: errors_of(&self.disk) };
+        let errors = DiskErrors::from_now_on(&self.disk);
         stage.spawn(BROKER, "process", async move { play.serve(env, stop, errors).await });
     }
 
@@ -132,8 +132,9 @@ impl Machine {
             FaultKind::Drift,
             FaultKind::NoSpace,
         ];
-        let on: Vec<FaultKind> =
+        let mut on: Vec<FaultKind> =
             kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).collect();
+        on.extend(self.has_mortal_devices().then_some(FaultKind::ErrorSticky));
         let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else {
             return;
         };
@@ -182,6 +183,10 @@ impl Machine {
                 stage.world.set_drift(BROKER, ppm);
                 stage.struck(FaultKind::Drift);
             }
+            FaultKind::ErrorSticky => match self.dice.choose(Kind::Fault, 3) {
+                0 => self.disk.revive(),
+                _ => self.disk.die(Path::new(self.some_device())),
+            },
             _ => {
                 // Down to the last block, and then it is the journal, a segment or the metadata that finds no space first.
                 let left = [0, 40_000, 400_000][self.dice.choose(Kind::Fault, 3) as usize];
@@ -200,6 +205,16 @@ impl Machine {
                 self.disk.set_space(1 << 40, 0);
             }
         }
+    }
+
+    /// Whether log directories lose their devices. Without the metadata's there is no node, so that one stays.
+    fn has_mortal_devices(&self) -> bool {
+        self.play.log_dirs().len() > 1 && self.play.stage.scenario.has(FaultKind::ErrorSticky)
+    }
+
+    fn some_device(&self) -> &'static str {
+        let mortal = &self.play.log_dirs()[1..];
+        mortal[self.dice.choose(Kind::Fault, mortal.len() as u64) as usize]
     }
 
     fn some_client(&self) -> Node {
@@ -310,13 +325,44 @@ impl Machine {
             stage.world.reset_wall(node);
             stage.world.resume(node);
         }
+        if self.has_mortal_devices() && !stage.scenario.is_beyond_promise() {
+            self.lose_devices().await;
+        }
         // Whatever was broken is put right by a last restart, or was never broken. A disk that was full needs none (E11).
         if self.has_failing_disk() || !stage.world.is_alive(BROKER) {
+            self.disk.revive();
             self.restart(false).await;
             self.disk.set_rates(FaultRates::default());
             stage.world.reset_wall(BROKER);
         }
         self.play.shared.phase.send_replace(Phase::Settle);
+    }
+
+    /// One device dies on a node that was whole; another one is not there at the next start.
+    async fn lose_devices(&mut self) {
+        self.disk.revive();
+        self.restart(false).await;
+        self.play.stage.world.reset_wall(BROKER);
+        while lock(&self.play.shared.observer).upgrade().is_none() {
+            self.play.stage.world.sleep(Duration::from_millis(100)).await;
+        }
+        let dead = self.some_device();
+        self.disk.die(Path::new(dead));
+        let held = self.segment_bytes();
+        let is_elsewhere = |id: &TopicPartition| {
+            held.get(&id.to_string()).is_some_and(|dirs| !dirs.contains_key(Path::new(dead)))
+        };
+        let served: Vec<_> = self.play.partitions().into_iter().filter(is_elsewhere).collect();
+        self.play.look_beside_dead_device(dead, &served).await;
+        self.disk.revive();
+        let others = self.play.log_dirs()[1..].iter().filter(|path| **path != dead);
+        if let Some(missing) = others.last() {
+            // What lies there is not made anew where it does not lie (E8): the finale reads all of it.
+            self.disk.die(Path::new(missing));
+            self.restart(false).await;
+            self.play.stage.world.sleep(Duration::from_secs(2)).await;
+            self.disk.revive();
+        }
     }
 
     /// What a topic's retention does not keep is gone from the disk: less than one segment more than it asks for is left
@@ -330,18 +376,18 @@ impl Machine {
         let left = self.segment_bytes();
         for topic in self.play.shared.topics.iter().filter(|topic| topic.retained) {
             for index in 0..topic.partitions {
-                let log = PathBuf::from(format!("/data/{}-{index}", topic.name));
-                let bytes = left.get(&log).copied().unwrap_or(0);
+                let log = format!("{}-{index}", topic.name);
+                let bytes: u64 = left.get(&log).into_iter().flat_map(BTreeMap::values).sum();
                 let most = (super::SEGMENTS_RETAINED + 1) * segment;
                 let verdict = require("retention", bytes <= most, || {
-                    format!("{} holds {bytes} bytes, and is to keep {most}", log.display())
+                    format!("{log} holds {bytes} bytes, and is to keep {most}")
                 });
                 stage.judge(verdict);
             }
         }
     }
 
-    /// Nothing is written any more: each log is told to be as large as its segments are on the disk.
+    /// Nothing is written any more: each log lies in one directory, which tells it as large as its segments are on the disk.
     pub async fn judge_sizes(&self) {
         let stage = &self.play.stage;
         if stage.scenario.is_beyond_promise() || stage.world.violated().is_some() {
@@ -349,21 +395,35 @@ impl Machine {
         }
         let client = self.play.client(CLIENTS - 1, &stage.dice(CLIENTS - 1), Dialect::Newest);
         let admin = Admin::new(&client);
-        let all = self.play.partitions();
+        let all = self.play.all_partitions();
         let mut last = String::new();
         // Retention may be at work between two looks, and the first question may find a connection that has idled out.
         for _ in 0..5 {
             match admin.describe_log_dirs(BrokerId(0), Some(&all)).await {
                 Ok(dirs) => {
                     let held = self.segment_bytes();
-                    let held = all.iter().map(|id| {
-                        let log = PathBuf::from(format!("/data/{id}"));
-                        (id.clone(), held.get(&log).copied().unwrap_or(0))
-                    });
-                    let held: BTreeMap<TopicPartition, u64> = held.collect();
-                    if let [dir] = &dirs[..]
-                        && (dir.path.as_str(), dir.error) == ("/data", None)
-                        && dir.logs == held
+                    let mut told = BTreeMap::<String, BTreeMap<PathBuf, u64>>::new();
+                    for dir in &dirs {
+                        for (id, bytes) in &dir.logs {
+                            told.entry(id.to_string())
+                                .or_default()
+                                .insert(PathBuf::from(&dir.path), *bytes);
+                        }
+                    }
+                    let is_told = |id: &TopicPartition| {
+                        let name = id.to_string();
+                        let (Some(told), empty) = (told.get(&name), BTreeMap::new()) else {
+                            return false;
+                        };
+                        let held = held.get(&name).unwrap_or(&empty);
+                        told.len() == 1
+                            && held.keys().all(|dir| told.contains_key(dir))
+                            && told.iter().all(|(dir, bytes)| held.get(dir).unwrap_or(&0) == bytes)
+                    };
+                    let paths: Vec<_> = dirs.iter().map(|dir| dir.path.as_str()).collect();
+                    if paths == self.play.log_dirs()
+                        && dirs.iter().all(|dir| dir.error.is_none())
+                        && all.iter().all(is_told)
                     {
                         stage.world.mark("log directories told");
                         return;
@@ -377,14 +437,16 @@ impl Machine {
         stage.judge(require("sizes", false, || last));
     }
 
-    /// Bytes in the segments of each log, by its directory.
-    fn segment_bytes(&self) -> BTreeMap<PathBuf, u64> {
-        let mut held: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    /// Bytes in the segments of each log, by the log directories that hold any of it.
+    fn segment_bytes(&self) -> BTreeMap<String, BTreeMap<PathBuf, u64>> {
+        let mut held = BTreeMap::<String, BTreeMap<PathBuf, u64>>::new();
         for (path, len) in self.disk.files() {
             if path.extension().is_some_and(|extension| extension == "log")
                 && let Some(log) = path.parent()
+                && let (Some(name), Some(dir)) = (log.file_name(), log.parent())
             {
-                *held.entry(log.to_owned()).or_default() += len;
+                let dirs = held.entry(name.to_string_lossy().into_owned()).or_default();
+                *dirs.entry(dir.to_owned()).or_default() += len;
             }
         }
         held
@@ -396,7 +458,8 @@ impl Machine {
     }
 }
 
-/// Errors of a disk that befall one life of a broker. They excuse its end; that the disk is full does not (E11).
+/// Errors that befall the metadata's device in one life of a broker. They excuse its end; neither those of other devices
+/// do (E10), nor that the disk is full (E11).
 struct DiskErrors {
     disk: SimDisk,
     /// How many there were before.
@@ -404,21 +467,13 @@ struct DiskErrors {
 }
 
 impl DiskErrors {
-    fn have_struck(&self) -> bool {
-        errors_of(&self.disk) > self.before
+    fn from_now_on(disk: &SimDisk) -> DiskErrors {
+        DiskErrors { disk: disk.clone(), before: disk.errors_on(Path::new(LOG_DIRS[0])) }
     }
-}
 
-fn errors_of(disk: &SimDisk) -> u64 {
-    let kinds = [
-        DiskFault::HangingSync,
-        DiskFault::ErrorOnce,
-        DiskFault::ErrorSticky,
-        DiskFault::FailedSync,
-        DiskFault::BitRot,
-        DiskFault::LostWrite,
-    ];
-    kinds.iter().map(|kind| disk.counts().of(*kind)).sum()
+    fn have_struck(&self) -> bool {
+        self.disk.errors_on(Path::new(LOG_DIRS[0])) > self.before
+    }
 }
 
 impl Play {
@@ -517,7 +572,7 @@ impl Play {
                 advertised: None,
                 protocol: ListenerProtocol::Plaintext,
             }],
-            log_dirs: vec![PathBuf::from("/data")],
+            log_dirs: self.log_dirs().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
             settings,
         }
