@@ -3,12 +3,13 @@
 //! Needs nothing but the pinned toolchain and a C++ compiler: rustc's own pass counts coverage, and the engine is
 //! compiled from source as a dependency. One program holds all bodies; it runs in slices of a minute, always of the body
 //! that had the least so far. Under `target/fuzz` stand the minutes of each body, so that a second call goes on, and what
-//! the engine added to the corpus.
+//! the engine added to the corpus. A minute is one of a processor, however long it took beside other work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -71,8 +72,9 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
                 // A lock taken in the loop's own condition would be held through its body.
                 let next = || lock(&progress).next(&chosen);
                 while let Some((body, seconds)) = next() {
-                    let taken = slice(root, &base, &binary, &body, seconds);
-                    lock(&progress).on_slice(&body, taken);
+                    let mut taken = 0.0;
+                    let result = slice(root, &base, &binary, &body, seconds, &mut taken);
+                    lock(&progress).on_slice(&body, seconds, taken, result);
                 }
             });
         }
@@ -109,9 +111,11 @@ impl Progress {
         Some((body, seconds))
     }
 
-    fn on_slice(&mut self, body: &str, (minutes, result): (f64, Result<String, String>)) {
+    /// A slice has ended that was to take `seconds`, and has taken `taken` of a processor.
+    fn on_slice(&mut self, body: &str, seconds: f64, taken: f64, result: Result<String, String>) {
         self.running.remove(body);
-        *self.minutes.entry(body.to_owned()).or_default() += minutes;
+        self.left += (seconds - taken).max(0.0);
+        *self.minutes.entry(body.to_owned()).or_default() += taken / 60.0;
         let lines = self.minutes.iter().map(|(body, minutes)| format!("{body} {minutes:.3}\n"));
         if let Err(error) = fs::write(&self.file, lines.collect::<String>()) {
             println!("{}: {error}", self.file.display());
@@ -181,32 +185,23 @@ fn bodies(binary: &Path) -> Result<Vec<String>, String> {
     Ok(names.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Lets a body run: core-minutes taken, and what was seen, or what was found.
+/// Lets a body run: what was seen, or what was found. `taken` are the processor's seconds.
 fn slice(
     root: &Path,
     base: &Path,
     binary: &Path,
     body: &str,
     seconds: f64,
-) -> (f64, Result<String, String>) {
-    let started = Instant::now();
-    let result = try_slice(root, base, binary, body, seconds);
-    (started.elapsed().as_secs_f64() / 60.0, result)
-}
-
-fn try_slice(
-    root: &Path,
-    base: &Path,
-    binary: &Path,
-    body: &str,
-    seconds: f64,
+    taken: &mut f64,
 ) -> Result<String, String> {
     let (seeds, corpus) = (base.join("seeds").join(body), base.join("corpus").join(body));
     let found = base.join("found").join(body);
     for dir in [&seeds, &corpus, &found] {
         fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     }
-    let output = Command::new(binary)
+    let started = Instant::now();
+    let failed = |error| format!("{}: {error}", binary.display());
+    let mut child = Command::new(binary)
         .arg(format!("-max_total_time={}", seconds.ceil()))
         .args(["-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"])
         .arg(format!("-artifact_prefix={}/", found.display()))
@@ -218,11 +213,22 @@ fn try_slice(
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .output()
-        .map_err(|error| format!("{}: {error}", binary.display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut said = Vec::new();
+    child
+        .stderr
+        .take()
+        .map(|mut stderr| stderr.read_to_end(&mut said))
+        .transpose()
+        .map_err(failed)?;
+    // It has closed its output and is about to end, or has ended and not been waited for.
+    *taken = processor_seconds(&child).unwrap_or(started.elapsed().as_secs_f64());
+    let status = child.wait().map_err(failed)?;
+    let said = String::from_utf8_lossy(&said);
     let stat = |name: &str| said.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("?").trim();
-    if output.status.success() {
+    if status.success() {
         return Ok(format!("{} runs", stat("stat::number_of_executed_units:")));
     }
     let panicked = said.lines().position(|line| line.contains("panicked at"));
@@ -241,7 +247,22 @@ fn try_slice(
             kept.push(format!("fuzz/findings/{body}/{name}"));
         }
     }
-    Err(format!("{}; {}\n{}", output.status, kept.join(" "), tail.join("\n")))
+    Err(format!("{}; {}\n{}", status, kept.join(" "), tail.join("\n")))
+}
+
+/// What a process has used of the processors; `None` where the system does not say.
+fn processor_seconds(child: &Child) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    seconds_in(&stat)
+}
+
+/// The sum of `utime` and `stime` in a line of proc(5), which has ticks of 10 ms.
+fn seconds_in(stat: &str) -> Option<f64> {
+    // The second field is a name in parentheses, which may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+    Some((user + system) as f64 / 100.0)
 }
 
 fn last(mut lines: Vec<&str>, count: usize) -> Vec<&str> {
@@ -266,6 +287,23 @@ mod tests {
         assert_eq!(progress.next(&chosen), Some(("c".to_owned(), 60.0)));
         assert_eq!(progress.next(&chosen), Some(("b".to_owned(), 40.0)));
         assert_eq!(progress.next(&chosen), None, "the time is used up");
+    }
+
+    #[test]
+    fn a_minute_is_one_of_a_processor() {
+        let stat = "7 (a b) c) R 1 7 7 0 -1 4194304 1 2 3 4 5930 61 0 0 39 19 1 0 99 0";
+        assert_eq!(seconds_in(stat), Some(59.91));
+        assert_eq!(seconds_in("nonsense"), None);
+        let mut progress = Progress {
+            file: PathBuf::from("/dev/null"),
+            minutes: BTreeMap::new(),
+            running: BTreeSet::new(),
+            findings: Vec::new(),
+            left: 0.0,
+            slice: SLICE,
+        };
+        progress.on_slice("a", 60.0, 15.0, Ok("1 runs".to_owned()));
+        assert_eq!((progress.left, progress.minutes["a"]), (45.0, 0.25));
     }
 
     #[test]
