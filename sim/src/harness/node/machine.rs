@@ -355,8 +355,8 @@ impl Machine {
         let served: Vec<_> = self.play.partitions().into_iter().filter(is_elsewhere).collect();
         self.play.look_beside_dead_device(dead, &served).await;
         self.disk.revive();
-        let others = self.play.log_dirs()[1..].iter().filter(|path| **path != dead);
-        if let Some(missing) = others.last() {
+        let other = self.play.log_dirs()[1..].iter().find(|path| **path != dead);
+        if let Some(missing) = other {
             // What lies there is not made anew where it does not lie (E8): the finale reads all of it.
             self.disk.die(Path::new(missing));
             self.restart(false).await;
