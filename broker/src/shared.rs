@@ -220,7 +220,8 @@ pub struct TopicView<E: Env> {
     pub name: TopicName,
     /// Its identity.
     pub id: TopicId,
-    /// Its partitions by index; `None` where this broker holds no replica.
+    /// Its partitions by index; `None` where this broker holds no replica, or cannot: its directory is not there, or has no
+    /// space for it yet.
     pub(crate) partitions: Vec<Option<Partition<E>>>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, Failure, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, BytesMut};
-use cluster::config::BrokerSettings;
+use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};
 use record::{BatchBuilder, BatchOptions};
 use sim::decisions::Decisions;
@@ -22,6 +22,11 @@ use wire::create_topics::{CreatableTopic, CreateTopicsRequest};
 use wire::delete_topics::DeleteTopicsRequest;
 use wire::describe_log_dirs::DescribeLogDirsRequest;
 use wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use wire::find_coordinator::FindCoordinatorRequest;
+use wire::list_groups::ListGroupsRequest;
+use wire::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::{Message, Reader, Request, ResponseHeader};
 
@@ -39,6 +44,8 @@ struct Bench {
     failure: Arc<Mutex<Option<Failure>>>,
     /// Its log directories.
     dirs: Arc<Mutex<Vec<&'static str>>>,
+    /// Its `log.durability`.
+    durability: Arc<Mutex<&'static str>>,
 }
 
 impl Bench {
@@ -63,7 +70,9 @@ impl Bench {
             }],
             log_dirs: self.dirs.lock().unwrap().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
-            settings: BrokerSettings::default(),
+            settings: BrokerSettings::resolve(NodeConfigs::fixed(
+                [("log.durability".into(), (*self.durability.lock().unwrap()).into())].into(),
+            )),
         };
         let (ready, serving) = tokio::sync::oneshot::channel();
         self.world.spawn(BROKER, "broker", async move {
@@ -110,7 +119,9 @@ fn on_bench<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Bench) ->
     let network = Network::new(&world);
     let disk = Arc::new(Mutex::new(SimDisk::of_node(&decisions, BROKER)));
     let dirs = Arc::new(Mutex::new(vec!["/data"]));
-    let bench = Bench { world: world.clone(), network, disk, failure: Arc::default(), dirs };
+    let durability = Arc::new(Mutex::new("sync"));
+    let failure = Arc::default();
+    let bench = Bench { world: world.clone(), network, disk, failure, dirs, durability };
     let done = Arc::new(Mutex::new(false));
     let finished = done.clone();
     let main = test(bench);
@@ -170,6 +181,22 @@ impl Client {
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
         assert_eq!(self.call(&request, 7).await.topics[0].error_code, 0);
+    }
+
+    /// The answer to a commit of a group without members. The first question for a coordinator makes the topic.
+    async fn commit(&mut self, group: &str) -> i16 {
+        let question = FindCoordinatorRequest { key: group.into(), ..Default::default() };
+        assert_ne!(self.call(&question, 3).await.host, "nowhere");
+        let partitions =
+            vec![OffsetCommitRequestPartition { committed_leader_epoch: -1, ..Default::default() }];
+        let topic = OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() };
+        let request = OffsetCommitRequest {
+            group_id: group.into(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        self.call(&request, 8).await.topics[0].partitions[0].error_code
     }
 
     async fn delete_topic(&mut self) {
@@ -402,6 +429,54 @@ fn what_is_created_beside_a_failed_directory_belongs_to_the_others() {
             }
         }
         assert_eq!(offline, 3);
+    });
+}
+
+/// A log that cannot be given its settings for want of space is a log of a topic all the same: it waits, and is not taken for
+/// the rest of a deletion.
+#[test]
+fn a_log_whose_settings_do_not_fit_on_the_disk_is_kept() {
+    for skip in 0..4 {
+        on_bench(move |bench| async move {
+            bench.start().await;
+            let mut client = bench.client().await;
+            client.create_topic().await;
+            assert_eq!(client.produce().await, (0, 0));
+            bench.power_cut();
+            *bench.durability.lock().unwrap() = "page-cache";
+            // More often than there is space kept for.
+            for _ in 0..500 {
+                let (path, fault) = ("/data/checkpoint".to_owned(), DiskFault::NoSpace);
+                bench.disk().inject(Injection { path, op: Op::Names, skip, fault });
+            }
+            bench.start().await;
+            bench.power_cut();
+            bench.disk().inject_no_more();
+            bench.start().await;
+            let mut client = bench.client().await;
+            assert_eq!(client.fetch().await.0, 1, "{skip}");
+            assert_eq!(client.produce().await, (0, 1), "{skip}");
+        });
+    }
+}
+
+/// A directory that fails takes the groups in it along and no others, and a list of groups is answered.
+#[test]
+fn groups_are_listed_beside_a_failed_directory() {
+    on_bench(|bench| async move {
+        *bench.dirs.lock().unwrap() = vec!["/data", "/more"];
+        bench.start().await;
+        let mut client = bench.client().await;
+        client.create_topic().await;
+        assert_eq!(client.commit("a").await, 0);
+        assert_eq!(client.commit("b").await, 0);
+        bench.disk().die(Path::new("/more"));
+        let mut codes = vec![client.commit("a").await, client.commit("b").await];
+        codes.sort();
+        assert_eq!(codes, [0, ErrorCode::NotCoordinator.as_i16()]);
+        bench.sleep(Duration::from_secs(3)).await;
+        let told = client.call(&ListGroupsRequest::default(), 4).await;
+        assert_eq!((told.error_code, told.groups.len()), (0, 1));
     });
 }
 

@@ -47,6 +47,7 @@ pub const ALL: &[&str] = &[
     "log deleted",
     "log directories told",
     "directory offline alone",
+    "started beside a dead device",
     "log start raised",
     "loss in the last group",
     "loss reported",

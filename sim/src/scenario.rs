@@ -134,7 +134,7 @@ pub struct Recording {
 }
 
 /// First bytes of a recording.
-const MAGIC: &[u8] = b"foretold tape 1\n";
+const MAGIC: &[u8] = b"foretold tape 2\n";
 
 impl Recording {
     /// As bytes: a line that says what it is, then postcard.

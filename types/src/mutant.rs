@@ -73,6 +73,8 @@ mutants! {
     HomeForgotten = "home-forgotten",
     /// E10: one log directory that fails takes the node with it.
     OneTakesAll = "one-takes-all",
+    /// E10: groups are listed only when every shard can load.
+    OneShardHidesAll = "one-shard-hides-all",
     /// E10: a directory that failed is given new partitions.
     FailedStillChosen = "failed-still-chosen",
     /// E11: what must go on without space does not get what was kept for it.

@@ -18,15 +18,17 @@ mod shard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster::group::{Event, GroupSettings, Response, Token};
 use env::{Clock, Env, Spawn};
 use tokio::sync::{mpsc, oneshot, watch};
+use types::mutant::{Mutant, planted};
 use types::{ErrorCode, GroupId, Instant, PartitionIndex, TopicId, TopicName};
 
 use crate::config::BrokerConfig;
+use crate::partition::Partition;
 use crate::shared::{Shared, View};
 
 /// The internal topic that remembers groups and their offsets.
@@ -52,8 +54,25 @@ struct Message {
 #[derive(Clone)]
 struct Door {
     messages: mpsc::Sender<Box<Message>>,
-    /// Whether the log has been replayed.
-    loaded: Arc<AtomicBool>,
+    standing: Arc<AtomicU8>,
+}
+
+/// How a shard stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Standing {
+    /// Its log is being replayed.
+    Loads,
+    /// It has been.
+    Serves,
+    /// It cannot be, and is tried again.
+    Waits,
+}
+
+impl Door {
+    fn is(&self, standing: Standing) -> bool {
+        self.standing.load(Ordering::Acquire) == standing as u8
+    }
 }
 
 /// The doors of all shards, by partition.
@@ -114,18 +133,26 @@ impl Groups {
         self.doors.borrow().iter().flatten().count()
     }
 
-    /// Hands an event to every shard.
+    /// Hands an event to every shard. One that cannot load is no coordinator, as in Kafka: whoever asks for all groups is told
+    /// of the others meanwhile.
     pub(crate) async fn submit_to_all(&self, event: impl Fn(Token) -> Event) -> Vec<Pending> {
         let doors = self.doors.borrow().clone();
         let mut pending = Vec::with_capacity(doors.len());
         for door in doors.iter().flatten() {
-            pending.push(self.hand_over(door, &event).await);
+            let waits = door.is(Standing::Waits) && !planted(Mutant::OneShardHidesAll);
+            pending.push(match waits {
+                true => Pending::Refused(ErrorCode::NotCoordinator),
+                false => self.hand_over(door, &event).await,
+            });
         }
         pending
     }
 
     async fn hand_over(&self, door: &Door, event: impl FnOnce(Token) -> Event) -> Pending {
-        if !door.loaded.load(Ordering::Acquire) {
+        if door.messages.is_closed() {
+            return Pending::Refused(ErrorCode::NotCoordinator);
+        }
+        if !door.is(Standing::Serves) {
             return Pending::Refused(ErrorCode::CoordinatorLoadInProgress);
         }
         let token = Token(self.tokens.fetch_add(1, Ordering::Relaxed));
@@ -143,7 +170,7 @@ impl Groups {
         let loaded = doors.wait_for(|doors| {
             let index = Groups::partition_of(group, doors.len() as i32).0 as usize;
             let door = doors.get(index).and_then(Option::as_ref);
-            door.is_some_and(|door| door.loaded.load(Ordering::Acquire))
+            door.is_some_and(|door| door.is(Standing::Serves))
         });
         // In vain: the client will be told so by its next request.
         let _ = env.timeout(patience, loaded).await;
@@ -223,36 +250,40 @@ impl GroupRoom {
         };
         let count = usize::try_from(topic.partitions_count()).unwrap_or(0);
         let mut doors = Doors::clone(&self.doors.borrow());
-        if *open == Some(topic.id) && doors.len() == count {
-            return;
-        }
         if *open != Some(topic.id) {
             doors.clear();
         }
-        *open = Some(topic.id);
-        for index in doors.len()..count {
-            let partition = topic.partition(PartitionIndex(index as i32)).cloned();
-            doors.push(partition.map(|partition| {
-                let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
-                let loaded = Arc::new(AtomicBool::new(false));
-                let door = Door { messages, loaded: loaded.clone() };
-                let on_loaded = self.doors.clone();
-                let shard = shard::Shard {
-                    shared: shared.clone(),
-                    partition,
-                    settings: self.settings.clone(),
-                    messages: receiver,
-                    loaded: Box::new(move |is| {
-                        loaded.store(is, Ordering::Release);
-                        // Whoever waits for a shard looks again.
-                        on_loaded.send_modify(|_| {});
-                    }),
-                };
-                shared.env().spawner().spawn("group-coordinator", shard.run());
-                door
-            }));
+        let before = doors.iter().flatten().count();
+        doors.resize(count, None);
+        for (index, door) in doors.iter_mut().enumerate().filter(|(_, door)| door.is_none()) {
+            // A log that a full disk had no space for may be there with a later view (E11).
+            let partition = topic.partition(PartitionIndex(index as i32));
+            *door = partition.map(|partition| self.open_shard(shared, partition.clone()));
         }
-        self.doors.send_replace(Arc::new(doors));
+        if *open != Some(topic.id) || doors.iter().flatten().count() != before {
+            *open = Some(topic.id);
+            self.doors.send_replace(Arc::new(doors));
+        }
+    }
+
+    fn open_shard<E: Env>(&self, shared: &Shared<E>, partition: Partition<E>) -> Door {
+        let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
+        let standing = Arc::new(AtomicU8::new(Standing::Loads as u8));
+        let door = Door { messages, standing: standing.clone() };
+        let on_change = self.doors.clone();
+        let shard = shard::Shard {
+            shared: shared.clone(),
+            partition,
+            settings: self.settings.clone(),
+            messages: receiver,
+            stands: Box::new(move |is| {
+                standing.store(is as u8, Ordering::Release);
+                // Whoever waits for a shard looks again.
+                on_change.send_modify(|_| {});
+            }),
+        };
+        shared.env().spawner().spawn("group-coordinator", shard.run());
+        door
     }
 
     async fn tell_deletions<E: Env>(

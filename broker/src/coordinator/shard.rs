@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use types::mutant::{Mutant, planted};
 use types::{ErrorCode, Offset, TopicId};
 
-use super::{Answer, Message, sleep_until};
+use super::{Answer, Message, Standing, sleep_until};
 use crate::partition::{Append, Partition};
 use crate::shared::Shared;
 
@@ -43,8 +43,8 @@ pub(super) struct Shard<E: Env> {
     pub(super) partition: Partition<E>,
     pub(super) settings: GroupSettings,
     pub(super) messages: mpsc::Receiver<Box<Message>>,
-    /// Tells the door whether this shard serves.
-    pub(super) loaded: Box<dyn Fn(bool) + Send + Sync>,
+    /// Tells the door how this shard stands.
+    pub(super) stands: Box<dyn Fn(Standing) + Send + Sync>,
 }
 
 /// Who waits for what.
@@ -69,7 +69,7 @@ enum Ended {
 }
 
 impl<E: Env> Shard<E> {
-    /// Serves until all doors are gone or the broker stops.
+    /// Serves until all doors are gone, the partition is, or the broker stops.
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
         tokio::select! {
@@ -85,16 +85,31 @@ impl<E: Env> Shard<E> {
             let failed = match self.load(&mut told).await {
                 Ok(groups) => {
                     tracing::debug!(partition = %self.partition.id(), groups = groups.len(), "groups loaded");
-                    (self.loaded)(true);
+                    (self.stands)(Standing::Serves);
                     let ended = self.serve(groups).await;
-                    (self.loaded)(false);
+                    (self.stands)(Standing::Loads);
                     match ended {
                         Ended::Closed => return,
                         Ended::Failed(code) => code,
                     }
                 }
-                Err(code) => code,
+                Err(code) => {
+                    (self.stands)(Standing::Waits);
+                    code
+                }
             };
+            if self.messages.is_closed() {
+                return;
+            }
+            if let Some(gone) = self.partition.gone()
+                && !planted(Mutant::OneShardHidesAll)
+            {
+                tracing::error!(
+                    partition = %self.partition.id(), failed = %gone.code,
+                    "its groups are without a coordinator until the next start"
+                );
+                return;
+            }
             // Of damage it was said once, and what to do.
             if told.is_none() {
                 tracing::warn!(partition = %self.partition.id(), %failed, "groups will be loaded again");

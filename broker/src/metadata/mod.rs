@@ -135,8 +135,8 @@ impl<E: Env> MetadataRoom<E> {
     ) -> (MetadataRoom<E>, Metadata<E>) {
         let settings = Arc::new(in_force(settings, &controller, broker));
         let image = Arc::new(controller.image().clone());
+        registry.remove_strays(&image).await;
         registry.follow(&image, &settings, None).await;
-        registry.remove_strays().await;
         let subscriptions = Arc::new(Subscriptions::of(&image));
         let first = registry.view(image, offset, settings.clone(), subscriptions.clone());
         let (view, followed) = watch::channel(Arc::new(first));

@@ -474,6 +474,11 @@ impl<E: Env> Partition<E> {
         });
     }
 
+    /// Why it serves no more, if so: it will not again in this process.
+    pub(crate) fn gone(&self) -> Option<Gone> {
+        self.0.lock().gone
+    }
+
     fn report(&self, error: &ReadError) {
         match error {
             ReadError::Io(_) => {

@@ -114,13 +114,15 @@ impl<E: Env> Registry<E> {
         View { image, offset, settings, subscriptions, by_name, by_id }
     }
 
-    /// Deletes the logs that belong to no partition served. Call it once, after the first [`Registry::follow`].
-    pub(crate) async fn remove_strays(&self) {
+    /// Deletes the logs that belong to no partition of ours: the rest of deletions that a crash or a failure interrupted. Call
+    /// it once, before the first [`Registry::follow`], to which the log of a predecessor would be in the way.
+    pub(crate) async fn remove_strays(&self, image: &Image) {
         for DataDir { dir, .. } in &self.dirs {
             for log in dir.logs() {
-                let index = log.topic_partition().partition;
-                let served = self.topics.get(&log.topic_id());
-                if served.is_none_or(|served| served.view.partition(index).is_none()) {
+                let topic = image.topic_by_id(log.topic_id());
+                let partition =
+                    topic.and_then(|topic| topic.partitions.get(&log.topic_partition().partition));
+                if partition.is_none_or(|partition| !partition.replicas.contains(&self.broker)) {
                     tracing::info!(
                         partition = %log.topic_partition(), topic_id = %log.topic_id(),
                         "deleting the log of a topic that does not exist"
@@ -276,9 +278,9 @@ impl<E: Env> Registry<E> {
         load
     }
 
-    /// The directory that has the log, else the one it was assigned to; the least loaded one that works if it was assigned to
-    /// none. A log whose directory is not there (it failed, a disk was not mounted, a path left out) is not made anew
-    /// elsewhere: what it holds would be gone without a word (E8).
+    /// The directory it was assigned to if that has the log, else one that has it, else again the one it was assigned to; the
+    /// least loaded one that works if it was assigned to none. A log whose directory is not there (it failed, a disk was not
+    /// mounted, a path left out) is not made anew elsewhere: what it holds would be gone without a word (E8).
     fn place(
         &self,
         spec: &LogSpec,
@@ -286,14 +288,22 @@ impl<E: Env> Registry<E> {
         load: &mut [usize],
     ) -> Option<usize> {
         let id = spec.topic_partition();
-        let holds =
-            |dir: &DataDir<E>| dir.dir.log(&id).is_some_and(|l| l.topic_id() == spec.topic_id);
-        let is_home = |dir: &DataDir<E>| !dir.is_offline && Some(dir.dir.id()) == home;
-        let mut place =
-            self.dirs.iter().position(holds).or_else(|| self.dirs.iter().position(is_home));
+        let all = 0..self.dirs.len();
+        let holds = |place: &usize| {
+            let log = self.dirs[*place].dir.log(&id);
+            log.is_some_and(|log| log.topic_id() == spec.topic_id)
+        };
+        let works = |place: &usize| !self.dirs[*place].is_offline;
+        let is_home = |place: &usize| works(place) && Some(self.dirs[*place].dir.id()) == home;
+        let holders: Vec<usize> = all.clone().filter(holds).collect();
+        let mut place = holders.iter().copied().find(is_home);
+        place = place.or(holders.first().copied()).or_else(|| all.clone().find(is_home));
         if place.is_none() && (home.is_none() || planted(Mutant::HomeForgotten)) {
-            let working = (0..self.dirs.len()).filter(|place| !self.dirs[*place].is_offline);
-            place = working.min_by_key(|place| load[*place]);
+            place = all.filter(works).min_by_key(|place| load[*place]);
+        }
+        if let [_, _, ..] = holders[..] {
+            let dirs = holders.iter().map(|place| self.dirs[*place].dir.path());
+            tracing::error!(partition = %id, dirs = ?dirs.collect::<Vec<_>>(), "it lies in several directories");
         }
         if let Some(place) = place {
             load[place] += 1;

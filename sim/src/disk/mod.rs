@@ -190,6 +190,11 @@ impl SimDisk {
         self.state().injections.push(injection);
     }
 
+    /// Takes back every fault on order.
+    pub fn inject_no_more(&self) {
+        self.state().injections.clear();
+    }
+
     /// Which bytes a power cut may turn into garbage.
     pub fn set_garbage(&self, garbage: Garbage) {
         self.state().garbage = garbage;
@@ -335,15 +340,23 @@ impl SimDisk {
         self.state().dead.insert(volume.to_owned());
     }
 
-    /// Every device works again.
+    /// Every device that died works again.
     pub fn revive(&self) {
-        self.state().dead.clear();
+        let mut state = self.state();
+        for volume in std::mem::take(&mut state.dead) {
+            let Ok(ino) = state.tree.find(&volume) else { continue };
+            for ino in state.tree.below(ino) {
+                if let Ok(inode) = state.tree.inode_mut(ino) {
+                    inode.broken = false;
+                }
+            }
+        }
     }
 
-    /// How often a fault failed or spoilt an operation on a volume. Slowness does not, and neither do power cuts or a lack
-    /// of space.
-    pub fn errors_on(&self, volume: &Path) -> u64 {
-        self.state().errors.get(volume).copied().unwrap_or(0)
+    /// How often a fault failed or spoilt an operation on the volume of a path. Slowness does not, and neither do power cuts
+    /// or a lack of space.
+    pub fn errors_on(&self, path: &Path) -> u64 {
+        self.state().errors.get(&volume_of(path)).copied().unwrap_or(0)
     }
 
     /// Every file with its size, sorted by path; for checkers.
@@ -804,8 +817,8 @@ impl env::Disk for SimDisk {
                     state.end_sync(ino, plan, None)?;
                 }
             }
-            let held = state.tree.below(state.tree.find(&volume)?);
-            state.tree.sync_dirs(&held);
+            let outside = state.tree.outside(state.tree.find(&volume)?);
+            state.tree.sync_all_but(&outside);
             Ok(())
         })
         .await

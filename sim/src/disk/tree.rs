@@ -202,12 +202,21 @@ impl Tree {
         self.commit();
     }
 
-    /// Makes the changes in these directories durable.
-    pub fn sync_dirs(&mut self, dirs: &BTreeSet<Ino>) {
+    /// Makes all changes durable but those in these directories.
+    pub fn sync_all_but(&mut self, dirs: &BTreeSet<Ino>) {
         for change in &mut self.pending {
-            change.waits.retain(|dir| !dirs.contains(dir));
+            change.waits.retain(|dir| dirs.contains(dir));
         }
         self.commit();
+    }
+
+    /// The root and all that lies in its directories but `volume`.
+    pub fn outside(&self, volume: Ino) -> BTreeSet<Ino> {
+        let volumes = self.dir(ROOT).map(|root| root.view.values()).into_iter().flatten();
+        let others = volumes.filter(|other| **other != volume && volume != ROOT);
+        let mut outside: BTreeSet<Ino> = others.flat_map(|other| self.below(*other)).collect();
+        outside.extend((volume != ROOT).then_some(ROOT));
+        outside
     }
 
     /// A directory and everything below it, by the names that the process sees.

@@ -86,7 +86,7 @@ impl Play {
                 Ok(offset) => offset,
                 Err(why) => {
                     if !self.stage.scenario.is_beyond_promise() {
-                        let text = format!("after the last fault {why}");
+                        let text = format!("with all quiet {why}");
                         self.stage.world.violation("L4", text);
                     }
                     return false;
@@ -109,7 +109,7 @@ impl Play {
     }
 
     /// Produces one record; its offset if the broker tells, or why it was not acknowledged in bounded time.
-    async fn deliver(
+    pub(super) async fn deliver(
         &self,
         producer: &Producer<SimEnv>,
         partition: &TopicPartition,

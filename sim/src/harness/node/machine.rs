@@ -343,26 +343,49 @@ impl Machine {
         self.disk.revive();
         self.restart(false).await;
         self.play.stage.world.reset_wall(BROKER);
-        while lock(&self.play.shared.observer).upgrade().is_none() {
-            self.play.stage.world.sleep(Duration::from_millis(100)).await;
-        }
+        self.serves().await;
         let dead = self.some_device();
         self.disk.die(Path::new(dead));
-        let held = self.segment_bytes();
-        let is_elsewhere = |id: &TopicPartition| {
-            held.get(&id.to_string()).is_some_and(|dirs| !dirs.contains_key(Path::new(dead)))
-        };
-        let served: Vec<_> = self.play.partitions().into_iter().filter(is_elsewhere).collect();
-        self.play.look_beside_dead_device(dead, &served).await;
+        let (lost, served) = self.apart(dead);
+        if !self.play.look_beside_dead_device(dead, &lost, &served).await {
+            return;
+        }
         self.disk.revive();
         let other = self.play.log_dirs()[1..].iter().find(|path| **path != dead);
         if let Some(missing) = other {
             // What lies there is not made anew where it does not lie (E8): the finale reads all of it.
+            // After a power cut names of files may be missing that the journal brings back.
+            let (_, served) = self.apart(missing);
             self.disk.die(Path::new(missing));
-            self.restart(false).await;
-            self.play.stage.world.sleep(Duration::from_secs(2)).await;
+            let cut = self.cuts_power();
+            self.restart(cut).await;
+            self.play.stage.world.reset_wall(BROKER);
+            self.serves().await;
+            if self.play.looks_served(&served).await {
+                self.play.stage.world.mark("started beside a dead device");
+            }
             self.disk.revive();
         }
+    }
+
+    /// Completes once the broker's process has come so far; a later question finds out if it never does.
+    async fn serves(&self) {
+        for _ in 0..100 {
+            if lock(&self.play.shared.observer).upgrade().is_some() {
+                return;
+            }
+            self.play.stage.world.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The partitions in this directory, and those elsewhere.
+    fn apart(&self, path: &str) -> (Vec<TopicPartition>, Vec<TopicPartition>) {
+        let files = self.disk.files();
+        let lies_there = |id: &TopicPartition| {
+            let log = Path::new(path).join(id.to_string());
+            files.iter().any(|(file, _)| file.starts_with(&log))
+        };
+        self.play.all_partitions().into_iter().partition(lies_there)
     }
 
     /// What a topic's retention does not keep is gone from the disk: less than one segment more than it asks for is left
@@ -458,28 +481,33 @@ impl Machine {
     }
 }
 
-/// Errors that befall the metadata's device in one life of a broker. They excuse its end; neither those of other devices
-/// do (E10), nor that the disk is full (E11).
+/// Errors that befall each log directory's device in one life of a broker. Those of the metadata's excuse its end, and each
+/// excuses that its own directory is offline (E10); that the disk is full excuses neither (E11).
 struct DiskErrors {
     disk: SimDisk,
     /// How many there were before.
-    before: u64,
+    before: [u64; LOG_DIRS.len()],
 }
 
 impl DiskErrors {
     fn from_now_on(disk: &SimDisk) -> DiskErrors {
-        DiskErrors { disk: disk.clone(), before: disk.errors_on(Path::new(LOG_DIRS[0])) }
+        let before = LOG_DIRS.map(|dir| disk.errors_on(Path::new(dir)));
+        DiskErrors { disk: disk.clone(), before }
     }
 
-    fn have_struck(&self) -> bool {
-        self.disk.errors_on(Path::new(LOG_DIRS[0])) > self.before
+    /// Whether there were any on the device of a path.
+    fn have_struck(&self, path: &Path) -> bool {
+        let known = LOG_DIRS.iter().zip(self.before).find(|(dir, _)| path.starts_with(dir));
+        known.is_some_and(|(_, before)| self.disk.errors_on(path) > before)
     }
 }
 
 impl Play {
     /// The broker's process from start to end.
     async fn serve(&self, env: SimEnv, stop: Arc<tokio::sync::Notify>, errors: DiskErrors) {
-        let is_excused = || self.stage.scenario.is_beyond_promise() || errors.have_struck();
+        let is_excused = || {
+            self.stage.scenario.is_beyond_promise() || errors.have_struck(Path::new(LOG_DIRS[0]))
+        };
         let config = self.broker_config();
         let broker = match Broker::start(env.clone(), config).await {
             Ok(broker) => broker,
@@ -505,19 +533,29 @@ impl Play {
                 }
             }
             () = stop.notified() => broker.shutdown().await,
-            () = self.watch(&env, &observer) => unreachable!("it watches to the end"),
+            () = self.watch(&env, &observer, &errors) => unreachable!("it watches to the end"),
         }
         self.stage.world.kill_soon(BROKER);
     }
 
-    /// Looks now and then at what the broker counts.
-    async fn watch(&self, env: &SimEnv, observer: &Observer<SimEnv>) {
+    /// Looks now and then at what the broker counts, and at its directories: none is offline without a reason (E10).
+    async fn watch(&self, env: &SimEnv, observer: &Observer<SimEnv>, errors: &DiskErrors) {
         let mut before = BTreeMap::new();
         loop {
             env.clock().sleep(LOOK_INTERVAL).await;
-            let after = metrics::rising(&observer.snapshot().await);
+            let snapshot = observer.snapshot().await;
+            let after = metrics::rising(&snapshot);
             self.stage.judge(metrics::numbers_rise(&before, &after));
             before = after;
+            let offline = snapshot.directories.iter().filter(|dir| dir.counts.is_offline);
+            for dir in offline.filter(|_| !self.stage.scenario.is_beyond_promise()) {
+                self.stage.judge(require("E10", errors.have_struck(&dir.path), || {
+                    format!(
+                        "{} is offline, and no fault of its disk has struck",
+                        dir.path.display()
+                    )
+                }));
+            }
         }
     }
 
