@@ -40,6 +40,10 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "A10", text: "from poll to poll offsets go up by one" },
     Checker { rule: "A11", text: "an idempotent producer's records stand in the order of sending" },
     Checker { rule: "A13", text: "nobody commits what was not polled" },
+    Checker {
+        rule: "E10",
+        text: "a dead device takes its own log directory along and nothing else",
+    },
     Checker { rule: "E11", text: "a full disk keeps group offsets and topics working" },
     Checker { rule: "E37", text: "a wrong clock deletes nothing early" },
     Checker { rule: "E38", text: "a record found by its time is not from before it" },
