@@ -1,8 +1,9 @@
 //! A data directory's identity: whose it is, which cluster it belongs to, and that nobody else uses it.
 //!
 //! Each directory holds `meta.properties` in the form Kafka's tools read (version, cluster.id, node.id, directory.id),
-//! with one line more, `foretold.format`: the version of everything of ours beside it, and what tells our directory
-//! from Apache Kafka's, whose partitions lack a journal. The file is written first into an empty directory and
+//! with two lines more: `foretold.format`, the version of everything of ours beside it and what tells our directory from
+//! Apache Kafka's, whose partitions lack a journal; `foretold.crc`, a checksum of the other values (CRC-32C), which files of
+//! the first days lack. The file is written first into an empty directory and
 //! atomically, so that a crash leaves an empty directory or a formatted one.
 //! `.lock` is held while a process uses the directory.
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
 use env::{Disk, Env, Rng};
 use types::{ClusterId, DirectoryId, NodeId, Uuid};
 
@@ -316,7 +318,7 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     let Some(format) = entries.get("foretold.format") else {
         // Kafka's file always has a version; without one it is nobody's any more, and "not ours" would tell the
         // operator to give up a directory that a copy of this file may save.
-        if !entries.contains_key("version") {
+        if !entries.contains_key("version") || entries.contains_key("foretold.crc") {
             return Err(damaged("foretold.format is missing".into()));
         }
         let reason = format!("its {META_PROPERTIES} is Apache Kafka's");
@@ -342,11 +344,31 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     let directory = get("directory.id")?;
     let directory_id = Uuid::from_str(directory)
         .map_err(|error| damaged(format!("directory.id={directory}: {error}")))?;
-    Ok(MetaProperties {
+    let properties = MetaProperties {
         cluster_id: ClusterId(get("cluster.id")?.as_str().into()),
         node_id: NodeId(node_id),
         directory_id: DirectoryId(directory_id),
-    })
+    };
+    match entries.get("foretold.crc") {
+        Some(crc) if *crc != properties.crc() => Err(damaged(format!(
+            "foretold.crc={crc} is not the checksum of the other values, which is {}: one of them has changed",
+            properties.crc()
+        ))),
+        _ => Ok(properties),
+    }
+}
+
+impl MetaProperties {
+    /// The checksum of all values, as the file has it.
+    fn crc(&self) -> String {
+        let values = [
+            self.cluster_id.0.to_string(),
+            self.directory_id.to_string(),
+            self.node_id.to_string(),
+        ];
+        let text = values.join("\n");
+        format!("{:08x}", crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, text.as_bytes()))
+    }
 }
 
 /// The file for `properties`. A cluster whose name the file cannot hold, such as one of two lines, is refused: the directory
@@ -382,6 +404,7 @@ impl fmt::Display for MetaProperties {
         writeln!(f, "# Identity of this data directory. Do not edit.")?;
         writeln!(f, "cluster.id={}", escaped(&self.cluster_id.0))?;
         writeln!(f, "directory.id={}", self.directory_id)?;
+        writeln!(f, "foretold.crc={}", self.crc())?;
         writeln!(f, "foretold.format={FORMAT}")?;
         writeln!(f, "node.id={}", self.node_id)?;
         writeln!(f, "version=1")
@@ -415,6 +438,25 @@ mod tests {
             directory_id: DirectoryId(Uuid::from_random([5; 16])),
         };
         assert_eq!(check(&properties.to_string()), Ok(properties));
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_another_directory_of_it() {
+        let properties = MetaProperties {
+            cluster_id: ClusterId("AAAAAAAAAAAAAAAAAAAAAQ".into()),
+            node_id: NodeId(7),
+            directory_id: DirectoryId(Uuid::from_random([5; 16])),
+        };
+        let written = properties.to_string();
+        for at in 0..written.len() * 8 {
+            let mut rotten = written.clone().into_bytes();
+            rotten[at / 8] ^= 1 << (at % 8);
+            let Ok(text) = String::from_utf8(rotten) else { continue };
+            // What does not change a value is harmless: the comment, the name of the checksum.
+            assert!(check(&text).is_err() || check(&text) == Ok(properties.clone()), "{text}");
+        }
+        let first_days = written.replace(&format!("foretold.crc={}\n", properties.crc()), "");
+        assert_eq!(check(&first_days), Ok(properties));
     }
 
     /// Found by fuzzing: the directory belonged to a cluster that nobody had named, and its next start was refused.

@@ -767,15 +767,31 @@ impl<E: Env> Admin<E> {
         results: &mut PerPartition<Option<FoundOffset>>,
     ) -> Vec<(Target, BTreeMap<TopicPartition, OffsetSpec>)> {
         let mut leaders: BTreeMap<BrokerId, BTreeMap<TopicPartition, OffsetSpec>> = BTreeMap::new();
+        // One question for all: asked for each, a thousand without a leader would take a thousand refreshes.
+        let topics: BTreeSet<&TopicName> =
+            wanted.keys().map(|partition| &partition.topic).collect();
+        let topics: Vec<TopicName> = topics.into_iter().cloned().collect();
+        let metadata = match self.client.metadata(&topics).await {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                results.extend(wanted.keys().map(|p| (p.clone(), Err(error.clone()))));
+                return Vec::new();
+            }
+        };
+        let mut is_missing = false;
         for (partition, spec) in wanted {
-            match self.client.leader(partition).await {
-                Ok(leader) => {
+            match metadata.leader(partition) {
+                Some(leader) => {
                     leaders.entry(leader).or_default().insert(partition.clone(), *spec);
                 }
-                Err(error) => {
-                    results.insert(partition.clone(), Err(error));
+                None => {
+                    is_missing = true;
+                    results.insert(partition.clone(), Err(metadata.without_leader(partition)));
                 }
             }
+        }
+        if is_missing {
+            self.client.expect_change();
         }
         leaders.into_iter().map(|(leader, part)| (Target::Broker(leader), part)).collect()
     }

@@ -125,14 +125,19 @@ pub(crate) fn aside(path: &Path) -> PathBuf {
 /// Suffix of deleted files.
 pub(crate) const ASIDE: &str = ".deleted";
 
+/// The partition whose log's directory has that name, if it is one.
+pub(crate) fn log_dir_partition(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    if !partition.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let partition = TopicPartition::new(topic, partition.parse().ok()?);
+    is_legal(&partition).then_some(partition)
+}
+
 /// Whether a directory name is that of a partition's log.
 pub(crate) fn is_log_dir(name: &str) -> bool {
-    let Some((topic, partition)) = name.rsplit_once('-') else { return false };
-    let digits = !partition.is_empty() && partition.bytes().all(|b| b.is_ascii_digit());
-    match partition.parse() {
-        Ok(partition) if digits => is_legal(&TopicPartition::new(topic, partition)),
-        _ => false,
-    }
+    log_dir_partition(name).is_some()
 }
 
 /// Whether a directory name is that of a deleted log.

@@ -301,3 +301,50 @@ fn i14_a_rotten_epoch_is_found_in_the_batch_that_holds_the_log_start() {
         assert_eq!(rest.len(), 117);
     });
 }
+
+/// A bit that flips in the frame that created a log costs nothing: the log's card and its segments say what it is. What the
+/// journal tells of later is done again to it, and a log that was deleted since does not come back.
+#[test]
+fn i14_a_log_whose_creation_has_rotted_goes_on() {
+    let mut world = World::new(31);
+    world.with(async |dir| {
+        for (topic, id) in [("gone", 1), ("events", 2), ("others", 3)] {
+            let log = dir.create(spec(topic, id)).await.expect("created");
+            fill(&log, 0..40);
+            log.flush().await.expect("flushed");
+        }
+        let gone = dir.log(&partition("gone")).expect("there");
+        dir.delete(&gone).await.expect("deleted");
+        let log = dir.log(&partition("events")).expect("there");
+        fill(&log, 40..60);
+        log.flush().await.expect("flushed");
+    });
+    world.kill();
+    let paths = world.disk.files().into_iter().map(|(path, _)| path);
+    let mut journals =
+        paths.filter(|path| path.parent().is_some_and(|dir| dir.ends_with("journal")));
+    let journal = &journals.next().expect("a journal");
+    let bytes = world.disk.peek(journal).expect("there");
+    let mut rotten = 0;
+    // The creations are among the first groups; each name stands in its frame.
+    for name in ["gone", "events", "others"] {
+        let found = bytes.windows(name.len()).position(|window| window == name.as_bytes());
+        let place = found.expect("its creation is in the journal") as u64;
+        for at in place - 24..place + name.len() as u64 {
+            let fork = world.fork(at);
+            fork.disk.rot(journal, at, 1 << (at % 8)).expect("rots");
+            fork.with(async |dir| {
+                assert!(!dir.recovery().intact, "byte {at} is told of");
+                for (topic, end) in [("events", 60), ("others", 40)] {
+                    let log = dir.log(&partition(topic)).expect("known");
+                    assert_eq!(read_all(&log).await, values(0..end), "{topic}, byte {at}");
+                }
+                if let Some(gone) = dir.log(&partition("gone")) {
+                    panic!("{:?} came back, byte {at}", gone.ends());
+                }
+            });
+            rotten += 1;
+        }
+    }
+    assert!(rotten > 50);
+}

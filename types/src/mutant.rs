@@ -71,6 +71,8 @@ mutants! {
     NoEpochAnswered = "no-epoch-answered",
     /// E8: a log whose directory is not there is made anew in another.
     HomeForgotten = "home-forgotten",
+    /// E10: a process that stood still takes its disk for broken.
+    PauseBlamedOnDisk = "pause-blamed-on-disk",
     /// E10: one log directory that fails takes the node with it.
     OneTakesAll = "one-takes-all",
     /// E10: groups are listed only when every shard can load.

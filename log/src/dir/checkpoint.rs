@@ -22,6 +22,7 @@ use types::{Instant, LogId, Offset};
 
 use super::Inner;
 use super::change::remove_if_there;
+use super::commit::patience;
 use super::stored::{Checkpoint, StoredLog, encode_clean};
 use crate::Durability;
 use crate::ballast::is_full;
@@ -224,7 +225,7 @@ impl<D: Disk> Inner<D> {
             biased;
             result = self.checkpoint_inner(scope) => result,
             // Every step of it is one sync or less; all of them together get as much as one may take.
-            () = clock.sleep(deadline.saturating_mul(4)) => Err(io::ErrorKind::TimedOut.into()),
+            () = patience(clock, deadline.saturating_mul(4)) => Err(io::ErrorKind::TimedOut.into()),
         };
         result.map_err(|error| self.door.fail("checkpointing", &error))
     }

@@ -31,8 +31,8 @@ use super::stored::{Checkpoint, Metadata, StoredError, StoredLog, decode_clean};
 use super::{Garbage, Inner, LogDir, RecoveryReport, Registry, Stray};
 use crate::door::Door;
 use crate::journal::{Frame, FrameKind, Item, Journal, JournalError, JournalOptions, Position};
-use crate::layout::{self, CHECKPOINT_FILE, CLEAN_FILE, JOURNAL_DIR, METADATA_FILE};
-use crate::log::Point;
+use crate::layout::{self, CHECKPOINT_FILE, CLEAN_FILE, JOURNAL_DIR, Kind, METADATA_FILE};
+use crate::log::{Anchor, Point};
 use crate::{Durability, LogDirOptions, OpenError};
 
 /// What [`open`] needs at every step.
@@ -133,6 +133,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
                 tracing::error!(path = %path.display(), %damage, "the journal is damaged");
                 match &damage.frame {
                     Some(key) => {
+                        opening.adopt(|id| id == key.log).await?;
                         opening.suspect(|id| id == key.log);
                         if let Some(log) = opening.logs.get_mut(&key.log) {
                             let end = (key.segment_base, key.position + key.bytes);
@@ -141,6 +142,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
                     }
                     None => {
                         opening.all_suspect = true;
+                        opening.adopt(|_| true).await?;
                         opening.suspect(|_| true);
                     }
                 }
@@ -222,7 +224,11 @@ impl<D: Disk> Opening<D> {
             // A marker of whatever else proves nothing; recovery needs none.
             Ok(_) | Err(StoredError::Damaged) => {}
             Err(StoredError::Newer(version)) => {
-                return Err(OpenError::Newer { path: clean, version });
+                // A newer release leaves a newer checkpoint beside it. Beside one of ours it is a version that has rotted.
+                let checkpoint = self.disk.read_all(&path.join(CHECKPOINT_FILE)).await;
+                if !checkpoint.is_ok_and(|file| Checkpoint::decode(file).is_ok()) {
+                    return Err(OpenError::Newer { path: clean, version });
+                }
             }
         }
         let removing = || io_error(format!("removing {}", clean.display()));
@@ -316,6 +322,49 @@ impl<D: Disk> Opening<D> {
             .values_mut()
             .filter(|log| which(log.stored.id))
             .for_each(|log| log.suspect = true);
+    }
+
+    /// Logs whose creation may have been in the damage: the card in a directory says whose it is, and such a log goes on as its
+    /// segments show, like any whose frames were lost (I14). What is created later in the journal has its card by now, too, and
+    /// is found empty.
+    async fn adopt(&mut self, which: impl Fn(LogId) -> bool) -> Result<(), OpenError> {
+        let listing = || io_error(format!("listing {}", self.path.display()));
+        for entry in self.disk.list(&self.path).await.map_err(listing())? {
+            let Some(partition) = layout::log_dir_partition(&entry.name).filter(|_| entry.is_dir)
+            else {
+                continue;
+            };
+            let path = self.path.join(&entry.name);
+            let Some(card) = read_card(&self.disk, &path).await else { continue };
+            let is_known = self.logs.contains_key(&card.log)
+                || self.logs.values().any(|log| !log.deleted && log.stored.partition == partition);
+            if card.directory != self.id || is_known || !which(card.log) {
+                continue;
+            }
+            let listing = || io_error(format!("listing {}", path.display()));
+            let files = self.disk.list(&path).await.map_err(listing())?;
+            let bases = files.iter().filter_map(|file| match Kind::parse(&file.name) {
+                Some((Kind::Log, base)) => Some(base),
+                _ => None,
+            });
+            let start = bases.min().unwrap_or(Offset::ZERO);
+            tracing::error!(
+                %partition, log = %card.log,
+                "its creation is in the damaged part of the journal: it goes on as its segments show"
+            );
+            let point = Point { offset: start, segment: start, position: 0 };
+            self.add(StoredLog {
+                id: card.log,
+                topic_id: card.topic_id,
+                partition,
+                durability: card.durability,
+                log_start: start,
+                anchor: Anchor { point, ..Anchor::default() },
+                epochs: Vec::new(),
+                damages: Vec::new(),
+            });
+        }
+        Ok(())
     }
 
     /// Does again what a frame did.

@@ -387,8 +387,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Records are refused while the disk of a log directory has less than this left; group offsets, metadata and deletions go on, and may use a quarter as much that the directory holds for them."),
     key("max.connection.creation.rate", Kind::Int, Some("2147483647")).at_least(0).live().refused()
         .help("New connections per second that the broker takes."),
-    key("max.connections", Kind::Int, Some("2147483647")).at_least(0).live()
-        .help("Connections that the broker takes in all; those beyond wait."),
+    key("max.connections", Kind::Int, Some("2147483647")).at_least(1).live()
+        .help("Connections that the broker takes in all; those beyond wait. With none nobody could change it again."),
     key("max.connections.per.ip", Kind::Int, Some("2147483647")).at_least(0).live()
         .help("Connections that the broker takes from one address; those beyond are closed."),
     key("max.connections.per.ip.overrides", Kind::Text, Some("")).live()

@@ -147,7 +147,9 @@ impl Machine {
                     if self.dice.choose(Kind::Fault, 3) == 0 { self.some_client() } else { BROKER };
                 stage.world.pause(node);
                 stage.struck(FaultKind::Pause);
-                stage.world.sleep(while_short * 2).await;
+                // Also beyond every time limit that the paused process keeps.
+                let scale = [1, 2, 2, 5][self.dice.choose(Kind::Fault, 4) as usize];
+                stage.world.sleep(while_short * scale).await;
                 stage.world.resume(node);
             }
             FaultKind::Partition => {
