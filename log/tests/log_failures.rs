@@ -8,6 +8,7 @@ use std::time::Duration;
 use env::Clock;
 use log::{AppendError, ChangeError, Durability, ReadError};
 use sim::disk::{DiskFault, Injection, Latency, Op};
+use sim::plain;
 use support::*;
 use types::Offset;
 
@@ -71,6 +72,26 @@ fn e10_a_sync_that_hangs_beyond_the_time_out_has_failed() {
         let before = world.clock.now();
         assert_eq!(log.flush().await, Err(ChangeError::Offline));
         assert!(world.clock.now() - before >= world.options.sync_timeout);
+    });
+}
+
+/// A process that is stopped or suspended cannot hear its disk meanwhile: when it goes on the disk has most of its time left.
+#[test]
+fn e10_a_process_that_stood_still_does_not_blame_its_disk() {
+    let world = World::new(5);
+    world.with(async |dir| {
+        let log = dir.create(spec("t", 1)).await.expect("created");
+        inject(&world, "journal", Op::Sync, DiskFault::HangingSync);
+        append(&log, batch(&["lost"]));
+        let before = world.clock.now();
+        let hour = Duration::from_secs(3600);
+        let stands_still = async {
+            world.clock.sleep(Duration::from_millis(1)).await;
+            world.clock.advance(hour);
+        };
+        assert_eq!(plain::beside(log.flush(), stands_still).await, Err(ChangeError::Offline));
+        let left = world.options.sync_timeout / 4 * 3;
+        assert!(world.clock.now() - before >= hour + left, "{:?}", world.clock.now() - before);
     });
 }
 
