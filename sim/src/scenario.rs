@@ -52,6 +52,9 @@ impl Name {
     }
 }
 
+/// Log directories that a node may have.
+pub const LOG_DIRS_MAX: u32 = 3;
+
 /// What a seed has drawn.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -119,6 +122,18 @@ pub struct Fixed {
     pub log_dirs: Option<u32>,
 }
 
+impl Fixed {
+    /// Refuses what no run can have; the error says what is possible.
+    pub fn check(&self) -> Result<(), String> {
+        match self.log_dirs {
+            Some(count) if !(1..=LOG_DIRS_MAX).contains(&count) => {
+                Err(format!("log_dirs is {count}, and may be 1 to {LOG_DIRS_MAX}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What is fixed, or else what was drawn: it is drawn in any case, so that the draws after it are the same.
 fn or<T>(fixed: Option<T>, drawn: T) -> T {
     fixed.unwrap_or(drawn)
@@ -145,7 +160,8 @@ impl Recording {
 
     /// Reads what [`Recording::encode`] wrote; `None` if it is something else.
     pub fn decode(bytes: &[u8]) -> Option<Recording> {
-        postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok()
+        let read: Recording = postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok()?;
+        read.fixed.check().is_ok().then_some(read)
     }
 }
 
@@ -315,6 +331,9 @@ mod tests {
         assert_eq!(scenario.page_cache, 1000);
         assert_eq!((scenario.blow_mean, scenario.think), (free.blow_mean, free.think));
         assert!(serde_json::from_str::<Fixed>(r#"{"fualts": []}"#).is_err());
+        let directories = |count| Fixed { log_dirs: Some(count), ..Fixed::default() }.check();
+        assert!(directories(0).is_err() && directories(4).is_err());
+        assert_eq!(directories(3), Ok(()));
         assert!(serde_json::from_str::<Fixed>(r#"{"faults": ["X9"]}"#).is_err());
     }
 }

@@ -168,7 +168,10 @@ impl Setting {
                 let shown = path.display();
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("cannot read {shown}: {error}"))?;
-                serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?
+                let fixed: Fixed =
+                    serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+                fixed.check().map_err(|error| format!("{shown}: {error}"))?;
+                fixed
             }
             None => Fixed::default(),
         };

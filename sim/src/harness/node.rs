@@ -43,6 +43,7 @@ use crate::fault::FaultKind;
 use crate::harness::Stage;
 use crate::history::{Dated, Granted, History, Outcome, Partition, Span};
 use crate::net::ip_of;
+use crate::scenario::LOG_DIRS_MAX;
 use crate::world::SimEnv;
 
 /// The node that serves.
@@ -53,7 +54,7 @@ const CLIENTS: Node = 10;
 const PORT: u16 = 9092;
 
 /// Its log directories, as many as the seed draws. The metadata lies in the first.
-const LOG_DIRS: [&str; 3] = ["/data", "/more", "/most"];
+const LOG_DIRS: [&str; LOG_DIRS_MAX as usize] = ["/data", "/more", "/most"];
 
 /// Segments that a topic with retention keeps of each partition.
 const SEGMENTS_RETAINED: u64 = 20;

@@ -33,7 +33,8 @@ impl Play {
         let admin = Admin::new(&client);
         self.stage.world.sleep(Duration::from_secs(1)).await;
         // Whoever is sent to a dead directory may not hold up who is not.
-        if !self.writes_again(&client, served).await || !self.is_refused(&client, lost).await {
+        if !self.writes_again(&client, served).await || !self.is_refused(&client, path, lost).await
+        {
             return false;
         }
         if !self.is_told_offline(&admin, path, !lost.is_empty()).await {
@@ -69,7 +70,12 @@ impl Play {
     }
 
     /// A record for a partition on the dead device is not acknowledged.
-    async fn is_refused(&self, client: &Client<SimEnv>, lost: &[TopicPartition]) -> bool {
+    async fn is_refused(
+        &self,
+        client: &Client<SimEnv>,
+        path: &str,
+        lost: &[TopicPartition],
+    ) -> bool {
         let Some(partition) = lost.first() else { return true };
         let Ok(producer) = Producer::new(client, ProducerConfig::default()) else { return false };
         let (value, from, instance) = (self.next_value(0), self.now(), self.next_instance());
@@ -85,7 +91,8 @@ impl Play {
                 outcome: Outcome::Unknown,
             });
         });
-        self.judge_beside(taken.is_err(), lost_path(partition), "a record for it was acknowledged")
+        let what = format!("a record for {partition}, which lies there, was acknowledged");
+        self.judge_beside(taken.is_err(), path, &what)
     }
 
     /// Waits until the directory is told to be offline, and it alone. Nothing has been written there if nothing lies there: then
@@ -125,9 +132,4 @@ impl Play {
         );
         self.judge_beside(taken > 0 && listed.is_ok(), path, &what)
     }
-}
-
-/// What a violation calls the place of a partition whose device is dead.
-fn lost_path(partition: &TopicPartition) -> &str {
-    partition.topic.as_str()
 }
