@@ -8,11 +8,13 @@
 //! - [`controller`]: admin operations as pure functions from an image to records and answers.
 //! - [`replica`]: what a partition's replica decides; the high watermark.
 //! - [`group`]: consumer groups.
+//! - [`quorum`]: the consensus on the metadata log.
 //! - [`telemetry`]: what clients measure of themselves.
 
 pub mod config;
 pub mod controller;
 pub mod group;
 pub mod metadata;
+pub mod quorum;
 pub mod replica;
 pub mod telemetry;

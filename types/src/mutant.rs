@@ -31,6 +31,18 @@ mutants! {
     AckBeforeSync = "ack-before-sync",
     /// M5, KAFKA-10533: a metadata record counts as committed before its own sync.
     MetadataAckBeforeSync = "metadata-ack-before-sync",
+    /// M6: a vote is not stored before it is given.
+    VoteNotStored = "vote-not-stored",
+    /// I19: a vote for a candidate whose log is shorter.
+    VoteForShorterLog = "vote-for-shorter-log",
+    /// I39: a leader of the quorum counts its own log before it is synced.
+    QuorumCountsUnsynced = "quorum-counts-unsynced",
+    /// I39: a follower of the quorum asks for more, and so reports its end, before that is synced.
+    FetchBeforeSync = "fetch-before-sync",
+    /// I38, Raft figure 8: a leader commits records of earlier epochs by counting.
+    CommitsOldEpoch = "commits-old-epoch",
+    /// I42: voters change again before the last change is committed.
+    VoterChangesOverlap = "voter-changes-overlap",
     /// I11: a checkpoint frees a journal group whose frames no log has counted yet.
     UncountedGroupFreed = "uncounted-group-freed",
     /// M7: recovery truncates at the first bad checksum although a later group names a durable point beyond it.

@@ -1,0 +1,144 @@
+//! What nodes of the quorum say to each other. `broker` puts it into Kafka's messages (Vote, BeginQuorumEpoch,
+//! EndQuorumEpoch, Fetch, AddRaftVoter, RemoveRaftVoter).
+
+use serde::{Deserialize, Serialize};
+use types::{NodeId, Offset, QuorumEpoch};
+
+use super::shape::Position;
+use super::voters::{Endpoint, ReplicaKey, Voters};
+
+/// A question.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A candidate asks for a vote, or whether it would get one.
+    Vote(Vote),
+    /// A leader says that its epoch has begun.
+    Begin(Begin),
+    /// A leader says that its epoch is over.
+    End(End),
+    /// A replica asks the leader for what follows the end of its log; that end is synced (I39).
+    Fetch(Fetch),
+    /// A replica is to vote from now on.
+    AddVoter(ReplicaKey, Vec<Endpoint>),
+    /// A replica is to vote no more.
+    RemoveVoter(ReplicaKey),
+}
+
+/// A candidate asks for a vote.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Vote {
+    /// The epoch it stands for; of a pre-vote the one it is in (KIP-996).
+    pub epoch: QuorumEpoch,
+    /// Who asks.
+    pub candidate: ReplicaKey,
+    /// Who is asked, if the candidate knows its directory.
+    pub voter: Option<ReplicaKey>,
+    /// End of the candidate's log.
+    pub last: Position,
+    /// Whether it only wants to know.
+    pub is_pre: bool,
+}
+
+/// An epoch has begun.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Begin {
+    /// The epoch.
+    pub epoch: QuorumEpoch,
+    /// Its leader.
+    pub leader: NodeId,
+}
+
+/// An epoch is over.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct End {
+    /// The epoch.
+    pub epoch: QuorumEpoch,
+    /// Who led it.
+    pub leader: NodeId,
+    /// The other voters, those whose logs are longest first: the first one stands at once.
+    pub successors: Vec<NodeId>,
+}
+
+/// A replica wants more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The epoch it is in.
+    pub epoch: QuorumEpoch,
+    /// Who asks.
+    pub replica: ReplicaKey,
+    /// The synced end of its log.
+    pub last: Position,
+}
+
+/// An answer. Each says which epoch its sender is in, and who leads it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The epoch.
+    pub epoch: QuorumEpoch,
+    /// Its leader, if the sender knows it.
+    pub leader: Option<NodeId>,
+    /// The answer itself.
+    pub body: Answer,
+}
+
+/// What is answered.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// To Vote: whether it is granted.
+    Vote(bool),
+    /// Begin, End, a change of voters: done. A change is committed.
+    Done,
+    /// To Fetch: what follows. The sender's room fills in the records, and may wait until there are some.
+    Records(Records),
+    /// To Fetch: the logs part at this place at the latest.
+    Diverging(Position),
+    /// To Fetch: what follows is in this snapshot.
+    Snapshot(Position),
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+/// Records that follow the end of a replica's log.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Records {
+    /// End of what is committed.
+    pub high_watermark: Offset,
+    /// The batches, in order.
+    pub spans: Vec<Span>,
+}
+
+/// What the quorum needs to know of a batch.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Span {
+    /// Its epoch.
+    pub epoch: QuorumEpoch,
+    /// The offset after its last record.
+    pub end: Offset,
+    /// The set of voters that its one record holds.
+    pub voters: Option<Voters>,
+}
+
+/// Why nothing was done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The asker is in an epoch that is over.
+    Fenced,
+    /// The asker is in an epoch that the answerer has not heard of.
+    UnknownEpoch,
+    /// The answerer does not lead.
+    NotLeader,
+    /// Another node is meant: this one's directory is not the one named.
+    WrongVoter,
+    /// The message contradicts what the answerer knows of the epoch: two leaders, or one that is the answerer itself.
+    Inconsistent,
+    /// The leader has not committed anything yet, or another change of voters is under way: ask again.
+    Busy,
+    /// The replica that is to vote lags: ask again when it has caught up.
+    Lags,
+    /// It votes already, or another replica of its node does.
+    DuplicateVoter,
+    /// It does not vote.
+    VoterNotFound,
+    /// Nobody would be left.
+    LastVoter,
+}

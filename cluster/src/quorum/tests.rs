@@ -1,0 +1,158 @@
+//! What a peer may send and a node must survive; who votes for whom. Histories of whole quorums are in `sim`.
+
+use types::{DirectoryId, Uuid};
+
+use super::*;
+
+fn key(node: i32) -> ReplicaKey {
+    ReplicaKey { node: NodeId(node), directory: DirectoryId(Uuid([node as u8; 16])) }
+}
+
+/// Node 1 of three, in epoch 3, with a log of one record of epoch 1 and one of epoch 3.
+fn node() -> Quorum {
+    let mut log = Shape::default();
+    log.append(QuorumEpoch(1), Offset(1));
+    log.append(QuorumEpoch(3), Offset(2));
+    log.sync(Offset(2));
+    let ballot = Ballot { epoch: QuorumEpoch(3), voted: None };
+    Quorum::new(key(1), ballot, log, VoterHistory::new(Voters::of([key(1), key(2), key(3)])))
+}
+
+fn step(node: &mut Quorum, event: Event) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    node.step(event, &mut effects);
+    effects
+}
+
+fn vote(epoch: i32, candidate: i32, last: Position) -> Vote {
+    let (epoch, candidate) = (QuorumEpoch(epoch), key(candidate));
+    Vote { epoch, candidate, voter: Some(key(1)), last, is_pre: false }
+}
+
+fn ask(node: &mut Quorum, request: Request) -> (Vec<Effect>, Answer) {
+    let mut effects = step(node, Event::Asked(Ticket(7), request));
+    match effects.pop() {
+        Some(Effect::Reply(Ticket(7), reply)) => (effects, reply.body),
+        other => panic!("no reply, but {other:?}"),
+    }
+}
+
+#[test]
+fn votes_by_the_end_of_the_log() {
+    let rows = [
+        (vote(4, 2, Position::new(3, 2)), Answer::Vote(true)),
+        (vote(4, 2, Position::new(3, 9)), Answer::Vote(true)),
+        (vote(4, 2, Position::new(3, 1)), Answer::Vote(false)),
+        (vote(4, 2, Position::new(2, 9)), Answer::Vote(false)),
+        (vote(3, 2, Position::new(3, 2)), Answer::Vote(true)),
+        (vote(2, 2, Position::new(3, 9)), Answer::Refused(Refusal::Fenced)),
+        (
+            Vote { voter: Some(key(2)), ..vote(4, 2, Position::new(3, 2)) },
+            Answer::Refused(Refusal::WrongVoter),
+        ),
+    ];
+    for (vote, expected) in rows {
+        assert_eq!(ask(&mut node(), Request::Vote(vote)).1, expected, "{vote:?}");
+    }
+}
+
+#[test]
+fn a_vote_is_stored_before_it_is_given_and_given_once() {
+    let mut node = node();
+    let (effects, answer) = ask(&mut node, Request::Vote(vote(4, 2, Position::new(3, 2))));
+    assert_eq!(answer, Answer::Vote(true));
+    let ballot = Ballot { epoch: QuorumEpoch(4), voted: Some(key(2)) };
+    assert_eq!(effects[0], Effect::Store(ballot));
+    let (_, other) = ask(&mut node, Request::Vote(vote(4, 3, Position::new(3, 2))));
+    let (_, again) = ask(&mut node, Request::Vote(vote(4, 2, Position::new(3, 2))));
+    assert_eq!((other, again), (Answer::Vote(false), Answer::Vote(true)));
+}
+
+#[test]
+fn a_pre_vote_changes_nothing() {
+    let mut node = node();
+    let before = node.clone();
+    let asked = Vote { is_pre: true, ..vote(3, 2, Position::new(3, 2)) };
+    let (effects, answer) = ask(&mut node, Request::Vote(asked));
+    assert_eq!((effects, answer, node), (Vec::new(), Answer::Vote(true), before));
+}
+
+/// Node 1 as a follower of node 2 in epoch 3.
+fn follower() -> Quorum {
+    let mut node = node();
+    let begin = Begin { epoch: QuorumEpoch(3), leader: NodeId(2) };
+    assert_eq!(ask(&mut node, Request::Begin(begin)).1, Answer::Done);
+    node
+}
+
+fn answer(node: &mut Quorum, body: Answer) -> Vec<Effect> {
+    let fetch = Fetch { epoch: QuorumEpoch(3), replica: key(1), last: node.log().last() };
+    let reply = Reply { epoch: QuorumEpoch(3), leader: Some(NodeId(2)), body };
+    step(node, Event::Answered { from: NodeId(2), asked: Request::Fetch(fetch), reply })
+}
+
+fn records(spans: &[(i32, i64)]) -> Answer {
+    let span = |(epoch, end)| Span { epoch: QuorumEpoch(epoch), end: Offset(end), voters: None };
+    let spans = spans.iter().copied().map(span).collect();
+    Answer::Records(Records { high_watermark: Offset(i64::MAX), spans })
+}
+
+#[test]
+fn what_is_fetched_is_reported_when_it_is_synced() {
+    let mut node = follower();
+    let effects = answer(&mut node, records(&[(3, 5)]));
+    let asks = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Send(..)));
+    assert!(effects.contains(&Effect::AppendFetched) && !asks(&effects), "{effects:?}");
+    assert_eq!(node.high_watermark(), Offset(5), "no further than its own log");
+    assert!(!asks(&step(&mut node, Event::Synced(Offset(4)))));
+    assert!(asks(&step(&mut node, Event::Synced(Offset(5)))));
+}
+
+#[test]
+fn a_leader_that_makes_no_sense_is_asked_again_later() {
+    let nonsense = [
+        records(&[(4, 5)]),
+        records(&[(2, 5)]),
+        records(&[(3, 2)]),
+        records(&[(3, 5), (3, 4)]),
+        Answer::Diverging(Position::new(9, 9)),
+        Answer::Done,
+        Answer::Vote(true),
+        Answer::Refused(Refusal::NotLeader),
+    ];
+    for body in nonsense {
+        let mut node = follower();
+        let log = node.log().clone();
+        let effects = answer(&mut node, body.clone());
+        assert_eq!(effects.last(), Some(&Effect::Arm(Timer::Retry)), "{body:?}");
+        assert_eq!(*node.log(), log, "{body:?}");
+    }
+}
+
+#[test]
+fn what_is_committed_is_not_cut() {
+    let mut node = follower();
+    answer(&mut node, records(&[]));
+    assert_eq!(node.high_watermark(), Offset(2));
+    let effects = answer(&mut node, Answer::Diverging(Position::new(1, 1)));
+    assert!(matches!(effects.last(), Some(Effect::Halt(_))), "{effects:?}");
+    assert_eq!(node.log().end(), Offset(2));
+}
+
+#[test]
+fn any_request_is_survived() {
+    let extremes = [i32::MIN, -1, 0, 3, i32::MAX];
+    for epoch in extremes {
+        for last in [Position::new(epoch, i64::MIN), Position::new(epoch, i64::MAX)] {
+            for mut node in [node(), follower()] {
+                let epoch = QuorumEpoch(epoch);
+                ask(&mut node, Request::Vote(Vote { epoch, ..vote(0, 2, last) }));
+                ask(&mut node, Request::Fetch(Fetch { epoch, replica: key(2), last }));
+                ask(&mut node, Request::Begin(Begin { epoch, leader: NodeId(1) }));
+                let successors = vec![NodeId(1)];
+                ask(&mut node, Request::End(End { epoch, leader: NodeId(2), successors }));
+                step(&mut node, Event::Timeout(Timer::Election));
+            }
+        }
+    }
+}
