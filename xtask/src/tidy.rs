@@ -32,6 +32,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("cluster", "controller", &["config", "metadata"]),
     ("cluster", "group", &[]),
     ("cluster", "metadata", &["config"]),
+    ("cluster", "quorum", &[]),
     ("cluster", "replica", &[]),
     ("cluster", "telemetry", &["config", "metadata"]),
     ("broker", "connection", &["context", "handlers", "partition", "shared"]),
@@ -325,7 +326,7 @@ fn promises(root: &Path, sources: &BTreeMap<PathBuf, String>, findings: &mut Fin
         return;
     };
     let mut cited = BTreeSet::new();
-    let judges = [root.join("sim/src/checker"), root.join("sim/src/harness")];
+    let judges = ["checker", "harness", "explore"].map(|room| root.join("sim/src").join(room));
     for (path, text) in sources {
         if is_generated(text) || path.starts_with(root.join("xtask")) {
             continue;

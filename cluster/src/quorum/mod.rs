@@ -93,7 +93,7 @@ pub enum Event {
     Synced(Offset),
     /// A piece of a snapshot was fetched: the leader is there.
     Loading,
-    /// A snapshot was fetched and is durable; the log begins where it ends, with nothing in it.
+    /// A snapshot was fetched and is durable: where it ends, and who voted there.
     Loaded(Position, Voters),
     /// A snapshot of its own is durable: the log begins here now.
     Trimmed(Offset),
@@ -108,6 +108,8 @@ pub enum Effect {
     Store(Ballot),
     /// Cut the log here, before anything that follows.
     Truncate(Offset),
+    /// Empty the log: it begins at this place now, where the snapshot that was loaded ends.
+    Restart(Position),
     /// Write the batches of the answer that was passed in.
     AppendFetched,
     /// Write one control record at the log's end, in the present epoch.

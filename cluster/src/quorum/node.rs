@@ -444,6 +444,7 @@ impl Quorum {
         if !is_newer || !self.waits_for_snapshot() {
             return;
         }
+        effects.push(Effect::Restart(start));
         self.log = Shape::new(start);
         self.voters = VoterHistory::new(voters);
         self.commit(start.offset, effects);
@@ -656,8 +657,13 @@ impl Quorum {
         effects.push(Effect::Send(follower.leader, Request::Fetch(question)));
     }
 
+    /// What is asked counts as synced (I39): an observer that looks for a leader may hold more.
     fn question(&self) -> Fetch {
-        Fetch { epoch: self.epoch, replica: self.me, last: self.log.last() }
+        let last = match planted(Mutant::FetchBeforeSync) {
+            true => self.log.last(),
+            false => self.log.synced(),
+        };
+        Fetch { epoch: self.epoch, replica: self.me, last }
     }
 
     fn pause(&mut self, effects: &mut Effects) {

@@ -79,6 +79,12 @@ impl Shape {
         Position { epoch, offset: self.end }
     }
 
+    /// The end of what is synced as a position.
+    pub fn synced(&self) -> Position {
+        let epoch = self.epoch_before(self.durable).unwrap_or(self.start.epoch);
+        Position { epoch, offset: self.durable }
+    }
+
     /// Records of `epoch` were written; the log ends at `end` now.
     pub fn append(&mut self, epoch: QuorumEpoch, end: Offset) {
         let last = self.last();

@@ -1,5 +1,6 @@
 //! The command line of `foretold-sim`.
 
+mod explore;
 mod list;
 #[cfg(madsim)]
 mod mutants;
@@ -28,7 +29,6 @@ use crate::scenario::Fixed;
 use crate::scenario::Name;
 
 /// Exit code when a rule was broken.
-#[cfg(madsim)]
 const VIOLATION: u8 = 1;
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
@@ -53,6 +53,8 @@ enum Command {
     List(ListArgs),
     /// Plant each bug in turn and count the seeds until a checker sees it.
     Mutants(MutantArgs),
+    /// Try every history of small worlds of the metadata quorum, and random ones of larger worlds.
+    Explore(ExploreArgs),
     /// Run one seed in this process and print its report.
     #[command(hide = true)]
     One(OneArgs),
@@ -130,6 +132,32 @@ struct MutantArgs {
     /// Processes side by side.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+}
+
+/// Which worlds.
+#[derive(Args, Clone, Debug)]
+struct ExploreArgs {
+    /// Only the scope of this name.
+    #[arg(long)]
+    scope: Option<String>,
+    /// Search larger worlds, which have more states than anybody waits for.
+    #[arg(long)]
+    deep: bool,
+    /// Give a scope up after so many states.
+    #[arg(long, default_value_t = 4_000_000)]
+    states_max: usize,
+    /// Random walks in each of the larger worlds.
+    #[arg(long, default_value_t = 10_000)]
+    walks: u64,
+    /// The first walk; each has a number of its own.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+    /// The bug to plant (builds with the `mutants` feature).
+    #[arg(long)]
+    mutant: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -218,6 +246,33 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(number * seconds))
 }
 
+#[cfg(feature = "mutants")]
+/// Plants a bug by its name, or says why not.
+fn plant(mutant: Option<&str>) -> Result<(), u8> {
+    use types::mutant::Mutant;
+    let Some(name) = mutant else { return Ok(()) };
+    match Mutant::ALL.iter().find(|mutant| mutant.name() == name) {
+        Some(mutant) => {
+            types::mutant::plant(Some(*mutant));
+            Ok(())
+        }
+        None => {
+            eprintln!("no such bug: {name}");
+            Err(USAGE)
+        }
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+/// Plants a bug by its name, or says why not.
+fn plant(mutant: Option<&str>) -> Result<(), u8> {
+    if mutant.is_none() {
+        return Ok(());
+    }
+    eprintln!("this build has no planted bugs: `cargo sim mutants` makes one that has");
+    Err(USAGE)
+}
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -239,6 +294,7 @@ fn dispatch(command: Command) -> u8 {
         Command::Replay(args) => single::replay(&args),
         Command::List(args) => list::list(args.json),
         Command::Mutants(args) => mutants::mutants(&args),
+        Command::Explore(args) => explore::explore(&args),
         Command::One(args) => single::one(&args),
     }
 }
@@ -247,6 +303,7 @@ fn dispatch(command: Command) -> u8 {
 fn dispatch(command: Command) -> u8 {
     match command {
         Command::List(args) => list::list(args.json),
+        Command::Explore(args) => explore::explore(&args),
         _ => {
             eprintln!("this build cannot simulate: use `cargo sim`, which sets --cfg madsim");
             USAGE

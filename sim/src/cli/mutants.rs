@@ -1,5 +1,6 @@
 //! `mutants`: does each checker bite? Plants every bug in turn and counts the seeds until it is seen. A bug that is too rare
-//! for seeds is to be seen by a named test of `log`: a schedule that leads straight to it.
+//! for seeds is to be seen by a named test of `log`: a schedule that leads straight to it. Bugs of the quorum are hunted by
+//! [`crate::explore`].
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -7,13 +8,24 @@ use std::time::Instant;
 use serde::Serialize;
 use types::mutant::Mutant;
 
+use crate::cli::explore::{Told, WALKED};
 use crate::cli::supervisor::{Plan, run_all};
 use crate::cli::{MutantArgs, USAGE, VIOLATION};
+
+/// Bugs of what the exhaustive search runs, and seeds do not.
+const EXPLORED: &[Mutant] = &[
+    Mutant::VoteNotStored,
+    Mutant::VoteForShorterLog,
+    Mutant::QuorumCountsUnsynced,
+    Mutant::FetchBeforeSync,
+    Mutant::CommitsOldEpoch,
+    Mutant::VoterChangesOverlap,
+];
 
 /// What became of one bug.
 #[derive(Serialize, Debug)]
 struct Hunt {
-    mutant: &'static str,
+    mutant: String,
     /// Seeds to find it, one number per search; the limit when it was not found.
     seeds: Vec<u64>,
     found: usize,
@@ -24,6 +36,18 @@ struct Hunt {
 }
 
 impl Hunt {
+    fn new(mutant: &str) -> Hunt {
+        let (seeds, rules, tests) = (Vec::new(), Vec::new(), Vec::new());
+        Hunt { mutant: mutant.to_owned(), seeds, found: 0, rules, tests }
+    }
+
+    /// One search has ended: after so many tries, with a broken rule or without.
+    fn note(&mut self, tried: u64, rule: Option<String>) {
+        self.found += usize::from(rule.is_some());
+        self.seeds.push(tried);
+        self.rules.extend(rule.filter(|rule| !self.rules.contains(rule)));
+    }
+
     /// Whether most searches found it.
     fn is_found_by_seeds(&self) -> bool {
         self.found * 2 > self.seeds.len()
@@ -58,7 +82,10 @@ pub fn mutants(args: &MutantArgs) -> u8 {
     let mut hunts = Vec::new();
     for mutant in chosen {
         let started = Instant::now();
-        let mut hunt = hunt(*mutant, args, &plan);
+        let mut hunt = match EXPLORED.contains(mutant) {
+            true => explore(*mutant, args, &plan),
+            false => hunt(*mutant, args, &plan),
+        };
         if !hunt.is_found_by_seeds() {
             hunt.tests = tests_that_see(*mutant);
         }
@@ -86,13 +113,7 @@ pub fn mutants(args: &MutantArgs) -> u8 {
 
 fn hunt(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
     let plan = Plan { mutant: Some(mutant.name().to_owned()), ..plan.clone() };
-    let mut hunt = Hunt {
-        mutant: mutant.name(),
-        seeds: Vec::new(),
-        found: 0,
-        rules: Vec::new(),
-        tests: Vec::new(),
-    };
+    let mut hunt = Hunt::new(plan.mutant.as_deref().unwrap_or_default());
     for search in 0..args.searches {
         let first = search * 1_000_000;
         let mut seeds = first..first + args.seeds_max;
@@ -113,9 +134,24 @@ fn hunt(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
                 rule.is_none()
             },
         );
-        hunt.found += usize::from(rule.is_some());
-        hunt.seeds.push(tried);
-        hunt.rules.extend(rule.filter(|rule| !hunt.rules.contains(rule)));
+        hunt.note(tried, rule);
+    }
+    hunt
+}
+
+/// Hunts by walks instead of seeds.
+fn explore(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
+    let mut hunt = Hunt::new(mutant.name());
+    for search in 0..args.searches {
+        let (first, walks) = (search * 1_000_000, args.seeds_max.to_string());
+        let output = Command::new(&plan.binary)
+            .args(["explore", "--scope", WALKED, "--mutant", mutant.name(), "--walks", &walks])
+            .args(["--first", &first.to_string(), "--json"])
+            .output();
+        let told =
+            output.ok().and_then(|output| serde_json::from_slice::<Told>(&output.stdout).ok());
+        let told = told.unwrap_or_default();
+        hunt.note(told.walks, told.rule);
     }
     hunt
 }

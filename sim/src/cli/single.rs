@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use crate::cli::{OneArgs, ReplayArgs, USAGE, VIOLATION};
+use crate::cli::{OneArgs, ReplayArgs, USAGE, VIOLATION, plant};
 use crate::decisions::Decisions;
 use crate::harness;
 use crate::report::RunReport;
@@ -117,29 +117,4 @@ fn print(report: &RunReport) {
         Some((rule, text)) => println!("VIOLATION of {rule}: {text}"),
         None => println!("clean"),
     }
-}
-
-#[cfg(feature = "mutants")]
-fn plant(mutant: Option<&str>) -> Result<(), u8> {
-    use types::mutant::Mutant;
-    let Some(name) = mutant else { return Ok(()) };
-    match Mutant::ALL.iter().find(|mutant| mutant.name() == name) {
-        Some(mutant) => {
-            types::mutant::plant(Some(*mutant));
-            Ok(())
-        }
-        None => {
-            eprintln!("no such bug: {name}");
-            Err(USAGE)
-        }
-    }
-}
-
-#[cfg(not(feature = "mutants"))]
-fn plant(mutant: Option<&str>) -> Result<(), u8> {
-    if mutant.is_none() {
-        return Ok(());
-    }
-    eprintln!("this build has no planted bugs: `cargo sim mutants` makes one that has");
-    Err(USAGE)
 }
