@@ -41,6 +41,8 @@ mutants! {
     FetchBeforeSync = "fetch-before-sync",
     /// I38, Raft figure 8: a leader commits records of earlier epochs by counting.
     CommitsOldEpoch = "commits-old-epoch",
+    /// L1: a voter's removal counts for itself before it is committed.
+    RemovalCountsAtOnce = "removal-counts-at-once",
     /// I42: voters change again before the last change is committed.
     VoterChangesOverlap = "voter-changes-overlap",
     /// I11: a checkpoint frees a journal group whose frames no log has counted yet.

@@ -2,7 +2,7 @@
 //! EndQuorumEpoch, Fetch, AddRaftVoter, RemoveRaftVoter).
 
 use serde::{Deserialize, Serialize};
-use types::{NodeId, Offset, QuorumEpoch};
+use types::{DirectoryId, NodeId, Offset, QuorumEpoch};
 
 use super::shape::Position;
 use super::voters::{Endpoint, ReplicaKey, Voters};
@@ -18,6 +18,8 @@ pub enum Request {
     End(End),
     /// A replica asks the leader for what follows the end of its log; that end is synced (I39).
     Fetch(Fetch),
+    /// A replica asks the leader for a piece of a snapshot. The leader hears it by that, too; the room sends the piece.
+    Snapshot(Fetch),
     /// A replica is to vote from now on.
     AddVoter(ReplicaKey, Vec<Endpoint>),
     /// A replica is to vote no more.
@@ -31,8 +33,10 @@ pub struct Vote {
     pub epoch: QuorumEpoch,
     /// Who asks.
     pub candidate: ReplicaKey,
-    /// Who is asked, if the candidate knows its directory.
-    pub voter: Option<ReplicaKey>,
+    /// Who is asked.
+    pub voter: NodeId,
+    /// Its directory, if the candidate knows it.
+    pub directory: Option<DirectoryId>,
     /// End of the candidate's log.
     pub last: Position,
     /// Whether it only wants to know.
@@ -86,9 +90,9 @@ pub struct Reply {
 pub enum Answer {
     /// To Vote: whether it is granted.
     Vote(bool),
-    /// Begin, End, a change of voters: done. A change is committed.
+    /// Begin, End, Snapshot, a change of voters: done. A change is committed.
     Done,
-    /// To Fetch: what follows. The sender's room fills in the records, and may wait until there are some.
+    /// To Fetch: what follows.
     Records(Records),
     /// To Fetch: the logs part at this place at the latest.
     Diverging(Position),
@@ -127,7 +131,7 @@ pub enum Refusal {
     UnknownEpoch,
     /// The answerer does not lead.
     NotLeader,
-    /// Another node is meant: this one's directory is not the one named.
+    /// Another node is meant, or this one with another directory.
     WrongVoter,
     /// The message contradicts what the answerer knows of the epoch: two leaders, or one that is the answerer itself.
     Inconsistent,

@@ -87,12 +87,15 @@ pub enum Event {
         /// What.
         asked: Request,
     },
-    /// The leader's controller has written records to the log, which ends here now.
-    Appended(Offset),
+    /// The leader's controller has decided so many records, which its room holds. A node that does not lead any more takes
+    /// none: no [`Effect::AppendDecided`] follows.
+    Decided(u32),
     /// The log is synced up to here, as it is now.
     Synced(Offset),
     /// A piece of a snapshot was fetched: the leader is there.
     Loading,
+    /// The snapshot cannot be had.
+    NotLoaded,
     /// A snapshot was fetched and is durable: where it ends, and who voted there.
     Loaded(Position, Voters),
     /// A snapshot of its own is durable: the log begins here now.
@@ -112,14 +115,17 @@ pub enum Effect {
     Restart(Position),
     /// Write the batches of the answer that was passed in.
     AppendFetched,
+    /// Write the records that were decided, as one batch at the log's end, in the present epoch.
+    AppendDecided,
     /// Write one control record at the log's end, in the present epoch.
     AppendControl(Control),
     /// Arm a timer.
     Arm(Timer),
     /// Ask another node.
     Send(NodeId, Request),
-    /// Answer who asked. [`Answer::Records`] comes without records: they begin at the offset that was asked for, and if there
-    /// are none the answer waits for some, or for a higher watermark.
+    /// Answer who asked. [`Answer::Records`] comes without records: they are those of the log as it is now, from the offset that
+    /// was asked for. Who would rather wait for news drops the answer, and passes the question in again when there is some, or
+    /// when the asker has waited long enough: an answer says what is so when it is given, and may not be kept (I38).
     Reply(Ticket, Reply),
     /// Fetch that snapshot from the leader, then say [`Event::Loaded`].
     FetchSnapshot(NodeId, Position),

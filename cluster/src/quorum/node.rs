@@ -29,6 +29,9 @@ pub struct Quorum {
 
 type Effects = Vec<Effect>;
 
+/// Records that one batch may hold.
+const SPAN_MAX: i64 = i32::MAX as i64;
+
 impl Quorum {
     /// A node as its disk remembers it. What lies before `log`'s start is committed; of the rest nothing is known yet.
     pub fn new(me: ReplicaKey, ballot: Ballot, log: Shape, voters: VoterHistory) -> Quorum {
@@ -56,9 +59,10 @@ impl Quorum {
             Event::Asked(ticket, request) => self.on_asked(ticket, request, effects),
             Event::Answered { from, asked, reply } => self.on_answered(from, asked, reply, effects),
             Event::Unanswered { to, asked } => self.on_unanswered(to, &asked, effects),
-            Event::Appended(end) => self.on_appended(end),
+            Event::Decided(records) => self.on_decided(records, effects),
             Event::Synced(end) => self.on_synced(end, effects),
             Event::Loading => self.on_loading(effects),
+            Event::NotLoaded => self.on_not_loaded(effects),
             Event::Loaded(start, voters) => self.on_loaded(start, voters, effects),
             Event::Trimmed(start) => self.on_trimmed(start),
             Event::Resign => self.on_resign(effects),
@@ -129,13 +133,21 @@ impl Quorum {
         self.voters().contains(self.me)
     }
 
+    /// Whether it may stand for election. Its own removal does not count before it is committed: those who have not heard of
+    /// it need this vote, and may need this log (Raft dissertation, section 4.2.2).
+    pub fn may_stand(&self) -> bool {
+        let before = self.voters.before_uncommitted(self.high_watermark);
+        let is_removed = planted(Mutant::RemovalCountsAtOnce);
+        self.is_voter() || before.is_some_and(|voters| voters.contains(self.me) && !is_removed)
+    }
+
     fn others(&self) -> Vec<NodeId> {
         self.voters().nodes().filter(|node| *node != self.me.node).collect()
     }
 
     fn on_start(&mut self, effects: &mut Effects) {
         // To ask at once disturbs nobody, and the last of a majority to come up is answered at once, too.
-        match self.is_voter() {
+        match self.may_stand() {
             true => self.poll(effects),
             false => self.seek(effects),
         }
@@ -146,8 +158,7 @@ impl Quorum {
             return;
         }
         match timer {
-            Timer::Election if self.is_voter() => self.poll(effects),
-            Timer::Fetch if self.is_voter() => self.poll(effects),
+            Timer::Election | Timer::Fetch if self.may_stand() => self.poll(effects),
             Timer::Election | Timer::Fetch | Timer::Seek => self.seek(effects),
             Timer::CheckQuorum => self.on_check_quorum(effects),
             Timer::Announce => self.announce(effects),
@@ -170,6 +181,7 @@ impl Quorum {
             Request::Begin(begin) => self.on_begin(begin, effects),
             Request::End(end) => self.on_end(&end, effects),
             Request::Fetch(fetch) => self.on_fetch(fetch, effects),
+            Request::Snapshot(fetch) => self.on_fetch_snapshot(fetch, effects),
             Request::AddVoter(key, endpoints) => {
                 let changed = self.with_voter(key, endpoints);
                 self.change_voters(ticket, changed, effects)
@@ -185,7 +197,8 @@ impl Quorum {
     }
 
     fn on_vote(&mut self, vote: Vote, effects: &mut Effects) -> Option<Answer> {
-        if vote.voter.is_some_and(|voter| voter != self.me) {
+        let is_other = vote.directory.is_some_and(|directory| directory != self.me.directory);
+        if vote.voter != self.me.node || is_other {
             return Some(Answer::Refused(Refusal::WrongVoter));
         }
         if vote.epoch < self.epoch {
@@ -243,7 +256,7 @@ impl Quorum {
             }
             Role::Candidate(_) => {}
             // The leader itself has let go: nobody needs to be asked before.
-            _ if self.is_voter() && end.successors.first() == Some(&self.me.node) => {
+            _ if self.may_stand() && end.successors.first() == Some(&self.me.node) => {
                 self.stand(effects);
             }
             _ => self.detach(effects),
@@ -252,28 +265,48 @@ impl Quorum {
     }
 
     fn on_fetch(&mut self, fetch: Fetch, effects: &mut Effects) -> Option<Answer> {
-        if fetch.epoch < self.epoch {
-            return Some(Answer::Refused(Refusal::Fenced));
-        }
-        if fetch.epoch > self.epoch {
-            return Some(Answer::Refused(Refusal::UnknownEpoch));
-        }
-        let Role::Leader(leader) = &mut self.role else {
-            return Some(Answer::Refused(Refusal::NotLeader));
-        };
         let look = self.log.look(fetch.last);
         let end = (look == Look::Matches).then_some(fetch.last.offset);
-        leader.on_fetched(fetch.replica, end, self.voters.newest());
-        if leader.takes_majority(self.me, self.voters.newest()) {
-            effects.push(Effect::Arm(Timer::CheckQuorum));
+        if let Err(refusal) = self.hear(fetch, end, effects) {
+            return Some(Answer::Refused(refusal));
         }
         self.advance(effects);
+        self.name_voters(effects);
         let start = self.log.start();
         Some(match look {
             Look::Matches => Answer::Records(self.records()),
             Look::Diverges(shared) => Answer::Diverging(shared),
             Look::BeforeStart => Answer::Snapshot(start),
         })
+    }
+
+    fn on_fetch_snapshot(&mut self, fetch: Fetch, effects: &mut Effects) -> Option<Answer> {
+        Some(match self.hear(fetch, None, effects) {
+            Ok(()) => Answer::Done,
+            Err(refusal) => Answer::Refused(refusal),
+        })
+    }
+
+    /// A leader hears a replica.
+    fn hear(
+        &mut self,
+        fetch: Fetch,
+        end: Option<Offset>,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        if fetch.epoch < self.epoch {
+            return Err(Refusal::Fenced);
+        }
+        if fetch.epoch > self.epoch {
+            // Somebody has been asked for votes in it: who leads an older epoch will not be followed by this replica again.
+            self.enter(fetch.epoch, effects);
+        }
+        let Role::Leader(leader) = &mut self.role else { return Err(Refusal::NotLeader) };
+        leader.on_fetched(fetch.replica, end, self.voters.newest());
+        if leader.takes_majority(self.me, self.voters.newest()) {
+            effects.push(Effect::Arm(Timer::CheckQuorum));
+        }
+        Ok(())
     }
 
     fn on_answered(&mut self, from: NodeId, asked: Request, reply: Reply, effects: &mut Effects) {
@@ -337,26 +370,41 @@ impl Quorum {
             // An answer to what it does not ask any more.
             return;
         }
-        if let Answer::Refused(_) | Answer::Vote(_) | Answer::Done = answer {
+        if !self.is_sound(&answer) {
             return self.pause(effects);
         }
-        follower.is_attached = true;
+        if let Role::Follower(follower) = &mut self.role {
+            follower.is_attached = true;
+        }
         effects.push(Effect::Arm(Timer::Fetch));
         match answer {
             Answer::Records(records) => self.on_records(records, effects),
             Answer::Diverging(shared) => self.on_diverging(shared, effects),
-            Answer::Snapshot(start) => {
-                follower.waits = FetchWait::Snapshot;
-                effects.push(Effect::FetchSnapshot(from, start));
+            Answer::Snapshot(end) => {
+                self.wait(FetchWait::Snapshot(end));
+                effects.push(Effect::FetchSnapshot(from, end));
             }
             Answer::Refused(_) | Answer::Vote(_) | Answer::Done => {}
         }
     }
 
-    fn on_records(&mut self, records: Records, effects: &mut Effects) {
-        if !self.follow_the_log(&records.spans) {
-            return self.pause(effects);
+    /// Whether an answer is one to a fetch, and leads anywhere: a peer can send anything.
+    fn is_sound(&self, answer: &Answer) -> bool {
+        let start = self.log.start().offset;
+        match answer {
+            Answer::Records(records) => self.follow_the_log(&records.spans),
+            Answer::Diverging(shared) => {
+                // One that cuts nothing would be asked for for ever.
+                shared.offset >= start && self.log.cut_for(*shared) < self.log.end()
+            }
+            Answer::Snapshot(end) => {
+                end.epoch <= self.epoch && end.offset > start && end.offset >= self.high_watermark
+            }
+            Answer::Refused(_) | Answer::Vote(_) | Answer::Done => false,
         }
+    }
+
+    fn on_records(&mut self, records: Records, effects: &mut Effects) {
         let is_empty = records.spans.is_empty();
         if !is_empty {
             effects.push(Effect::AppendFetched);
@@ -374,11 +422,14 @@ impl Quorum {
         }
     }
 
-    /// Whether a log may go on with these: a peer can send anything.
+    /// Whether a log may go on with these.
     fn follow_the_log(&self, spans: &[Span]) -> bool {
         let (mut at, epoch) = (self.log.last(), self.epoch);
         spans.iter().all(|span| {
-            let is_next = span.end > at.offset && (at.epoch..=epoch).contains(&span.epoch);
+            let records = span.end.0.checked_sub(at.offset.0);
+            let is_next = records.is_some_and(|count| (1..=SPAN_MAX).contains(&count))
+                && (at.epoch..=epoch).contains(&span.epoch)
+                && span.voters.as_ref().is_none_or(|voters| !voters.0.is_empty());
             at = Position { epoch: span.epoch, offset: span.end };
             is_next
         })
@@ -386,10 +437,6 @@ impl Quorum {
 
     fn on_diverging(&mut self, shared: Position, effects: &mut Effects) {
         let end = self.log.cut_for(shared);
-        if end == self.log.end() {
-            // No answer to what was asked: it would be asked for ever.
-            return self.pause(effects);
-        }
         if end < self.high_watermark {
             // Nothing that is right leads here; to go on would undo what was acted on (I38).
             let reason = format!(
@@ -411,9 +458,11 @@ impl Quorum {
         }
     }
 
-    fn on_appended(&mut self, end: Offset) {
-        assert!(matches!(self.role, Role::Leader(_)), "{self}: only a leader decides");
-        self.log.append(self.epoch, end);
+    fn on_decided(&mut self, records: u32, effects: &mut Effects) {
+        if matches!(self.role, Role::Leader(_)) && records > 0 {
+            self.log.append(self.epoch, self.log.end().plus(i64::from(records)));
+            effects.push(Effect::AppendDecided);
+        }
     }
 
     fn on_synced(&mut self, end: Offset, effects: &mut Effects) {
@@ -430,18 +479,27 @@ impl Quorum {
     }
 
     fn on_loading(&mut self, effects: &mut Effects) {
-        if self.waits_for_snapshot() {
+        if self.snapshot_waited_for().is_some() {
             effects.push(Effect::Arm(Timer::Fetch));
         }
     }
 
-    fn waits_for_snapshot(&self) -> bool {
-        matches!(&self.role, Role::Follower(follower) if follower.waits == FetchWait::Snapshot)
+    fn on_not_loaded(&mut self, effects: &mut Effects) {
+        if self.snapshot_waited_for().is_some() {
+            self.pause(effects);
+        }
+    }
+
+    fn snapshot_waited_for(&self) -> Option<Position> {
+        match &self.role {
+            Role::Follower(Follower { waits: FetchWait::Snapshot(end), .. }) => Some(*end),
+            _ => None,
+        }
     }
 
     fn on_loaded(&mut self, start: Position, voters: Voters, effects: &mut Effects) {
-        let is_newer = start.offset >= self.high_watermark && start.epoch <= self.epoch;
-        if !is_newer || !self.waits_for_snapshot() {
+        let is_newer = start.offset >= self.high_watermark && !voters.0.is_empty();
+        if self.snapshot_waited_for() != Some(start) || !is_newer {
             return;
         }
         effects.push(Effect::Restart(start));
@@ -453,6 +511,10 @@ impl Quorum {
     }
 
     fn on_trimmed(&mut self, start: Offset) {
+        if start <= self.log.start().offset {
+            // A newer snapshot was loaded meanwhile.
+            return;
+        }
         assert!(start <= self.high_watermark, "{self}: a snapshot of what is not committed");
         self.log.trim(start);
         self.voters.trim(start);
@@ -530,7 +592,7 @@ impl Quorum {
     /// Names the directories of voters that a configuration file named without, as soon as they have all fetched.
     fn name_voters(&mut self, effects: &mut Effects) {
         let voters = self.voters();
-        let is_settled = self.voters.last_change() < Some(self.high_watermark);
+        let is_settled = self.may_decide() && self.voters.last_change() < Some(self.high_watermark);
         if !is_settled || voters.0.values().all(|voter| voter.directory.is_some()) {
             return;
         }
@@ -563,7 +625,7 @@ impl Quorum {
 
     fn detach(&mut self, effects: &mut Effects) {
         self.become_role(Role::Unattached, effects);
-        let timer = if self.is_voter() { Timer::Election } else { Timer::Seek };
+        let timer = if self.may_stand() { Timer::Election } else { Timer::Seek };
         effects.push(Effect::Arm(timer));
     }
 
@@ -582,7 +644,9 @@ impl Quorum {
 
     /// Stands for election in a new epoch.
     fn stand(&mut self, effects: &mut Effects) {
-        let Some(epoch) = self.epoch.0.checked_add(1) else { return };
+        let Some(epoch) = self.epoch.0.checked_add(1) else {
+            return effects.push(Effect::Halt(format!("{self}: there is no epoch after this one")));
+        };
         self.epoch = QuorumEpoch(epoch);
         self.voted = Some(self.me);
         self.ask_for_votes(false, effects);
@@ -599,7 +663,8 @@ impl Quorum {
             let vote = Vote {
                 epoch: self.epoch,
                 candidate: self.me,
-                voter: directory.map(|directory| ReplicaKey { node, directory }),
+                voter: node,
+                directory,
                 last: self.log.last(),
                 is_pre,
             };
@@ -657,8 +722,8 @@ impl Quorum {
         effects.push(Effect::Send(follower.leader, Request::Fetch(question)));
     }
 
-    /// What is asked counts as synced (I39): an observer that looks for a leader may hold more.
-    fn question(&self) -> Fetch {
+    /// What it asks a leader. What is asked counts as synced (I39): an observer that looks for a leader may hold more.
+    pub fn question(&self) -> Fetch {
         let last = match planted(Mutant::FetchBeforeSync) {
             true => self.log.last(),
             false => self.log.synced(),

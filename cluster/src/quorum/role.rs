@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::{NodeId, Offset};
 
+use super::shape::Position;
 use super::voters::{ReplicaKey, Voters};
 use super::{Ticket, Timer};
 
@@ -63,8 +64,8 @@ pub struct Leader {
     pub(super) ends: BTreeMap<ReplicaKey, Offset>,
     /// Voters that it heard since it last knew a majority behind it.
     heard: BTreeSet<NodeId>,
-    /// Voters that fetched since it last told all of its epoch.
-    told: BTreeSet<NodeId>,
+    /// Those that fetched since it last told all of its epoch.
+    told: BTreeSet<ReplicaKey>,
     /// Who waits for a change of voters, and where that is in the log.
     pub(super) change: Option<(Ticket, Offset)>,
 }
@@ -80,15 +81,17 @@ impl Leader {
         }
     }
 
-    /// A replica has fetched from `end`, or from where the logs part (`None`).
+    /// A replica has fetched from `end`; from where the logs part, or a snapshot (`None`).
     pub(super) fn on_fetched(&mut self, replica: ReplicaKey, end: Option<Offset>, voters: &Voters) {
-        if voters.contains(replica) {
+        let votes = voters.contains(replica);
+        if votes {
             self.heard.insert(replica.node);
-            self.told.insert(replica.node);
         }
-        let Some(end) = end else { return };
-        let has_place = self.ends.len() < OBSERVERS_MAX || voters.contains(replica);
-        if has_place || self.ends.contains_key(&replica) {
+        if !votes && !self.ends.contains_key(&replica) && self.ends.len() >= OBSERVERS_MAX {
+            return;
+        }
+        self.told.insert(replica);
+        if let Some(end) = end {
             // One replica per node: the newest directory is the one it has now.
             self.ends.retain(|key, _| key.node != replica.node || *key == replica);
             self.ends.insert(replica, end);
@@ -106,10 +109,12 @@ impl Leader {
         has_majority
     }
 
-    /// Voters that have to be told of its epoch (again).
+    /// Voters that have to be told of its epoch (again). Observers that have not fetched since the last time are forgotten.
     pub(super) fn untold(&mut self, me: NodeId, voters: &Voters) -> Vec<NodeId> {
         let told = std::mem::take(&mut self.told);
-        voters.nodes().filter(|node| *node != me && !told.contains(node)).collect()
+        self.ends.retain(|key, _| told.contains(key) || voters.contains(*key));
+        let is_told = |node: &NodeId| told.iter().any(|key| key.node == *node);
+        voters.nodes().filter(|node| *node != me && !is_told(node)).collect()
     }
 
     /// The end that a majority has synced; `own` is the leader's.
@@ -161,8 +166,8 @@ pub(super) enum FetchWait {
     Answer,
     /// The sync of what it got: only what is synced is reported (I39).
     Sync,
-    /// A snapshot.
-    Snapshot,
+    /// A snapshot that ends here.
+    Snapshot(Position),
     /// A pause after an answer that did not help: [`Timer::Retry`].
     Pause,
 }

@@ -114,6 +114,8 @@ impl Shape {
         let epoch = self.epoch_before(start).expect("a log is trimmed within its bounds");
         self.epochs.retain(|first| first.offset >= start);
         self.start = Position { epoch, offset: start };
+        // The snapshot is durable, whatever of the log was.
+        self.durable = self.durable.max(start);
     }
 
     /// Epoch of the record before `offset`; `None` outside the log.

@@ -26,7 +26,8 @@ fn step(node: &mut Quorum, event: Event) -> Vec<Effect> {
 
 fn vote(epoch: i32, candidate: i32, last: Position) -> Vote {
     let (epoch, candidate) = (QuorumEpoch(epoch), key(candidate));
-    Vote { epoch, candidate, voter: Some(key(1)), last, is_pre: false }
+    let directory = Some(key(1).directory);
+    Vote { epoch, candidate, voter: NodeId(1), directory, last, is_pre: false }
 }
 
 fn ask(node: &mut Quorum, request: Request) -> (Vec<Effect>, Answer) {
@@ -47,7 +48,11 @@ fn votes_by_the_end_of_the_log() {
         (vote(3, 2, Position::new(3, 2)), Answer::Vote(true)),
         (vote(2, 2, Position::new(3, 9)), Answer::Refused(Refusal::Fenced)),
         (
-            Vote { voter: Some(key(2)), ..vote(4, 2, Position::new(3, 2)) },
+            Vote { voter: NodeId(2), ..vote(4, 2, Position::new(3, 2)) },
+            Answer::Refused(Refusal::WrongVoter),
+        ),
+        (
+            Vote { directory: Some(key(9).directory), ..vote(4, 2, Position::new(3, 2)) },
             Answer::Refused(Refusal::WrongVoter),
         ),
     ];
@@ -115,6 +120,18 @@ fn a_leader_that_makes_no_sense_is_asked_again_later() {
         records(&[(2, 5)]),
         records(&[(3, 2)]),
         records(&[(3, 5), (3, 4)]),
+        records(&[(3, i64::MAX)]),
+        Answer::Records(Records {
+            high_watermark: Offset(0),
+            spans: vec![Span {
+                epoch: QuorumEpoch(3),
+                end: Offset(3),
+                voters: Some(Voters::default()),
+            }],
+        }),
+        Answer::Diverging(Position::new(0, -5)),
+        Answer::Snapshot(Position::new(0, -5)),
+        Answer::Snapshot(Position::new(9, 9)),
         Answer::Diverging(Position::new(9, 9)),
         Answer::Done,
         Answer::Vote(true),
@@ -124,7 +141,7 @@ fn a_leader_that_makes_no_sense_is_asked_again_later() {
         let mut node = follower();
         let log = node.log().clone();
         let effects = answer(&mut node, body.clone());
-        assert_eq!(effects.last(), Some(&Effect::Arm(Timer::Retry)), "{body:?}");
+        assert_eq!(effects, [Effect::Arm(Timer::Retry)], "{body:?}");
         assert_eq!(*node.log(), log, "{body:?}");
     }
 }
@@ -148,6 +165,7 @@ fn any_request_is_survived() {
                 let epoch = QuorumEpoch(epoch);
                 ask(&mut node, Request::Vote(Vote { epoch, ..vote(0, 2, last) }));
                 ask(&mut node, Request::Fetch(Fetch { epoch, replica: key(2), last }));
+                ask(&mut node, Request::Snapshot(Fetch { epoch, replica: key(2), last }));
                 ask(&mut node, Request::Begin(Begin { epoch, leader: NodeId(1) }));
                 let successors = vec![NodeId(1)];
                 ask(&mut node, Request::End(End { epoch, leader: NodeId(2), successors }));
@@ -155,4 +173,79 @@ fn any_request_is_survived() {
             }
         }
     }
+}
+
+/// Node 1 as the sole voter, elected and with its first record committed.
+fn alone() -> Quorum {
+    let voters = VoterHistory::new(Voters::of([key(1)]));
+    let mut node = Quorum::new(key(1), Ballot::default(), Shape::default(), voters);
+    step(&mut node, Event::Start);
+    step(&mut node, Event::Synced(Offset(1)));
+    assert!(node.may_decide(), "{node}");
+    node
+}
+
+fn fetch_by(node: &mut Quorum, replica: i32, last: Position) -> Answer {
+    let fetch = Fetch { epoch: node.epoch(), replica: key(replica), last };
+    ask(node, Request::Fetch(fetch)).1
+}
+
+#[test]
+fn who_has_fallen_silent_becomes_no_voter() {
+    let mut node = alone();
+    fetch_by(&mut node, 2, Position::new(1, 1));
+    step(&mut node, Event::Timeout(Timer::Announce));
+    step(&mut node, Event::Timeout(Timer::Announce));
+    let add = Request::AddVoter(key(2), Vec::new());
+    assert_eq!(ask(&mut node, add.clone()).1, Answer::Refused(Refusal::Lags));
+    fetch_by(&mut node, 2, Position::new(1, 1));
+    let effects = step(&mut node, Event::Asked(Ticket(8), add));
+    assert!(matches!(effects[..], [Effect::AppendControl(Control::Voters(_))]), "{effects:?}");
+}
+
+#[test]
+fn who_fetches_a_snapshot_is_heard() {
+    let mut node = follower();
+    let vote = Vote { is_pre: true, ..vote(3, 2, Position::new(3, 2)) };
+    step(&mut node, Event::Timeout(Timer::Fetch));
+    let reply = Reply { epoch: QuorumEpoch(3), leader: None, body: Answer::Vote(true) };
+    let own = Vote { candidate: key(1), voter: NodeId(2), ..vote };
+    step(&mut node, Event::Answered { from: NodeId(2), asked: Request::Vote(own), reply });
+    let own = Vote { epoch: QuorumEpoch(4), is_pre: false, ..own };
+    let reply = Reply { epoch: QuorumEpoch(4), leader: None, body: Answer::Vote(true) };
+    step(&mut node, Event::Answered { from: NodeId(2), asked: Request::Vote(own), reply });
+    let fetch = Fetch { epoch: QuorumEpoch(4), replica: key(3), last: Position::default() };
+    let (effects, answer) = ask(&mut node, Request::Snapshot(fetch));
+    assert_eq!((effects, answer), (vec![Effect::Arm(Timer::CheckQuorum)], Answer::Done));
+}
+
+#[test]
+fn who_does_not_lead_decides_nothing() {
+    let mut node = follower();
+    assert_eq!(step(&mut node, Event::Decided(3)), []);
+    assert_eq!(node.log().end(), Offset(2));
+}
+
+#[test]
+fn an_older_snapshot_of_its_own_is_no_news() {
+    let mut node = follower();
+    answer(&mut node, Answer::Snapshot(Position::new(3, 20)));
+    step(&mut node, Event::Loaded(Position::new(3, 19), Voters::of([key(1)])));
+    assert_eq!(node.log().start().offset, Offset(0), "not the one that it waits for");
+    step(&mut node, Event::Loaded(Position::new(3, 20), Voters::of([key(1), key(2)])));
+    step(&mut node, Event::Trimmed(Offset(8)));
+    assert_eq!(node.log().start(), Position::new(3, 20));
+}
+
+#[test]
+fn its_removal_counts_when_it_is_committed() {
+    let mut log = Shape::default();
+    log.append(QuorumEpoch(1), Offset(2));
+    log.sync(Offset(2));
+    let ballot = Ballot { epoch: QuorumEpoch(1), voted: Some(key(1)) };
+    let mut voters = VoterHistory::new(Voters::of([key(1), key(2)]));
+    voters.push(Offset(1), Voters::of([key(2)]));
+    let mut node = Quorum::new(key(1), ballot, log, voters);
+    let effects = step(&mut node, Event::Start);
+    assert!(matches!(node.role(), Role::Prospective(_)), "{node}, {effects:?}");
 }

@@ -97,6 +97,13 @@ impl VoterHistory {
         self.changes.last().map(|(offset, _)| *offset)
     }
 
+    /// The set before the newest change, if that is not below `high_watermark` and so may be taken back.
+    pub fn before_uncommitted(&self, high_watermark: Offset) -> Option<&Voters> {
+        let (last, before) = self.changes.split_last()?;
+        let previous = before.last().map_or(&self.base, |(_, voters)| voters);
+        (last.0 >= high_watermark).then_some(previous)
+    }
+
     /// The set in force below `offset`.
     pub fn at(&self, offset: Offset) -> &Voters {
         let before = self.changes.partition_point(|(at, _)| *at < offset);

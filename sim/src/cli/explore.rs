@@ -20,24 +20,26 @@ const NOTHING: Scope = Scope {
     changes: 0,
     snapshots: 0,
     resignations: 0,
-    messages: 2,
+    messages: 1,
     is_reduced: true,
 };
 
 /// Worlds that are searched to the end.
 const SMALL: &[(&str, Scope)] = &[
-    ("elections", Scope { epochs: 3, crashes: 1, messages: 1, ..NOTHING }),
+    ("elections", Scope { epochs: 3, ..NOTHING }),
+    ("messages", Scope { messages: 2, ..NOTHING }),
     ("power cuts", Scope { crashes: 1, ..NOTHING }),
-    ("records", Scope { records: 1, ..NOTHING }),
     ("voters", Scope { voters: 2, changes: 1, ..NOTHING }),
-    ("snapshots", Scope { snapshots: 1, ..NOTHING }),
+    ("snapshots", Scope { crashes: 1, snapshots: 1, ..NOTHING }),
 ];
 
 /// Worlds that are searched for as long as one likes.
 const DEEP: &[(&str, Scope)] = &[
-    ("two power cuts", Scope { crashes: 2, records: 1, ..NOTHING }),
-    ("three epochs", Scope { epochs: 3, crashes: 1, records: 1, ..NOTHING }),
+    ("records", Scope { crashes: 1, records: 1, ..NOTHING }),
+    ("power cuts and messages", Scope { crashes: 1, messages: 2, ..NOTHING }),
     ("changes of voters", Scope { voters: 2, changes: 2, crashes: 1, ..NOTHING }),
+    ("voters and messages", Scope { voters: 2, changes: 1, messages: 2, ..NOTHING }),
+    ("four epochs", Scope { epochs: 4, ..NOTHING }),
 ];
 
 const WIDE: Scope = Scope {

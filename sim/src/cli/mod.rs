@@ -147,7 +147,7 @@ struct ExploreArgs {
     #[arg(long, default_value_t = 4_000_000)]
     states_max: usize,
     /// Random walks in each of the larger worlds.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 20_000)]
     walks: u64,
     /// The first walk; each has a number of its own.
     #[arg(long, default_value_t = 0)]

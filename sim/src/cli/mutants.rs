@@ -20,6 +20,7 @@ const EXPLORED: &[Mutant] = &[
     Mutant::FetchBeforeSync,
     Mutant::CommitsOldEpoch,
     Mutant::VoterChangesOverlap,
+    Mutant::RemovalCountsAtOnce,
 ];
 
 /// What became of one bug.

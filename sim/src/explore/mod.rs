@@ -5,6 +5,7 @@
 //! functions; [`search`] goes through its states breadth first, so that what it finds is told in the fewest steps, and
 //! [`walk`] goes at random where the states are too many.
 
+mod calm;
 mod quorum;
 mod search;
 #[cfg(test)]
@@ -28,6 +29,9 @@ pub trait Model: Clone + Hash {
 
     /// Lets it happen; tells the rule that it broke.
     fn act(&mut self, action: &Self::Action) -> Result<(), Broken>;
+
+    /// Lets everything come to rest, with nothing going wrong any more; tells what did not.
+    fn settle(&mut self) -> Result<(), Broken>;
 
     /// Whether a walk should seldom let it happen: what stops more than it moves.
     fn is_rare(&self, action: &Self::Action) -> bool;
@@ -65,7 +69,11 @@ pub struct Story {
 
 /// Lets it happen; an assertion of the product that fails is a broken rule, too.
 fn try_act<M: Model>(state: &mut M, action: &M::Action) -> Result<(), Broken> {
-    let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| state.act(action)));
+    catch(|| state.act(action))
+}
+
+fn catch(act: impl FnOnce() -> Result<(), Broken>) -> Result<(), Broken> {
+    let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
     acted.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

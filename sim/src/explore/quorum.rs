@@ -4,9 +4,12 @@
 //! was not synced any prefix stays. Timers run out whenever their node heeds them. So every history of real clocks and real
 //! networks is among those that are tried, and some that no clock would allow.
 //!
-//! A world that is searched to the end leaves out what no rule can depend on: pre-votes are asked and answered in one step,
-//! and a poll that is not won has not happened; answers that say what their asker knows are not sent; leaders do not resign
-//! by themselves nor repeat themselves, since one that nobody hears is as good as gone.
+//! A world that is searched to the end leaves out much (`is_reduced`): pre-votes are asked and answered in one step, a leader
+//! that nobody hears resigns when somebody else is to be elected, and a poll that is not won has not happened; answers that
+//! say what their asker knows are not sent, and nobody repeats itself. The walks leave out none of that.
+//!
+//! What no search here sees: a step that ends half-way (its effects are carried out together), two directories of one node,
+//! voters without directories. The node's own tests look at these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,7 +43,7 @@ pub struct Scope {
     pub snapshots: u32,
     /// Times that a leader lets go.
     pub resignations: u32,
-    /// Messages that are under way at once; what comes on top of them is lost.
+    /// Messages that are under way at once: when there are more, some are lost.
     pub messages: usize,
     /// Whether what no rule can depend on is left out.
     pub is_reduced: bool,
@@ -65,11 +68,19 @@ enum What {
 }
 
 /// One node: what its process knows and what its disk holds. The log is kept whole for the judges, trimmed or not.
-#[derive(Clone, Hash, Debug)]
-struct Node {
-    quorum: Quorum,
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) quorum: Quorum,
     ballot: Ballot,
     log: Vec<Entry>,
+    /// When its timers run out. Only a calm world looks at it: elsewhere any timer may run out at any time.
+    pub(super) timers: BTreeMap<Timer, u64>,
+}
+
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.quorum, self.ballot, &self.log).hash(state);
+    }
 }
 
 /// Something under way.
@@ -85,7 +96,7 @@ pub enum Message {
 
 /// What a node has said in one step, beside what is under way.
 #[derive(Default)]
-struct Said {
+pub(super) struct Said {
     replies: Vec<Reply>,
     /// Pre-votes of a reduced world.
     polls: Vec<(NodeId, Request)>,
@@ -105,9 +116,11 @@ struct Ghost {
 pub struct World {
     scope: Scope,
     left: Scope,
-    nodes: Vec<Arc<Node>>,
-    messages: BTreeSet<Arc<Message>>,
+    pub(super) nodes: Vec<Arc<Node>>,
+    pub(super) messages: BTreeSet<Arc<Message>>,
     ghost: Arc<Ghost>,
+    /// Milliseconds; they pass in a calm world only.
+    pub(super) now: u64,
 }
 
 impl Hash for World {
@@ -161,7 +174,8 @@ impl World {
         let node = |id: NodeId| {
             let history = VoterHistory::new(voters.clone());
             let quorum = Quorum::new(key(id), Ballot::default(), Shape::default(), history);
-            Arc::new(Node { quorum, ballot: Ballot::default(), log: Vec::new() })
+            let (ballot, timers) = (Ballot::default(), BTreeMap::new());
+            Arc::new(Node { quorum, ballot, log: Vec::new(), timers })
         };
         World {
             scope,
@@ -169,18 +183,19 @@ impl World {
             nodes: all.map(node).collect(),
             messages: BTreeSet::new(),
             ghost: Arc::default(),
+            now: 0,
         }
     }
 
-    fn node(&self, id: NodeId) -> &Node {
+    pub(super) fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize - 1]
     }
 
-    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         Arc::make_mut(&mut self.nodes[id.0 as usize - 1])
     }
 
-    fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (1..=self.scope.nodes).map(NodeId)
     }
 
@@ -192,13 +207,13 @@ impl World {
             let chosen = others.iter().enumerate().filter(move |(at, _)| bits >> at & 1 == 1);
             chosen.map(|(_, node)| *node).collect::<Vec<_>>()
         };
-        let needed = voters.majority() - 1;
+        let needed = voters.majority() - usize::from(voters.contains(key(id)));
         (0..1 << others.len()).map(subset).filter(|subset| subset.len() == needed).collect()
     }
 
     fn timers(&self, id: NodeId) -> &'static [Timer] {
         let quorum = &self.node(id).quorum;
-        let stands = quorum.voters().contains(key(id));
+        let stands = quorum.may_stand();
         let may_stand = quorum.epoch().0 < self.scope.epochs;
         if self.scope.is_reduced {
             return match quorum.role() {
@@ -218,7 +233,12 @@ impl World {
     }
 
     /// Passes an event to a node and does what it asks for. `entries` are those of the answer that is passed in.
-    fn step(&mut self, id: NodeId, event: Event, entries: &[Entry]) -> Result<Said, Broken> {
+    pub(super) fn step(
+        &mut self,
+        id: NodeId,
+        event: Event,
+        entries: &[Entry],
+    ) -> Result<Said, Broken> {
         let mut effects = Vec::new();
         self.node_mut(id).quorum.step(event, &mut effects);
         self.judge_leader(id)?;
@@ -233,11 +253,17 @@ impl World {
                     node.log.clear();
                     node.log.extend_from_slice(&entries[..start.offset.0 as usize]);
                 }
-                Effect::AppendFetched => node.log.extend_from_slice(entries),
+                Effect::AppendFetched | Effect::AppendDecided => {
+                    node.log.extend_from_slice(entries)
+                }
                 Effect::AppendControl(control) => {
                     node.log.push(Entry { epoch, what: What::Control(control) });
                 }
-                Effect::Arm(_) | Effect::Reply(OPERATOR, _) => {}
+                Effect::Arm(timer) => {
+                    let deadline = self.now + self.patience(id, timer);
+                    self.node_mut(id).timers.insert(timer, deadline);
+                }
+                Effect::Reply(OPERATOR, _) => {}
                 Effect::Send(to, request) => {
                     let is_pre = matches!(&request, Request::Vote(vote) if vote.is_pre);
                     match is_pre && self.scope.is_reduced {
@@ -259,9 +285,7 @@ impl World {
     }
 
     fn send(&mut self, message: Message) {
-        if self.messages.len() < self.scope.messages {
-            self.messages.insert(Arc::new(message));
-        }
+        self.messages.insert(Arc::new(message));
     }
 
     fn send_snapshot(&mut self, from: NodeId, to: NodeId, end: Position) {
@@ -283,13 +307,18 @@ impl World {
         newest.unwrap_or_else(|| Voters::of(first.map(key)))
     }
 
-    fn deliver(&mut self, message: &Message, records_max: usize) -> Result<(), Broken> {
+    pub(super) fn deliver(
+        &mut self,
+        message: &Message,
+        records_max: usize,
+        may_wait: bool,
+    ) -> Result<(), Broken> {
         match message {
             Message::Ask { from, to, request } => {
                 let event = Event::Asked(PEER, request.clone());
                 for mut reply in self.step(*to, event, &[])?.replies {
                     let entries = self.fill(*to, request, &mut reply, records_max);
-                    if self.waits(*from, &reply) {
+                    if may_wait && self.waits(*from, &reply) {
                         self.send(message.clone());
                         continue;
                     }
@@ -347,9 +376,14 @@ impl World {
         for (to, request) in asked.into_iter().filter(|(to, _)| others.contains(to)) {
             let mut replies = self.step(to, Event::Asked(PEER, request.clone()), &[])?.replies;
             let is_refused = replies.iter().any(|reply| reply.body == Answer::Vote(false));
-            if is_refused && matches!(self.node(to).quorum.role(), Role::Follower(_)) {
-                // It heard its leader: until that is silent for long enough.
-                self.step(to, Event::Timeout(Timer::Fetch), &[])?;
+            // It heard its leader, or those that follow it: until they are silent for long enough.
+            let timer = match self.node(to).quorum.role() {
+                Role::Follower(_) => Some(Timer::Fetch),
+                Role::Leader(_) => Some(Timer::CheckQuorum),
+                _ => None,
+            };
+            if let Some(timer) = timer.filter(|_| is_refused) {
+                self.step(to, Event::Timeout(timer), &[])?;
                 replies = self.step(to, Event::Asked(PEER, request.clone()), &[])?.replies;
             }
             for reply in replies {
@@ -408,6 +442,7 @@ impl World {
         // A recovery syncs what it found before it goes on.
         shape.sync(shape.end());
         node.quorum = Quorum::new(key(id), node.ballot, shape, history);
+        node.timers.clear();
     }
 
     /// I38, I39, I46: what a node calls committed is on the disks of a majority, and is what others call committed.
@@ -480,7 +515,7 @@ impl World {
         actions.extend(self.timers(id).iter().map(|timer| Action::Timeout(id, *timer)));
         let is_free = !matches!(quorum.role(), Role::Leader(_))
             && quorum.epoch().0 < self.scope.epochs
-            && quorum.voters().contains(key(id));
+            && quorum.may_stand();
         if self.scope.is_reduced && is_free {
             actions.extend(self.would_elect(id).into_iter().map(|by| Action::Stand(id, by)));
         }
@@ -524,7 +559,11 @@ impl Model for World {
             let by = self.would_elect(NodeId(1)).swap_remove(0);
             return vec![Action::Stand(NodeId(1), by)];
         }
-        let mut actions = Vec::new();
+        let lose = self.messages.iter().map(|message| Action::Lose(message.clone()));
+        if self.messages.len() > self.scope.messages {
+            return lose.collect();
+        }
+        let mut actions: Vec<Action> = lose.collect();
         for message in &self.messages {
             actions.push(Action::Deliver(message.clone()));
             if self.is_long(message) {
@@ -534,9 +573,6 @@ impl Model for World {
         for id in self.ids() {
             self.actions_of(id, &mut actions);
         }
-        if self.messages.len() == self.scope.messages {
-            actions.extend(self.messages.iter().map(|message| Action::Lose(message.clone())));
-        }
         actions
     }
 
@@ -544,16 +580,17 @@ impl Model for World {
         match action {
             Action::Deliver(message) => {
                 self.messages.remove(message);
-                self.deliver(message, usize::MAX)?;
+                self.deliver(message, usize::MAX, true)?;
             }
             Action::DeliverPart(message) => {
                 self.messages.remove(message);
-                self.deliver(message, 1)?;
+                self.deliver(message, 1, true)?;
             }
             Action::Lose(message) => {
                 self.messages.remove(message);
             }
             Action::Timeout(id, timer) => {
+                self.node_mut(*id).timers.remove(timer);
                 self.step(*id, Event::Timeout(*timer), &[])?;
             }
             Action::Stand(id, by) => self.stand(*id, by)?,
@@ -564,10 +601,9 @@ impl Model for World {
             Action::Decide(id) => {
                 self.left.records -= 1;
                 let record = self.left.records;
-                let node = self.node_mut(*id);
-                node.log.push(Entry { epoch: node.quorum.epoch(), what: What::Record(record) });
-                let end = Offset(node.log.len() as i64);
-                self.step(*id, Event::Appended(end), &[])?;
+                let epoch = self.node(*id).quorum.epoch();
+                let entry = Entry { epoch, what: What::Record(record) };
+                self.step(*id, Event::Decided(1), &[entry])?;
             }
             Action::Crash(id, keep) => {
                 self.left.crashes -= 1;
@@ -605,8 +641,14 @@ impl Model for World {
         Ok(())
     }
 
+    fn settle(&mut self) -> Result<(), Broken> {
+        self.calm()
+    }
+
     fn is_rare(&self, action: &Action) -> bool {
-        !matches!(action, Action::Deliver(_) | Action::DeliverPart(_) | Action::Sync(_))
+        let is_full = self.messages.len() > self.scope.messages;
+        let moves = matches!(action, Action::Deliver(_) | Action::DeliverPart(_) | Action::Sync(_));
+        !moves && !is_full
     }
 
     fn picture(&self) -> String {

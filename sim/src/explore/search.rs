@@ -136,6 +136,10 @@ mod tests {
             }
         }
 
+        fn settle(&mut self) -> Result<(), Broken> {
+            Ok(())
+        }
+
         fn is_rare(&self, _action: &Raise) -> bool {
             false
         }

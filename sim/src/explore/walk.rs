@@ -1,12 +1,12 @@
 //! At random, where the states are too many to try them all.
 
-use super::{Model, Story, try_act};
+use super::{Broken, Model, Story, catch, try_act};
 
 /// Of so many rare events one happens.
 const RARE: usize = 8;
 
-/// Goes `steps` steps from `start`, each as `choose` says (out of so many); if a rule was broken, the story of the steps that
-/// were needed.
+/// Goes `steps` steps from `start`, each as `choose` says (out of so many), and lets the world come to rest; if a rule was
+/// broken, the story of the steps that were needed.
 pub fn walk<M: Model>(
     start: &M,
     steps: usize,
@@ -28,7 +28,15 @@ pub fn walk<M: Model>(
             return Some(shortest(start, way));
         }
     }
-    None
+    match try_settle(&state) {
+        Ok(()) => None,
+        Err(_) => Some(shortest(start, way)),
+    }
+}
+
+fn try_settle<M: Model>(state: &M) -> Result<(), Broken> {
+    let mut state = state.clone();
+    catch(|| state.settle())
 }
 
 /// Leaves out what is not needed to break a rule: one step at a time, until each is.
@@ -61,5 +69,7 @@ fn follow<M: Model>(start: &M, way: &[M::Action]) -> Option<(Vec<M::Action>, Sto
             return Some((done, Story { steps, picture, broken }));
         }
     }
-    None
+    let (picture, broken) = (state.picture(), try_settle(&state).err()?);
+    let steps = done.iter().map(M::Action::to_string).chain(["calm".to_owned()]).collect();
+    Some((done, Story { steps, picture, broken }))
 }
