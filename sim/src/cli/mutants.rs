@@ -23,6 +23,9 @@ const EXPLORED: &[Mutant] = &[
     Mutant::RemovalCountsAtOnce,
 ];
 
+/// A walk costs a small part of what a seed costs.
+const WALKS_PER_SEED: u64 = 10;
+
 /// What became of one bug.
 #[derive(Serialize, Debug)]
 struct Hunt {
@@ -144,7 +147,7 @@ fn hunt(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
 fn explore(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
     let mut hunt = Hunt::new(mutant.name());
     for search in 0..args.searches {
-        let (first, walks) = (search * 1_000_000, args.seeds_max.to_string());
+        let (first, walks) = (search * 1_000_000, (args.seeds_max * WALKS_PER_SEED).to_string());
         let output = Command::new(&plan.binary)
             .args(["explore", "--scope", WALKED, "--mutant", mutant.name(), "--walks", &walks])
             .args(["--first", &first.to_string(), "--json"])
