@@ -127,8 +127,6 @@ pub struct Span {
 pub enum Refusal {
     /// The asker is in an epoch that is over.
     Fenced,
-    /// The asker is in an epoch that the answerer has not heard of.
-    UnknownEpoch,
     /// The answerer does not lead.
     NotLeader,
     /// Another node is meant, or this one with another directory.

@@ -317,12 +317,14 @@ impl Quorum {
             return;
         }
         let leader = reply.leader.filter(|leader| *leader != self.me.node);
+        let is_poll = matches!((&asked, &reply.body),
+            (Request::Vote(vote), Answer::Vote(_)) if vote.is_pre);
+        if let Some(leader) = leader.filter(|_| self.leader().is_none() && !is_poll) {
+            return self.follow(leader, effects);
+        }
         match (asked, reply.body) {
             (Request::Vote(vote), Answer::Vote(granted)) if vote.is_pre => {
                 self.on_would_vote(from, vote, granted, leader, effects);
-            }
-            (_, _) if leader.is_some() && self.leader().is_none() => {
-                self.follow(leader.expect("just looked"), effects);
             }
             (Request::Vote(vote), Answer::Vote(granted)) => {
                 self.on_voted(from, vote, granted, effects);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{ExploreArgs, VIOLATION, plant};
+use crate::cli::{ExploreArgs, USAGE, VIOLATION, plant};
 use crate::decisions::{Decisions, Kind, Subsystem};
 use crate::explore::{Report, Scope, Story, World, search, walk};
 
@@ -71,6 +71,8 @@ pub struct Told {
     pub states: u64,
     /// Walks through the others.
     pub walks: u64,
+    /// Whether those were all.
+    pub is_complete: bool,
     /// The rule that was broken, which ended it.
     pub rule: Option<String>,
 }
@@ -80,10 +82,23 @@ pub fn explore(args: &ExploreArgs) -> u8 {
     if let Err(code) = plant(args.mutant.as_deref()) {
         return code;
     }
+    let names = SMALL.iter().chain(DEEP).chain(LARGE).map(|(name, _)| *name);
+    if let Some(scope) =
+        args.scope.as_deref().filter(|scope| !names.clone().any(|name| name == *scope))
+    {
+        eprintln!("no scope {scope:?}; there are {}", names.collect::<Vec<_>>().join("; "));
+        return USAGE;
+    }
     // Assertions that fail are told as part of the story.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut told = Told::default();
+    let mut told = Told { is_complete: true, ..Told::default() };
     let story = look(args, &mut told);
+    if !args.deep && story.is_none() && !told.is_complete {
+        eprintln!(
+            "a small world was not searched to the end: raise --states-max, or make it smaller"
+        );
+        return VIOLATION;
+    }
     told.rule = story.as_ref().map(|story| story.broken.rule.to_owned());
     match (args.json, &story) {
         (true, _) => println!("{}", serde_json::to_string(&told).unwrap_or_default()),
@@ -105,6 +120,7 @@ fn look(args: &ExploreArgs, told: &mut Told) -> Option<Story> {
         let started = Instant::now();
         let report = search(&World::new(*scope), args.states_max);
         told.states += report.states;
+        told.is_complete &= report.is_complete;
         say(format!("{name}: {}", figures(&report)), started);
         if report.story.is_some() {
             return report.story;
