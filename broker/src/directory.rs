@@ -27,6 +27,8 @@ pub(crate) const META_PROPERTIES: &str = "meta.properties";
 const LOCK: &str = ".lock";
 /// Version of all our files in a directory.
 const FORMAT: u32 = 1;
+/// Version of the file's form, which is Kafka's.
+const VERSION: u32 = 1;
 /// What may lie in a directory that counts as empty: ours from an earlier try, the server's, and the file system's.
 pub(crate) const IGNORED: [&str; 4] = [LOCK, "meta.properties.tmp", "pid", "lost+found"];
 
@@ -326,18 +328,23 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     };
     let format: u32 =
         format.parse().map_err(|_| damaged(format!("foretold.format={format} is not a number")))?;
-    if format > FORMAT {
+    let get = |key: &str| entries.get(key).ok_or_else(|| damaged(format!("{key} is missing")));
+    // A number that has rotted is not a newer release's.
+    let is_newer = |number: u32, ours: u32| number > ours && is_unbroken(&entries);
+    if is_newer(format, FORMAT) {
         let reason = format!("format {format}, and this release reads up to {FORMAT}");
         return Err(DirectoryError::Newer { path: path.into(), reason });
     }
-    let get = |key: &str| entries.get(key).ok_or_else(|| damaged(format!("{key} is missing")));
     let version = get("version")?;
-    if version.parse::<u32>().is_ok_and(|version| version > 1) {
-        let reason = format!("{META_PROPERTIES} has version {version}, and this release reads 1");
+    if version.parse().is_ok_and(|version| is_newer(version, VERSION)) {
+        let reason =
+            format!("{META_PROPERTIES} has version {version}, and this release reads {VERSION}");
         return Err(DirectoryError::Newer { path: path.into(), reason });
     }
-    if version != "1" {
-        return Err(damaged(format!("version={version}, expected 1")));
+    if format != FORMAT || *version != VERSION.to_string() {
+        return Err(damaged(format!(
+            "foretold.format={format} and version={version}, expected {FORMAT} and {VERSION}"
+        )));
     }
     let node = get("node.id")?;
     let node_id = node.parse().map_err(|_| damaged(format!("node.id={node} is not a number")))?;
@@ -349,26 +356,30 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
         node_id: NodeId(node_id),
         directory_id: DirectoryId(directory_id),
     };
-    match entries.get("foretold.crc") {
-        Some(crc) if *crc != properties.crc() => Err(damaged(format!(
-            "foretold.crc={crc} is not the checksum of the other values, which is {}: one of them has changed",
-            properties.crc()
-        ))),
-        _ => Ok(properties),
+    // That of the first releases said nothing of the versions, of which there was one.
+    let ids = ["cluster.id", "directory.id", "node.id"];
+    let is_early = entries.get("foretold.crc") == Some(&checksum(&entries, &ids));
+    if !is_early && !is_unbroken(&entries) {
+        return Err(damaged(format!(
+            "foretold.crc is not the checksum of the other values, which is {}: one of them has changed",
+            checksum(&entries, &SUMMED)
+        )));
     }
+    Ok(properties)
 }
 
-impl MetaProperties {
-    /// The checksum of all values, as the file has it.
-    fn crc(&self) -> String {
-        let values = [
-            self.cluster_id.0.to_string(),
-            self.directory_id.to_string(),
-            self.node_id.to_string(),
-        ];
-        let text = values.join("\n");
-        format!("{:08x}", crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, text.as_bytes()))
-    }
+/// Whether the checksum, if there is one, is that of all the values.
+fn is_unbroken(entries: &BTreeMap<String, String>) -> bool {
+    entries.get("foretold.crc").is_none_or(|crc| *crc == checksum(entries, &SUMMED))
+}
+
+/// What the checksum covers: in every version that is to come, too.
+const SUMMED: [&str; 5] = ["cluster.id", "directory.id", "foretold.format", "node.id", "version"];
+
+fn checksum(entries: &BTreeMap<String, String>, keys: &[&str]) -> String {
+    let value = |key: &&str| entries.get(*key).map_or("", String::as_str);
+    let text = keys.iter().map(value).collect::<Vec<_>>().join("\n");
+    format!("{:08x}", crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, text.as_bytes()))
 }
 
 /// The file for `properties`. A cluster whose name the file cannot hold, such as one of two lines, is refused: the directory
@@ -399,15 +410,28 @@ fn properties(text: &str) -> BTreeMap<String, String> {
     entries
 }
 
+impl MetaProperties {
+    fn entries(&self) -> BTreeMap<String, String> {
+        let entries = [
+            ("cluster.id", self.cluster_id.0.to_string()),
+            ("directory.id", self.directory_id.to_string()),
+            ("foretold.format", FORMAT.to_string()),
+            ("node.id", self.node_id.to_string()),
+            ("version", VERSION.to_string()),
+        ];
+        entries.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+}
+
 impl fmt::Display for MetaProperties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Identity of this data directory. Do not edit.")?;
         writeln!(f, "cluster.id={}", escaped(&self.cluster_id.0))?;
         writeln!(f, "directory.id={}", self.directory_id)?;
-        writeln!(f, "foretold.crc={}", self.crc())?;
+        writeln!(f, "foretold.crc={}", checksum(&self.entries(), &SUMMED))?;
         writeln!(f, "foretold.format={FORMAT}")?;
         writeln!(f, "node.id={}", self.node_id)?;
-        writeln!(f, "version=1")
+        writeln!(f, "version={VERSION}")
     }
 }
 
@@ -455,8 +479,20 @@ mod tests {
             // What does not change a value is harmless: the comment, the name of the checksum.
             assert!(check(&text).is_err() || check(&text) == Ok(properties.clone()), "{text}");
         }
-        let first_days = written.replace(&format!("foretold.crc={}\n", properties.crc()), "");
-        assert_eq!(check(&first_days), Ok(properties));
+        let sum = checksum(&properties.entries(), &SUMMED);
+        let first_days = written.replace(&format!("foretold.crc={sum}\n"), "");
+        assert_eq!(check(&first_days), Ok(properties.clone()));
+        let early_sum = checksum(&properties.entries(), &["cluster.id", "directory.id", "node.id"]);
+        let early = written.replace(&sum, &early_sum);
+        assert_eq!(check(&early), Ok(properties));
+        for rotten in [early, written] {
+            for (value, other) in
+                [("version=1", "version=3"), ("format=1", "format=9"), ("format=1", "format=0")]
+            {
+                let rotten = rotten.replace(value, other);
+                assert!(matches!(check(&rotten), Err(DirectoryError::Damaged { .. })), "{rotten}");
+            }
+        }
     }
 
     /// Found by fuzzing: the directory belonged to a cluster that nobody had named, and its next start was refused.

@@ -1,5 +1,6 @@
 //! The life of a broker: from an empty or existing directory to serving, and back to a clean stop.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +10,11 @@ use std::time::Duration;
 
 use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::{Controller, RegisterBroker};
-use cluster::metadata::{BrokerListener, Image};
+use cluster::metadata::{BrokerListener, Image, TopicInfo};
 use env::{Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
-use types::{BrokerEpoch, BrokerId, DirectoryId, Offset};
+use types::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection::{Acceptor, Connections};
@@ -120,11 +121,17 @@ impl<E: Env> Broker<E> {
         let metadata_id = identity(&metadata_dir).unwrap_or_default();
         let log = MetadataLog::open(&env, metadata_dir.clone(), metadata_id, settings).await?;
         let metadata_log_dir = log.dir().clone();
+        let in_metadata = |error: MetadataLogFailed| StartError::Disk {
+            path: metadata_dir.join(metadata::DIRECTORY),
+            reason: error.to_string(),
+        };
+        let (controller, end) = replay(&log, settings).await.map_err(in_metadata)?;
+        let newest_epochs = newest_epochs(controller.image());
 
         let mut data_dirs = Vec::new();
         for path in &config.log_dirs {
             let Some(id) = identity(path) else { continue };
-            match open_data_dir(&env, path, id, settings).await {
+            match open_data_dir(&env, path, id, settings, &newest_epochs).await {
                 Ok(dir) => data_dirs.push(dir),
                 Err(error) => broken.push(Broken::alone(path, &config, error)?),
             }
@@ -142,12 +149,8 @@ impl<E: Env> Broker<E> {
             directories: data_dirs.iter().map(LogDir::id).collect(),
             was_stopped_cleanly: data_dirs.iter().all(|dir| dir.recovery().clean),
         };
-        let in_metadata = |error: MetadataLogFailed| StartError::Disk {
-            path: metadata_dir.join(metadata::DIRECTORY),
-            reason: error.to_string(),
-        };
         let (controller, offset) =
-            register(&log, settings, registration).await.map_err(in_metadata)?;
+            register(&log, controller, end, registration).await.map_err(in_metadata)?;
 
         let metrics = Metrics::new();
         let registry = Registry::new(env.clone(), broker, data_dirs.clone(), metrics.clone());
@@ -349,6 +352,7 @@ async fn open_data_dir<E: Env>(
     path: &Path,
     id: DirectoryId,
     settings: &BrokerSettings,
+    newest_epochs: &Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>>,
 ) -> Result<LogDir<E::Disk>, StartError> {
     let options = LogDirOptions {
         journal_file_bytes: settings.journal_file_bytes,
@@ -358,6 +362,7 @@ async fn open_data_dir<E: Env>(
         ballast_bytes: settings.space_reserve / BALLAST_SHARE,
         scrub_rate: settings.scrub_rate,
         scrub_interval: settings.scrub_interval,
+        newest_epochs: newest_epochs.clone(),
         log_config: log_config(&settings.topic_defaults, settings.producer_id_expiration),
         ..LogDirOptions::default()
     };
@@ -389,17 +394,39 @@ fn is_known(path: &Path) -> bool {
         || name == directory::META_PROPERTIES
 }
 
-/// Replays the metadata and registers this broker in it, with the cluster's first records if it is new.
-async fn register<E: Env>(
+/// What the metadata tells, and the offset where it ends.
+async fn replay<E: Env>(
     log: &MetadataLog<E>,
     settings: &BrokerSettings,
-    registration: RegisterBroker,
 ) -> Result<(Controller, Offset), MetadataLogFailed> {
     let mut controller = Controller::new(Image::empty(), settings.node.fixed.clone());
-    let failed = |error: &dyn fmt::Display| MetadataLogFailed(error.to_string());
     let end = log
         .replay(|records| controller.apply(records).map(drop).map_err(|error| failed(&error)))
         .await?;
+    Ok((controller, end))
+}
+
+fn failed(error: &dyn fmt::Display) -> MetadataLogFailed {
+    MetadataLogFailed(error.to_string())
+}
+
+/// The terms that partitions are led in, as their logs have to know them.
+fn newest_epochs(image: &Image) -> Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>> {
+    let of_topic = |topic: &TopicInfo| {
+        let id = topic.id;
+        let epochs = topic.partitions.iter();
+        epochs.map(|(index, known)| ((id, *index), known.leader_epoch)).collect::<Vec<_>>()
+    };
+    Arc::new(image.topics().flat_map(of_topic).collect())
+}
+
+/// Registers this broker in the metadata, which end at `end`, with the cluster's first records if it is new.
+async fn register<E: Env>(
+    log: &MetadataLog<E>,
+    mut controller: Controller,
+    end: Offset,
+    registration: RegisterBroker,
+) -> Result<(Controller, Offset), MetadataLogFailed> {
     let mut records = Vec::new();
     if end == Offset::ZERO {
         records = controller.bootstrap();

@@ -3,9 +3,11 @@
 //! Values arrive parsed and validated; names, defaults and ranges live in the configuration table of `cluster`. The
 //! defaults here are Kafka's, so that tests and the metadata log need not repeat them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use types::{PartitionIndex, TopicId, TopicName, TopicPartition};
+use types::{LeaderEpoch, PartitionIndex, TopicId, TopicName, TopicPartition};
 
 /// When an append counts as kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -120,6 +122,8 @@ pub struct LogDirOptions {
     pub scrub_interval: Duration,
     /// A directory without appends for so long is marked idle in its journal.
     pub idle_mark: Duration,
+    /// The newest leader epoch that was given out for each partition: no batch of it has a newer one.
+    pub newest_epochs: Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>>,
     /// Settings of logs found on disk until [`crate::Log::set_config`] tells their own.
     pub log_config: LogConfig,
 }
@@ -138,6 +142,7 @@ impl Default for LogDirOptions {
             scrub_rate: None,
             scrub_interval: Duration::from_secs(7 * 24 * 3600),
             idle_mark: Duration::from_millis(50),
+            newest_epochs: Arc::default(),
             log_config: LogConfig::default(),
         }
     }

@@ -83,7 +83,7 @@ pub(crate) struct Inner<D: Disk> {
 }
 
 /// A batch boundary and where it stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Point {
     pub offset: Offset,
     /// Base offset of the segment.

@@ -3,13 +3,15 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use env::Disk;
+use env::{Clock, Disk};
 use log::{ChangeError, Durability, LogConfig, LogDir, OpenError, Read, ReadError};
 use sim::disk::{DiskFault, Injection, Op, SimDisk};
 use sim::plain;
 use support::*;
-use types::{DirectoryId, LeaderEpoch, Offset, Uuid};
+use types::{DirectoryId, LeaderEpoch, Offset, PartitionIndex, Uuid};
 
 /// Everything is there, timestamps are found, and the producer goes on where it was.
 async fn check_closed(dir: &LogDir<SimDisk>) {
@@ -103,6 +105,79 @@ fn i3_a_torn_header_without_its_epoch_ends_a_page_cache_log() {
         let log = dir.log(&partition("events")).expect("recovered");
         assert_eq!(log.ends().log_end, Offset(2), "the batch without its epoch is not taken");
         assert_eq!(log.newest_epoch(), Some(LeaderEpoch(28)));
+    });
+}
+
+/// A page-cache log of 12 batches, three to an epoch, killed before anything of it was synced.
+fn killed_paged() -> (World, PathBuf) {
+    let mut world = World::new(19);
+    let newest = [((topic_id(1), PartitionIndex(0)), LeaderEpoch(7))];
+    world.options.newest_epochs = Arc::new(newest.into());
+    world.with(async |dir| {
+        let mut paged = spec("events", 1);
+        paged.config.durability = Durability::PageCache;
+        let log = dir.create(paged).await.expect("created");
+        for (at, (_, value)) in values(0..12).iter().enumerate() {
+            try_append(&log, vec![batch(&[value])], [1, 2, 6, 7][at / 3]).expect("appended");
+            log.write_out().await.expect("written");
+        }
+    });
+    world.kill();
+    let segment = files(&world.disk, ".log").remove(0);
+    (world, segment)
+}
+
+/// I3, I14: whichever bit of a leader epoch flips, in whichever batch of a page-cache log that was killed: everything is served,
+/// by epochs that can be, and the partition goes on in its term. A last batch that seems to be older than the one before
+/// it is not told from what a power cut has left.
+#[test]
+fn i3_a_rotten_epoch_in_the_tail_of_a_page_cache_log_is_not_believed() {
+    let (world, segment) = killed_paged();
+    let content = world.disk.peek(&segment).expect("there");
+    let mut at = 0;
+    for (number, batch) in record::Batches::split(content).enumerate() {
+        let batch = batch.expect("whole");
+        for bit in 0..32 {
+            let fork = world.fork(bit);
+            fork.disk.rot(&segment, at + 12 + bit / 8, 1 << (bit % 8)).expect("rots");
+            fork.with(async |dir| {
+                let what = format!("bit {bit} of batch {number}");
+                let log = dir.log(&partition("events")).expect("recovered");
+                let kept = log.ends().log_end.0;
+                let epoch = 7 ^ (1_u32 << (24 - bit / 8 * 8 + bit % 8));
+                let is_older = number == 11 && (epoch as i32) < 7;
+                assert_eq!(kept, if is_older { 11 } else { 12 }, "{what}");
+                assert_eq!(read_all(&log).await, values(0..kept), "{what}");
+                assert!(log.newest_epoch() <= Some(LeaderEpoch(7)), "{what}");
+                log.begin_epoch(LeaderEpoch(7)).expect("the term goes on");
+            });
+        }
+        at += batch.bytes_total() as u64;
+    }
+}
+
+/// I14: once a start has synced what a killed process had not, rot there is known for rot, whatever becomes of that start.
+#[test]
+fn i14_what_a_start_wrote_again_is_no_torn_tail_at_the_next() {
+    let (mut world, segment) = killed_paged();
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        while log.ends().durable < Offset(12) {
+            world.clock.sleep(Duration::from_millis(1)).await;
+        }
+    });
+    world.kill();
+    let content = world.disk.peek(&segment).expect("there");
+    let batches: Vec<_> = record::Batches::split(content).map(Result::unwrap).collect();
+    let at: usize = batches[..4].iter().map(|batch| batch.bytes_total()).sum();
+    world.disk.rot(&segment, at as u64 + 70, 4).expect("rots");
+    world.with(async |dir| {
+        let log = dir.log(&partition("events")).expect("recovered");
+        assert_eq!(log.ends().log_end, Offset(12));
+        let read = read_from(&log, Offset(4), Offset(12), 300).await;
+        assert!(matches!(read, Err(ReadError::Quarantined(_))), "{read:?}");
+        let behind = read_from(&log, Offset(5), Offset(12), 300).await.expect("readable");
+        assert_eq!(behind, values(5..12));
     });
 }
 

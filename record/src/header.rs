@@ -102,7 +102,9 @@ impl BatchHeader {
 
     field!(fn base / set_base, 0, i64);
     field!(fn length / set_length, 8, i32);
-    field!(fn epoch / set_epoch, 12, i32);
+    field!(
+        /// The leader epoch as it stands; its checksum does not cover it.
+        pub fn epoch / set_epoch, 12, i32);
     field!(
         /// The format, which is 2.
         pub fn magic / set_magic, 16, i8);

@@ -103,6 +103,8 @@ mutants! {
     ScrubberBlind = "scrubber-blind",
     /// I14: a start gives up all that lies behind a rotten batch in the last segment.
     TailGivenUp = "tail-given-up",
+    /// I3, I14: a start believes every leader epoch of a page-cache log, which no checksum covers.
+    EpochRotBelieved = "epoch-rot-believed",
     /// The scrubber reads as fast as it can.
     ScrubberUnpaced = "scrubber-unpaced",
     /// I14: what the device refuses to read is an I/O error to whoever asks, and hides the rest of its segment.

@@ -46,6 +46,16 @@ pub(super) enum Line {
     Slow,
 }
 
+impl Line {
+    /// How many in each period. The slowest request says as much as ten slow ones.
+    fn lines_max(self) -> u32 {
+        match self {
+            Line::Slow => 1,
+            _ => 10,
+        }
+    }
+}
+
 /// One open connection; dropping it makes room.
 pub(crate) struct Admission {
     pub(super) connections: Arc<Connections>,
@@ -80,7 +90,7 @@ impl Connections {
     /// Whether the log may say one more line about this now, and how many were left out before it.
     pub(super) fn line(&self, about: Line, now: Instant) -> Option<u64> {
         let sparing = &self.lines[about as usize];
-        sparing.lock().unwrap_or_else(PoisonError::into_inner).line(now)
+        sparing.lock().unwrap_or_else(PoisonError::into_inner).line(now, about.lines_max())
     }
 
     /// The place of a connection from `ip`; `None` if it must be closed. At the limit of all it waits here, those behind it

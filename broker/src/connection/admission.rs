@@ -77,15 +77,15 @@ pub(super) struct Sparing {
 
 impl Sparing {
     const PERIOD: Duration = Duration::from_secs(10);
-    const LINES_MAX: u32 = 10;
 
-    /// Whether a line may be said now: then with the number of those before it that were not.
-    pub(super) fn line(&mut self, now: Instant) -> Option<u64> {
+    /// Whether a line may be said now, if `lines_max` may in each period: then with the number of those before it that were
+    /// not.
+    pub(super) fn line(&mut self, now: Instant, lines_max: u32) -> Option<u64> {
         if self.period_start.is_none_or(|start| now >= start + Self::PERIOD) {
             self.period_start = Some(now);
             self.said = 0;
         }
-        if self.said == Self::LINES_MAX {
+        if self.said >= lines_max {
             self.unsaid += 1;
             return None;
         }
@@ -133,9 +133,10 @@ mod tests {
     #[test]
     fn a_flood_is_told_in_few_lines_with_the_number_of_the_others() {
         let mut sparing = Sparing::default();
-        let said = (0..1000).filter(|_| sparing.line(Instant(1)).is_some()).count();
+        let said = (0..1000).filter(|_| sparing.line(Instant(1), 10).is_some()).count();
         assert_eq!(said, 10);
-        assert_eq!(sparing.line(Instant(1) + Sparing::PERIOD), Some(990));
-        assert_eq!(sparing.line(Instant(1) + Sparing::PERIOD), Some(0));
+        assert_eq!(sparing.line(Instant(1) + Sparing::PERIOD, 10), Some(990));
+        assert_eq!(sparing.line(Instant(1) + Sparing::PERIOD, 10), Some(0));
+        assert_eq!(sparing.line(Instant(1) + Sparing::PERIOD, 1), None);
     }
 }

@@ -303,6 +303,18 @@ impl ConfigKey {
         }
     }
 
+    /// `value` as it is told: in Kafka's form of what was meant.
+    pub(super) fn canonical(&self, value: &str) -> String {
+        let text = value.trim();
+        let parsed = match self.kind {
+            Kind::Bool => parse_bool(text).map(|set| set.to_string()),
+            Kind::Short | Kind::Int | Kind::Long => parse_integer(text).map(|n| n.to_string()),
+            Kind::List => Some(split_list(text).collect::<Vec<_>>().join(",")),
+            Kind::Double | Kind::Text | Kind::Class | Kind::Password => None,
+        };
+        parsed.unwrap_or_else(|| text.to_owned())
+    }
+
     /// What it does, and what becomes of it here where that is less.
     pub fn explained(&self) -> String {
         match self.class {

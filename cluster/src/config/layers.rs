@@ -136,7 +136,7 @@ impl NodeConfigs {
         let keys = BROKER.iter().filter(|key| !key.is_internal);
         keys.map(|key| Described {
             key,
-            value: shown(key, self.value(key.name)),
+            value: in_force(key, self.value(key.name)),
             source: self
                 .layers()
                 .into_iter()
@@ -152,8 +152,8 @@ impl NodeConfigs {
     pub fn describe_cluster(&self) -> Vec<Described> {
         let set = BROKER.iter().filter_map(|key| Some((key, self.cluster.get(key.name)?)));
         set.map(|(key, value)| {
-            let value = shown(key, Some(value));
-            let synonym = Synonym { name: key.name, value: value.clone(), source: Source::Cluster };
+            let (value, written) = (in_force(key, Some(value)), shown(key, Some(value)));
+            let synonym = Synonym { name: key.name, value: written, source: Source::Cluster };
             Described {
                 key,
                 value,
@@ -185,7 +185,7 @@ impl NodeConfigs {
         let synonyms: Vec<Synonym> = set.into_iter().chain(self.synonyms(key, names)).collect();
         Described {
             key,
-            value: shown(key, self.resolve(key, own).as_deref()),
+            value: in_force(key, self.resolve(key, own).as_deref()),
             source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
             is_read_only: false,
             synonyms,
@@ -227,7 +227,12 @@ impl NodeConfigs {
     }
 }
 
-/// A value as clients may see it.
+/// The value that counts, as clients may see it.
+fn in_force(key: &ConfigKey, value: Option<&str>) -> Option<String> {
+    shown(key, value).map(|value| key.canonical(&value))
+}
+
+/// A value as it was written, as far as clients may see it.
 fn shown(key: &ConfigKey, value: Option<&str>) -> Option<String> {
     value.filter(|_| !key.is_sensitive()).map(str::to_owned)
 }

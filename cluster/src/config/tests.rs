@@ -138,6 +138,7 @@ fn layers_win_from_the_topic_down() {
     node.broker = map(&[("log.retention.ms", "8")]).into();
     assert_eq!(millis(&ConfigMap::new(), &node), 8);
 
+    let own = map(&[("retention.ms", " +7")]);
     let described = node.describe_topic(&own);
     let retention = described.iter().find(|d| d.key.name == "retention.ms").unwrap();
     assert_eq!((retention.value.as_deref(), retention.source), (Some("7"), Source::Topic));
@@ -149,7 +150,7 @@ fn layers_win_from_the_topic_down() {
     assert_eq!(
         shown,
         [
-            ("retention.ms", "7".to_owned(), Source::Topic),
+            ("retention.ms", " +7".to_owned(), Source::Topic),
             ("log.retention.ms", "8".to_owned(), Source::Broker),
             ("log.retention.ms", "9".to_owned(), Source::Cluster),
             ("log.retention.hours", "1".to_owned(), Source::Static),

@@ -15,10 +15,12 @@
 
 mod load;
 mod redo;
+mod tail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use env::{Clock, Disk, File, OpenMode};
@@ -48,6 +50,8 @@ struct Opening<D: Disk> {
     cut_paged: bool,
     /// Something was found in segments that the journal has lost: it must be synced before it is announced.
     resync: bool,
+    /// What lay beyond the end that the journal knows was written again.
+    has_rewritten: bool,
     /// Frames of any log may be missing without a trace (I14).
     all_suspect: bool,
 }
@@ -102,6 +106,7 @@ pub(super) async fn open<D: Disk, C: Clock>(
         next_log: LogId(1),
         cut_paged: false,
         resync: false,
+        has_rewritten: false,
         all_suspect: false,
     };
     opening.prepare().await?;
@@ -168,6 +173,10 @@ pub(super) async fn open<D: Disk, C: Clock>(
         registry.logs.insert(log.inner.partition.clone(), log);
     }
     let checkpoint = opening.cut_paged || opening.resync;
+    if opening.has_rewritten {
+        // Once these bytes are synced, rot in them is known for rot, whenever this process dies (I14).
+        door.paged_bytes.store(door.options.paged_bytes_max, Ordering::Relaxed);
+    }
     let mut report = opening.report;
     report.logs = registry.logs.len();
     report.intact = report.quarantined.is_empty() && report.damages.is_empty();

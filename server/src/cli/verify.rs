@@ -98,7 +98,11 @@ async fn advance(
     consumer.seek(partition, at).map_err(explain)?;
     let began = Instant::now();
     loop {
-        let polled = consumer.poll(POLL).await.map_err(explain)?;
+        let polled = match consumer.poll(POLL).await {
+            // What was stored can be had, and nobody can make records of it.
+            Err(ClientError::BadBatch { reason, .. }) => return Ok(Err(reason)),
+            polled => polled.map_err(explain)?,
+        };
         if let Some(last) = polled.records.last() {
             return Ok(Ok(last.offset.next()));
         }

@@ -215,7 +215,12 @@ impl Play {
 
     fn options(&self) -> LogDirOptions {
         let (file, max) = self.stage.scenario.journal_bytes;
+        let ghosts = lock(&self.ghosts);
+        let epoch = |(_, ghost): &(Presence, Ghost)| {
+            ((ghost.topic_id, PartitionIndex(0)), LeaderEpoch(ghost.epoch))
+        };
         LogDirOptions {
+            newest_epochs: Arc::new(ghosts.logs.values().map(epoch).collect()),
             journal_file_bytes: file,
             journal_bytes_max: max,
             sync_timeout: Duration::from_secs(10),
@@ -422,6 +427,7 @@ impl Play {
         if self.stage.scenario.is_beyond_promise() || !self.stage.world.is_alive(NODE) {
             return;
         }
+        self.rot_epoch(disk, seed);
         let mut cut = disk.fork(seed).power_cut();
         for (path, _) in cut.files() {
             _ = cut.mend(&path);

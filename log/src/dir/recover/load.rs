@@ -191,66 +191,6 @@ impl<D: Disk> Opening<D> {
         Ok(files)
     }
 
-    /// The journal knows nothing of a page-cache log's data, and not all of a log whose frames it lost: such a log goes
-    /// on as far as its batches are whole and in order. What is found is written again: after a failed sync the page
-    /// cache may show bytes that are not on the medium, and a sync would call them safe (I10).
-    async fn extend(
-        &mut self,
-        redo: &mut Redo<D::File>,
-        segments: &BTreeMap<Offset, u64>,
-    ) -> io::Result<()> {
-        let known = redo.stored.epochs.iter().filter(|epoch| epoch.start < redo.end.offset);
-        let mut newest = known.map(|epoch| epoch.epoch).max();
-        loop {
-            // What lies below the log start may be gone already; the log goes on in the segment that holds the start.
-            let start = redo.stored.log_start;
-            if redo.end.offset <= start
-                && let Some((&base, _)) = segments.range(..=start).next_back()
-                && base > redo.end.segment
-            {
-                redo.end = Point { offset: base, segment: base, position: 0 };
-            }
-            let Some(&len) = segments.get(&redo.end.segment) else { return Ok(()) };
-            if len > redo.end.position {
-                let file = redo.file(&self.disk, redo.end.segment).await?;
-                let from = redo.end.position;
-                let beyond = Offset(redo.end.segment.0 + 1);
-                let next = segments.range(beyond..).next().map(|(base, _)| *base);
-                let mut walk = Walk::new(file.clone(), from, len, SCAN_BYTES).verified();
-                while let Step::Batch(position, header) = walk.next().await? {
-                    // A batch that reaches into the next segment was cut, and the log began again there.
-                    let overlaps = next.is_some_and(|next| header.end_offset() > next);
-                    // The epoch lies outside the checksum: of a header torn across two sectors it may be what stood there
-                    // before, or nothing, and the rest be whole (I3).
-                    let is_older = header.leader_epoch() < newest;
-                    if header.base_offset() != redo.end.offset || overlaps || is_older {
-                        break;
-                    }
-                    newest = header.leader_epoch();
-                    redo.end.offset = header.end_offset();
-                    redo.end.position = position + header.bytes_total() as u64;
-                }
-                let mut at = from;
-                while at < redo.end.position {
-                    let wanted = (redo.end.position - at).min(SCAN_BYTES as u64) as usize;
-                    let bytes = file.read_at(at, wanted).await?;
-                    if bytes.is_empty() {
-                        break;
-                    }
-                    at += bytes.len() as u64;
-                    file.write_at(at - bytes.len() as u64, vec![bytes]).await?;
-                }
-                self.report.walked_bytes += redo.end.position - from;
-                redo.touched.insert(redo.end.segment);
-            }
-            let next = redo.end.offset;
-            if next == redo.end.segment || !segments.contains_key(&next) {
-                return Ok(());
-            }
-            redo.roll(next);
-        }
-    }
-
     /// The last frame of a log was durable and neither the journal nor the segment has it whole: if the headers in the
     /// segment still tell its offsets, they are quarantined; otherwise nobody knows them, and that is said.
     async fn quarantine_lost(&mut self, redo: &mut Redo<D::File>, position: u64) -> io::Result<()> {

@@ -26,6 +26,9 @@ const PER_SEGMENT: Duration = Duration::from_millis(20);
 /// It looks at no more at once.
 const STEP_BYTES: u64 = 256 << 10;
 
+/// First byte of a batch that holds its leader epoch.
+const EPOCH_AT: u64 = 12;
+
 /// A batch is expanded to at most this much.
 const EXPANDED_BYTES_MAX: usize = 64 << 20;
 
@@ -184,6 +187,74 @@ impl Play {
     }
 
     /// Chooses what rots: in each segment one bit, or none. In the one that is appended to it rots while nobody has it open.
+    /// If the process were killed now and one bit flipped in the leader epoch of a batch that a page-cache log has not synced,
+    /// between batches of the same epoch, the next start would know better (I3, I14).
+    pub(super) fn rot_epoch(&self, disk: &SimDisk, seed: u64) {
+        let dice = Decisions::new(seed);
+        let killed = disk.fork(seed).kill();
+        for (path, _) in killed.files() {
+            _ = killed.mend(&path);
+        }
+        let mut places = Vec::new();
+        for (name, (presence, ghost)) in &lock(&self.ghosts).logs {
+            if !ghost.page_cache || *presence != Presence::There || ghost.truncating.is_some() {
+                continue;
+            }
+            for (path, _) in segments_of(&killed, name) {
+                let batches = batches_of(killed.peek(&path).unwrap_or_default());
+                let agree = |of: &&[(Seen, Range<u64>)]| {
+                    let [before, at, after] = of else { return false };
+                    let is_known = |(batch, _): &&(Seen, Range<u64>)| ghost.batches.contains(batch);
+                    [before, at, after].iter().all(is_known)
+                        && at.0.base >= ghost.durable
+                        && before.0.epoch == at.0.epoch
+                        && at.0.epoch == after.0.epoch
+                };
+                let found = batches.windows(3).filter(agree);
+                places.extend(found.map(|of| (name.clone(), path.clone(), of[1].clone())));
+            }
+        }
+        if places.is_empty() {
+            return;
+        }
+        let chosen = dice.choose(Kind::Fault, places.len() as u64) as usize;
+        let (name, path, (batch, bytes)) = places.swap_remove(chosen);
+        let at = bytes.start + EPOCH_AT + dice.choose(Kind::Fault, 4);
+        _ = killed.rot(&path, at, 1 << dice.choose(Kind::Fault, 8));
+        let clock = ManualClock::new();
+        let looked = plain::run(&clock, async {
+            let dir =
+                self.open_quietly(&killed, &clock).await.map_err(|error| error.to_string())?;
+            let log = view::logs_by_name(&dir).remove(&name).ok_or("it is gone")?;
+            match view::read_all(&log, 50_000).await {
+                Ok(batches) => Ok(Some((log, batches))),
+                // It was synced, and nobody had been told yet.
+                Err(ReadError::Quarantined(range))
+                    if range.start.0 == batch.base && batch.base < log.ends().stable.0 =>
+                {
+                    Ok(None)
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        self.stage.world.mark("epoch rotted in an unsynced tail");
+        let ghosts = lock(&self.ghosts);
+        let verdict = match looked {
+            Ok(None) => return,
+            Ok(Some((log, batches))) => {
+                let ghost = &ghosts.logs[&name];
+                judge_recovered(&name, Some(ghost), Some(&log), &batches, ghost.1.dropped)
+            }
+            Err(error) => require("I14", false, || format!("{name}: {error}")),
+        };
+        drop(ghosts);
+        self.stage.judge(verdict.map_err(|mut broken| {
+            let offset = batch.base;
+            broken.text = format!("with a rotten epoch at {offset} after a kill: {}", broken.text);
+            broken
+        }));
+    }
+
     fn spots(&self, disk: &SimDisk, dice: &Decisions) -> Vec<Spot> {
         let ghosts = lock(&self.ghosts);
         let (mut spots, mut active) = (Vec::new(), Vec::new());
