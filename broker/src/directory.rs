@@ -2,9 +2,9 @@
 //!
 //! Each directory holds `meta.properties` in the form Kafka's tools read (version, cluster.id, node.id, directory.id),
 //! with two lines more: `foretold.format`, the version of everything of ours beside it and what tells our directory from
-//! Apache Kafka's, whose partitions lack a journal; `foretold.crc`, a checksum of the other values (CRC-32C), which files of
-//! the first days lack. The file is written first into an empty directory and
-//! atomically, so that a crash leaves an empty directory or a formatted one.
+//! Apache Kafka's, whose partitions lack a journal; `foretold.crc`, a checksum (CRC-32C) of all other values, in the first
+//! releases of the three ids alone, which files of the first days lack. The file is written first into an empty directory
+//! and atomically, so that a crash leaves an empty directory or a formatted one.
 //! `.lock` is held while a process uses the directory.
 
 use std::collections::BTreeMap;
@@ -329,19 +329,26 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     let format: u32 =
         format.parse().map_err(|_| damaged(format!("foretold.format={format} is not a number")))?;
     let get = |key: &str| entries.get(key).ok_or_else(|| damaged(format!("{key} is missing")));
-    // A number that has rotted is not a newer release's.
-    let is_newer = |number: u32, ours: u32| number > ours && is_unbroken(&entries);
-    if is_newer(format, FORMAT) {
+    let version = get("version")?;
+    let is_ours = format == FORMAT && *version == VERSION.to_string();
+    // That of the first releases said nothing of the versions, of which there was one.
+    let is_early = is_ours && entries.get("foretold.crc") == Some(&checksum(&entries, &IDS));
+    let sum = checksum(&entries, &SUMMED);
+    if !is_early && entries.get("foretold.crc").is_some_and(|crc| *crc != sum) {
+        return Err(damaged(format!(
+            "foretold.crc is not the checksum of the other values, which is {sum}: one of them has changed"
+        )));
+    }
+    if format > FORMAT {
         let reason = format!("format {format}, and this release reads up to {FORMAT}");
         return Err(DirectoryError::Newer { path: path.into(), reason });
     }
-    let version = get("version")?;
-    if version.parse().is_ok_and(|version| is_newer(version, VERSION)) {
+    if version.parse().is_ok_and(|version: u32| version > VERSION) {
         let reason =
             format!("{META_PROPERTIES} has version {version}, and this release reads {VERSION}");
         return Err(DirectoryError::Newer { path: path.into(), reason });
     }
-    if format != FORMAT || *version != VERSION.to_string() {
+    if !is_ours {
         return Err(damaged(format!(
             "foretold.format={format} and version={version}, expected {FORMAT} and {VERSION}"
         )));
@@ -351,29 +358,15 @@ fn parse(path: &Path, content: &[u8]) -> Result<MetaProperties, DirectoryError> 
     let directory = get("directory.id")?;
     let directory_id = Uuid::from_str(directory)
         .map_err(|error| damaged(format!("directory.id={directory}: {error}")))?;
-    let properties = MetaProperties {
+    Ok(MetaProperties {
         cluster_id: ClusterId(get("cluster.id")?.as_str().into()),
         node_id: NodeId(node_id),
         directory_id: DirectoryId(directory_id),
-    };
-    // That of the first releases said nothing of the versions, of which there was one.
-    let ids = ["cluster.id", "directory.id", "node.id"];
-    let is_early = entries.get("foretold.crc") == Some(&checksum(&entries, &ids));
-    if !is_early && !is_unbroken(&entries) {
-        return Err(damaged(format!(
-            "foretold.crc is not the checksum of the other values, which is {}: one of them has changed",
-            checksum(&entries, &SUMMED)
-        )));
-    }
-    Ok(properties)
+    })
 }
 
-/// Whether the checksum, if there is one, is that of all the values.
-fn is_unbroken(entries: &BTreeMap<String, String>) -> bool {
-    entries.get("foretold.crc").is_none_or(|crc| *crc == checksum(entries, &SUMMED))
-}
-
-/// What the checksum covers: in every version that is to come, too.
+const IDS: [&str; 3] = ["cluster.id", "directory.id", "node.id"];
+/// What the checksum covers: in every version that is to come, too, whatever else it may hold.
 const SUMMED: [&str; 5] = ["cluster.id", "directory.id", "foretold.format", "node.id", "version"];
 
 fn checksum(entries: &BTreeMap<String, String>, keys: &[&str]) -> String {
@@ -482,7 +475,7 @@ mod tests {
         let sum = checksum(&properties.entries(), &SUMMED);
         let first_days = written.replace(&format!("foretold.crc={sum}\n"), "");
         assert_eq!(check(&first_days), Ok(properties.clone()));
-        let early_sum = checksum(&properties.entries(), &["cluster.id", "directory.id", "node.id"]);
+        let early_sum = checksum(&properties.entries(), &IDS);
         let early = written.replace(&sum, &early_sum);
         assert_eq!(check(&early), Ok(properties));
         for rotten in [early, written] {
@@ -509,6 +502,23 @@ mod tests {
         assert!(written("a=b:c#d!").is_ok());
         for cluster in ["two\nlines", "a\\b", " blanks "] {
             assert!(matches!(written(cluster), Err(DirectoryError::Damaged { .. })), "{cluster:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_release_is_named_by_whole_files_only() {
+        for (value, other) in [("format=1", "format=9"), ("version=1", "version=3")] {
+            let newer = MetaProperties {
+                cluster_id: ClusterId("x".into()),
+                node_id: NodeId(7),
+                directory_id: DirectoryId(Uuid::from_random([5; 16])),
+            }
+            .to_string()
+            .replace(value, other);
+            assert!(matches!(check(&newer), Err(DirectoryError::Damaged { .. })), "{newer}");
+            let entries = properties(&newer);
+            let whole = newer.replace(&entries["foretold.crc"], &checksum(&entries, &SUMMED));
+            assert!(matches!(check(&whole), Err(DirectoryError::Newer { .. })), "{whole}");
         }
     }
 

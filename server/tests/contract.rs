@@ -150,15 +150,22 @@ fn a_directory_that_is_not_ours_is_exit_code_4() {
     let meta = ours.join("meta.properties");
     let text = fs::read_to_string(&meta).unwrap();
     assert!(text.contains("foretold.format=1"), "{text}");
-    fs::write(&meta, text.replace("foretold.format=1", "foretold.format=99")).unwrap();
+    let without_sum = |text: &str| -> String {
+        let lines = text.lines().filter(|line| !line.starts_with("foretold.crc="));
+        lines.map(|line| format!("{line}\n")).collect()
+    };
+    let newer = text.replace("foretold.format=1", "foretold.format=99");
+    fs::write(&meta, without_sum(&newer)).unwrap();
     check_failure(&dev(&ours), 4, "newer");
+    // Or a bit has flipped.
+    fs::write(&meta, &newer).unwrap();
+    check_failure(&dev(&ours), 4, "is not the checksum");
 
     // It belongs to another node.
     let other = text.replace("node.id=0", "node.id=7");
     fs::write(&meta, &other).unwrap();
     check_failure(&dev(&ours), 4, "is not the checksum");
-    let lines = other.lines().filter(|line| !line.starts_with("foretold.crc="));
-    fs::write(&meta, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    fs::write(&meta, without_sum(&other)).unwrap();
     check_failure(&dev(&ours), 4, "belongs to this node");
 }
 
