@@ -148,6 +148,8 @@ impl<E: Env> Broker<E> {
             rack: settings.rack.as_deref().map(Into::into),
             directories: data_dirs.iter().map(LogDir::id).collect(),
             was_stopped_cleanly: data_dirs.iter().all(|dir| dir.recovery().clean),
+            may_have_lost_unsynced: false,
+            is_fenced: false,
         };
         let (controller, offset) =
             register(&log, controller, end, registration).await.map_err(in_metadata)?;

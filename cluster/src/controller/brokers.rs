@@ -1,16 +1,19 @@
 //! Brokers: their registration, their terms as leaders, and the producer ids they hand out.
 
 use record::stored::metadata::{
-    BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord, ProducerIdsRecord,
-    UnregisterBrokerRecord,
+    BrokerRegistrationChangeRecord, MetadataRecord, ProducerIdsRecord, UnregisterBrokerRecord,
 };
 use types::encoding::Str;
 use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, ProducerId, Uuid};
 
+use super::change::{Judge, Wish};
 use super::features::FEATURES;
+use super::liveness::{change_of, counts};
 use super::{Controller, Decision, Refusal};
-use crate::metadata::{BrokerFeature, BrokerInfo, BrokerListener, register};
+use crate::metadata::{
+    BrokerFeature, BrokerInfo, BrokerListener, PartitionInfo, TopicInfo, register,
+};
 
 /// Producer ids that a broker gets at once, as in Kafka.
 const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
@@ -31,6 +34,10 @@ pub struct RegisterBroker {
     /// Whether its process ended cleanly the last time. If not, its logs may have lost what nobody was promised, so its
     /// terms as leader end here and clients can tell the old tail from the new (I16).
     pub was_stopped_cleanly: bool,
+    /// Whether what page-cache logs had not synced may be lost: the machine stopped, or the broker cannot tell (I28, P10).
+    pub may_have_lost_unsynced: bool,
+    /// Whether it may lead only when it has caught up with the metadata ([`Controller::unfence_broker`]).
+    pub is_fenced: bool,
 }
 
 /// Producer ids that one broker may hand out. Nobody else ever gets them (I45).
@@ -43,7 +50,7 @@ pub struct ProducerIdBlock {
 }
 
 impl Controller {
-    /// Registers a broker, unfenced. `epoch` must be above every epoch before: the room gives the offset that the record
+    /// Registers a broker; what the process before it led and was in sync with is settled anew. `epoch` must be above every epoch before: the room gives the offset that the record
     /// will have in the metadata log, as Kafka does. Answers the epoch.
     pub fn register_broker(
         &self,
@@ -79,14 +86,14 @@ impl Controller {
             listeners: request.listeners.clone(),
             features: features.collect(),
             rack: request.rack.clone(),
-            is_fenced: false,
+            is_fenced: request.is_fenced,
             is_stopping: false,
             directories: request.directories.clone(),
         };
-        let mut records = vec![MetadataRecord::RegisterBroker(register(&broker))];
-        if !request.was_stopped_cleanly {
-            records.extend(self.renew_terms(request.id));
-        }
+        let records = vec![MetadataRecord::RegisterBroker(register(&broker))];
+        let records = self.consequences(records, |judge, topic, _, partition| {
+            judge.arrival(request, topic, partition)
+        });
         (records, Ok(epoch))
     }
 
@@ -95,21 +102,6 @@ impl Controller {
         others.into_iter().find_map(|broker| {
             let shared = request.directories.iter().find(|id| broker.directories.contains(id));
             shared.map(|directory| (broker.id, *directory))
-        })
-    }
-
-    /// New leader epochs for all that `broker` leads.
-    fn renew_terms(&self, broker: BrokerId) -> impl Iterator<Item = MetadataRecord> + '_ {
-        self.image.topics().flat_map(move |topic| {
-            let led = topic.partitions.iter().filter(move |(_, p)| p.leader == Some(broker));
-            led.map(move |(index, _)| {
-                MetadataRecord::PartitionChange(PartitionChangeRecord {
-                    partition_id: index.0,
-                    topic_id: topic.id.0,
-                    leader: broker.0,
-                    ..PartitionChangeRecord::default()
-                })
-            })
         })
     }
 
@@ -126,22 +118,26 @@ impl Controller {
         {
             return Vec::new();
         }
-        vec![MetadataRecord::BrokerRegistrationChange(BrokerRegistrationChangeRecord {
-            broker_id: id.0,
-            broker_epoch: broker.epoch.0,
-            log_dirs,
-            ..BrokerRegistrationChangeRecord::default()
-        })]
+        let change = BrokerRegistrationChangeRecord { log_dirs, ..change_of(broker) };
+        let has_others = |partition: &PartitionInfo| partition.replicas.len() > 1;
+        self.after(change, |_, partition| {
+            has_others(partition)
+                && counts(partition, id)
+                && partition.directory_of(id) == Some(directory)
+        })
     }
 
-    /// Forgets a broker that holds no partition.
+    /// Forgets a broker. What it holds stays assigned to it, and goes on without it.
     pub fn unregister_broker(&self, id: BrokerId) -> Decision<Result<(), Refusal>> {
         let Some(broker) = self.image.broker(id) else {
             let message = format!("Broker ID {id} is not currently registered");
             return (Vec::new(), Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, message)));
         };
         let record = UnregisterBrokerRecord { broker_id: id.0, broker_epoch: broker.epoch.0 };
-        (vec![MetadataRecord::UnregisterBroker(record)], Ok(()))
+        let records = vec![MetadataRecord::UnregisterBroker(record)];
+        let records = self
+            .consequences(records, |_, _, _, partition| counts(partition, id).then(Wish::default));
+        (records, Ok(()))
     }
 
     /// Hands a block of producer ids to a broker. It may use them once the record is committed, not before (I45).
@@ -177,5 +173,33 @@ impl Controller {
             ProducerIdsRecord { broker_id: broker.0, broker_epoch: epoch.0, next_producer_id };
         let block = ProducerIdBlock { first: ProducerId(first), count: PRODUCER_IDS_PER_BLOCK };
         (vec![MetadataRecord::ProducerIds(record)], Ok(block))
+    }
+}
+
+impl Judge<'_> {
+    /// What a partition goes on as when a broker comes back (as this image knows it already).
+    fn arrival(
+        &self,
+        request: &RegisterBroker,
+        topic: &TopicInfo,
+        partition: &PartitionInfo,
+    ) -> Option<Wish> {
+        let id = request.id;
+        if !partition.replicas.contains(&id) {
+            return None;
+        }
+        if !counts(partition, id) || request.was_stopped_cleanly && !request.is_fenced {
+            // Whoever waited for it waits no more.
+            return partition.leader.is_none().then(Wish::default);
+        }
+        let is_only = partition.replicas.len() == 1;
+        let may_have_lost = request.may_have_lost_unsynced && self.is_paged(topic) && !is_only;
+        let others = partition.isr.iter().copied().filter(|other| *other != id);
+        Some(Wish {
+            isr: Some(others.collect()),
+            lost: if may_have_lost { vec![id] } else { Vec::new() },
+            ends_term: !request.was_stopped_cleanly && partition.leader == Some(id),
+            ..Wish::default()
+        })
     }
 }

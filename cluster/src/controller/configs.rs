@@ -148,9 +148,9 @@ impl Controller {
             }
         }
         if validate_only {
-            records.clear();
+            return (Vec::new(), results);
         }
-        (records, results)
+        (self.with_elections(records), results)
     }
 
     fn alter_resource(

@@ -8,11 +8,16 @@
 //! dropped. Error codes and messages are Kafka's where clients and tools depend on them. Randomness comes in as a value.
 
 mod brokers;
+mod change;
 mod configs;
+mod elections;
 mod features;
+mod isr;
+mod liveness;
 mod names;
 mod partitions;
 mod placement;
+mod reassign;
 mod topics;
 
 use std::fmt;
@@ -23,9 +28,12 @@ use types::{BrokerId, ErrorCode, Uuid};
 
 pub use brokers::{ProducerIdBlock, RegisterBroker};
 pub use configs::{AlterConfigs, Altered, ConfigChange, ConfigOp, SetConfigs, notice_of};
+pub use elections::ElectLeaders;
 pub use features::{FEATURES, FeatureChange, SupportedFeature};
+pub use isr::{AlterPartition, InSync};
 pub use names::check_name;
 pub use partitions::GrowTopic;
+pub use reassign::{Reassign, Reassignment};
 pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
 
 use crate::config::{BrokerSettings, ConfigMap};

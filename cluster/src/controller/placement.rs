@@ -122,9 +122,9 @@ impl Controller {
         })
     }
 
-    /// The directory of a broker that is to hold partition `index` of a new topic: one after the other. It is part of the
+    /// The directory of a broker that is to hold partition `index` anew: one after the other. It is part of the
     /// registration so that a directory that is missing later is not taken for one that never held anything.
-    fn directory_of(&self, id: BrokerId, index: i32) -> DirectoryId {
+    pub(super) fn directory_of(&self, id: BrokerId, index: i32) -> DirectoryId {
         let directories = self.image.broker(id).map_or(&[][..], |broker| &broker.directories);
         let turn = self.image.topics_count() + index.max(0) as usize;
         let chosen = turn.checked_rem(directories.len()).map(|at| directories[at]);

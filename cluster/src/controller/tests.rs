@@ -9,10 +9,18 @@
 //! > alter topic:t retention.ms=5 -flush.ms cleanup.policy+=compact ; broker: log.retention.ms=5
 //! > set topic:t retention.ms=5      all values at once
 //! > lose 1 1002                     a log directory of broker 1
+//! > fence 1 | unfence 1 | stop 1      a broker goes, comes, wants to go
+//! > broker 1 epoch=9 fenced unclean lost    comes back after its machine has lost what was not synced
+//! > place 1 t-0 1005             its replica lies in another directory
+//! > isr t-0 by=0 1,2              the leader's in-sync set; epoch= version= when it is behind; stale: members registered before
+//! > elect preferred t-0 | elect unclean t-0
+//! > move t-0 3,4 resize | stay t-0  reassigns, takes back
 //! > ids 0 5 | feature metadata.version 33 | bootstrap | show
 //! ```
 //!
 //! Every decision is applied; validating only must give no records, and the same answer as doing.
+
+mod partitions;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -72,8 +80,7 @@ struct Teller {
 }
 
 fn play(story: &str) -> String {
-    let controller = Controller::new(Image::empty(), Arc::default());
-    let mut teller = Teller { controller, ids: 0, out: String::new() };
+    let mut teller = Teller::new();
     for line in story.lines().filter(|line| line.starts_with(['>', '#']) || line.is_empty()) {
         let _ = writeln!(teller.out, "{line}");
         if let Some(command) = line.strip_prefix("> ") {
@@ -84,6 +91,11 @@ fn play(story: &str) -> String {
 }
 
 impl Teller {
+    fn new() -> Teller {
+        let controller = Controller::new(Image::empty(), Arc::default());
+        Teller { controller, ids: 0, out: String::new() }
+    }
+
     fn run(&mut self, command: &str) {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
         let check_only = verb == "check";
@@ -224,7 +236,7 @@ impl Teller {
                 self.take(records, false);
             }
             "show" => self.show(),
-            _ => panic!("no command {verb}"),
+            _ => self.partition(verb, words),
         }
     }
 
@@ -247,15 +259,13 @@ impl Teller {
                 .map(|d| DirectoryId(numbered(d.parse::<u128>().unwrap() + 1000 * id as u128)))
                 .collect(),
             was_stopped_cleanly: !words.contains(&"unclean"),
+            may_have_lost_unsynced: words.contains(&"lost"),
+            is_fenced: words.contains(&"fenced"),
         };
         let epoch = BrokerEpoch(option(words, "epoch").unwrap_or("1").parse().unwrap());
         let (records, result) = self.controller.register_broker(&request, epoch);
         self.say("broker", result.map(|_| "registered"));
         self.take(records, false);
-        if words.contains(&"fenced") {
-            let record = record::stored::metadata::FenceBrokerRecord { id, epoch: epoch.0 };
-            self.take(vec![MetadataRecord::FenceBroker(record)], false);
-        }
     }
 
     fn altered(&mut self, answers: Vec<(Resource, Result<(), Refusal>)>) {
@@ -302,13 +312,14 @@ impl Teller {
                 let numbers = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
                 let _ = writeln!(
                     self.out,
-                    "    {index}: replicas {:?} isr {:?} leader {} epochs {}/{} directory {}",
+                    "    {index}: replicas {:?} isr {:?} leader {} epochs {}/{} directory {}{}",
                     numbers(&partition.replicas),
                     numbers(&partition.isr),
                     partition.leader.map_or(-1, |leader| leader.0),
                     partition.leader_epoch,
                     partition.epoch,
                     partition.directories.first().map_or(0, |d| u128::from_be_bytes(d.0.0)),
+                    partitions::rest(partition),
                 );
             }
         }
@@ -399,11 +410,7 @@ proptest! {
     /// Placement spreads: every partition has distinct replicas, and no broker leads two more than another.
     #[test]
     fn placement_is_even(count in 1i32..6, factor in 1i16..6, partitions in 1i32..40, racks in 1i32..4) {
-        let mut teller = Teller {
-            controller: Controller::new(Image::empty(), Arc::default()),
-            ids: 0,
-            out: String::new(),
-        };
+        let mut teller = Teller::new();
         for id in 0..count {
             teller.run(&format!("broker {id} rack=r{}", id % racks));
         }
@@ -428,11 +435,7 @@ proptest! {
     fn any_request_leads_to_a_sound_image(
         steps in prop::collection::vec(("[ab._]{1,2}", -2i32..4, -2i16..3, 0u8..4), 1..20),
     ) {
-        let mut teller = Teller {
-            controller: Controller::new(Image::empty(), Arc::default()),
-            ids: 0,
-            out: String::new(),
-        };
+        let mut teller = Teller::new();
         teller.run("broker 0");
         for (name, partitions, factor, kind) in steps {
             match kind {

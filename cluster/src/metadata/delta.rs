@@ -416,8 +416,14 @@ fn check_partition(partition: &PartitionInfo) -> Result<(), String> {
     if partition.replicas.is_empty() || !is_distinct(&partition.replicas) {
         return Err("its replicas are none, or repeat".to_owned());
     }
-    if !holds(&partition.isr) || !holds(&partition.elr) || !is_distinct(&partition.isr) {
-        return Err("a member of its ISR or ELR is no replica (I29)".to_owned());
+    for (name, ids) in [("ISR", &partition.isr), ("ELR", &partition.elr)] {
+        if !holds(ids) || !is_distinct(ids) {
+            return Err(format!("members of its {name} are no replicas, or repeat (I29)"));
+        }
+    }
+    let moving = [&partition.adding[..], &partition.removing[..]].concat();
+    if !holds(&moving) || !is_distinct(&moving) {
+        return Err("what it adds and removes are no replicas, or repeat".to_owned());
     }
     if partition.isr.iter().any(|id| partition.elr.contains(id)) {
         return Err("its ISR and ELR overlap (I29)".to_owned());
