@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use types::{ErrorCode, TopicPartition};
+use types::{ErrorCode, Offset, TopicPartition};
 
 /// What a failed operation may have done on the other side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +82,8 @@ pub enum ClientError {
         partition: TopicPartition,
         /// What is wrong with it.
         reason: String,
+        /// Where the next one begins, if that much can be told.
+        goes_on: Option<Offset>,
     },
     /// The handle was used in a way that its configuration rules out.
     Usage(String),
@@ -286,7 +288,7 @@ impl fmt::Display for ClientError {
             ClientError::NoOffset(partition) => {
                 write!(f, "{partition}: no stored offset in range, and the reset policy is none")
             }
-            ClientError::BadBatch { partition, reason } => {
+            ClientError::BadBatch { partition, reason, .. } => {
                 write!(f, "{partition}: a stored batch cannot be read: {reason}")
             }
             ClientError::Usage(reason) => f.write_str(reason),

@@ -623,18 +623,20 @@ impl Fetched {
     ) -> Result<bool, ClientError> {
         let end = records.len() + room;
         let Some(mut position) = assigned.position else { return Ok(true) };
-        let bad = |partition: &TopicPartition, at: Offset, error: &record::BatchError| {
+        let bad = |partition: &TopicPartition, at: Offset, error: &record::BatchError, goes_on| {
             ClientError::BadBatch {
                 partition: partition.clone(),
                 reason: format!("at offset {at}: {error}"),
+                goes_on,
             }
         };
         loop {
             if let Some((batch, open)) = &mut self.open {
                 while records.len() < end {
                     let Some(record) = open.next() else { break };
-                    let record =
-                        record.map_err(|error| bad(&self.partition, position.offset, &error))?;
+                    let record = record.map_err(|error| {
+                        bad(&self.partition, position.offset, &error, Some(batch.end_offset()))
+                    })?;
                     if record.offset < position.offset {
                         continue;
                     }
@@ -675,14 +677,19 @@ impl Fetched {
                 Some(Err(record::BatchError::Partial { .. })) if self.has_progressed => {
                     return Ok(true);
                 }
-                Some(Err(error)) => return Err(bad(&self.partition, position.offset, &error)),
+                Some(Err(error)) => {
+                    return Err(bad(&self.partition, position.offset, &error, None));
+                }
             };
             if batch.end_offset() <= position.offset {
                 self.has_progressed = true; // an answer may begin before the offset asked for
                 continue;
             }
             if check_crc {
-                batch.check_crc().map_err(|error| bad(&self.partition, position.offset, &error))?;
+                // Its header may be what is wrong.
+                batch
+                    .check_crc()
+                    .map_err(|error| bad(&self.partition, position.offset, &error, None))?;
             }
             let is_hidden = batch.is_control()
                 || (isolation == Isolation::ReadCommitted && self.is_aborted(&batch));

@@ -2,6 +2,7 @@
 //! from elsewhere, and where reading goes on behind them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use client::admin::Admin;
@@ -14,9 +15,13 @@ use crate::exit::Failed;
 use crate::world::RealEnv;
 
 /// How long one poll waits.
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(5);
 /// A broker that answers "no" for so long to a read means it.
 const PATIENCE: Duration = Duration::from_millis(600);
+
+/// So many offsets behind damage are tried one by one; from there on steps grow, and what is readable between two of them is
+/// not found.
+const TRIED_EACH: u32 = 4096;
 
 /// Offsets that cannot be read: from `start` up to, not with, `end`.
 struct Gap {
@@ -24,6 +29,15 @@ struct Gap {
     start: Offset,
     end: Offset,
     why: String,
+    /// Whether each of them was tried, or told of by their batch.
+    is_exact: bool,
+}
+
+/// Nothing comes at an offset.
+struct Bad {
+    why: String,
+    /// Where the next batch begins, if that can be told.
+    goes_on: Option<Offset>,
 }
 
 /// Reads all of `names`; an error if not everything can be read.
@@ -51,35 +65,20 @@ pub(super) async fn run(
         consumer.assign(vec![partition.clone()]).map_err(explain)?;
         let (mut at, end) = (starts[partition], ends[partition]);
         while at < end {
-            match advance(&mut consumer, connect, partition, at).await? {
+            match advance(&mut consumer, connect, partition, at, None).await? {
                 Ok(next) => {
                     read += next.since(at);
                     at = next;
                 }
-                Err(why) => {
+                Err(bad) => {
                     let start = at;
-                    // The readable may be near or far: steps that double find it, and halves its beginning.
-                    let mut step = 1;
-                    let mut bad = at;
-                    let mut good = loop {
-                        let place = Offset(at.0 + step).min(end);
-                        if place == end
-                            || advance(&mut consumer, connect, partition, place).await?.is_ok()
-                        {
-                            break place;
-                        }
-                        bad = place;
-                        step *= 2;
+                    let is_exact;
+                    (at, is_exact) = match bad.goes_on.filter(|next| *next > start) {
+                        Some(next) => (next.min(end), true),
+                        None => behind(&mut consumer, connect, partition, start..end, &bad).await?,
                     };
-                    while good.since(bad) > 1 {
-                        let middle = Offset(bad.0 + good.since(bad) / 2);
-                        match advance(&mut consumer, connect, partition, middle).await? {
-                            Ok(_) => good = middle,
-                            Err(_) => bad = middle,
-                        }
-                    }
-                    gaps.push(Gap { partition: partition.clone(), start, end: good, why });
-                    at = good;
+                    let partition = partition.clone();
+                    gaps.push(Gap { partition, start, end: at, why: bad.why, is_exact });
                 }
             }
         }
@@ -87,27 +86,67 @@ pub(super) async fn run(
     show(connect, read, &gaps)
 }
 
-/// Reads on from `at`: where the next read continues, or why nothing comes.
+/// Where reading goes on behind `bad`, which is at the start of `range`, or its end; and whether nothing readable was passed over.
+async fn behind(
+    consumer: &mut Consumer<RealEnv>,
+    connect: &Connect,
+    partition: &TopicPartition,
+    range: Range<Offset>,
+    bad: &Bad,
+) -> Result<(Offset, bool), Failed> {
+    let (mut last, mut step, mut tries) = (range.start, 1, 0);
+    let mut good = loop {
+        let at = Offset(last.0.saturating_add(step)).min(range.end);
+        if at == range.end {
+            break at;
+        }
+        match advance(consumer, connect, partition, at, Some(&bad.why)).await? {
+            Err(other) if other.goes_on.is_none() => {}
+            // Or damage of another kind, which is told for itself.
+            _ => break at,
+        }
+        last = at;
+        tries += 1;
+        if tries > TRIED_EACH {
+            step *= 2;
+        }
+    };
+    while good.since(last) > 1 {
+        let middle = Offset(last.0 + good.since(last) / 2);
+        match advance(consumer, connect, partition, middle, Some(&bad.why)).await? {
+            Err(other) if other.goes_on.is_none() => last = middle,
+            _ => good = middle,
+        }
+    }
+    Ok((good, step == 1))
+}
+
+/// Reads on from `at`: where the next read continues, or why nothing comes. What is `expected` is believed at once.
 async fn advance(
     consumer: &mut Consumer<RealEnv>,
     connect: &Connect,
     partition: &TopicPartition,
     at: Offset,
-) -> Result<Result<Offset, String>, Failed> {
+    expected: Option<&str>,
+) -> Result<Result<Offset, Bad>, Failed> {
     let explain = |error: ClientError| connect.explain(&error);
     consumer.seek(partition, at).map_err(explain)?;
     let began = Instant::now();
     loop {
         let polled = match consumer.poll(POLL).await {
             // What was stored can be had, and nobody can make records of it.
-            Err(ClientError::BadBatch { reason, .. }) => return Ok(Err(reason)),
+            Err(ClientError::BadBatch { reason, goes_on, .. }) => {
+                return Ok(Err(Bad { why: reason, goes_on }));
+            }
             polled => polled.map_err(explain)?,
         };
         if let Some(last) = polled.records.last() {
             return Ok(Ok(last.offset.next()));
         }
-        match consumer.trouble(partition) {
-            Some(error) if began.elapsed() > PATIENCE => return Ok(Err(error.to_string())),
+        match consumer.trouble(partition).map(ClientError::to_string) {
+            Some(why) if expected == Some(&why) || began.elapsed() > PATIENCE => {
+                return Ok(Err(Bad { why, goes_on: None }));
+            }
             None if began.elapsed() > connect.timeout() => {
                 return Err(Failed::runtime(format!("{partition} is not answered at offset {at}")));
             }
@@ -141,7 +180,7 @@ fn show(connect: &Connect, read: i64, gaps: &[Gap]) -> Result<(), Failed> {
             .map(|gap| {
                 json!({
                     "topic": gap.partition.topic.as_str(), "partition": gap.partition.partition.0,
-                    "start": gap.start.0, "end": gap.end.0, "error": gap.why,
+                    "start": gap.start.0, "end": gap.end.0, "error": gap.why, "exact": gap.is_exact,
                 })
             })
             .collect();
@@ -155,7 +194,10 @@ fn show(connect: &Connect, read: i64, gaps: &[Gap]) -> Result<(), Failed> {
                 gap.partition.partition.to_string(),
                 gap.start.to_string(),
                 gap.end.to_string(),
-                gap.why.clone(),
+                match gap.is_exact {
+                    true => gap.why.clone(),
+                    false => format!("{} (not every offset was tried)", gap.why),
+                },
             ]
         };
         let columns = ["topic", ">partition", ">from", ">goes on at", "error"];

@@ -102,7 +102,7 @@ impl Play {
                 found
             }
             Err(error) => {
-                if let client::ClientError::BadBatch { partition, reason } = &error
+                if let client::ClientError::BadBatch { partition, reason, .. } = &error
                     && !self.stage.scenario.is_beyond_promise()
                 {
                     self.stage.world.violation("I1", format!("{partition}: {reason}"));
