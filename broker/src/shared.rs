@@ -9,11 +9,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::metadata::Image;
+use cluster::quorum::ReplicaKey;
 use cluster::telemetry::{Subscriptions, Telemetry};
 use env::Env;
 use log::LogDir;
 use tokio::sync::watch;
-use types::{BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
+use types::{
+    BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, QuorumEpoch, TopicId, TopicName,
+};
 
 use cluster::config::BrokerSettings;
 
@@ -33,6 +36,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) env: E,
     pub(crate) config: BrokerConfig,
     pub(crate) cluster_id: ClusterId,
+    pub(crate) quorum: QuorumInfo,
     pub(crate) data_dirs: Vec<LogDir<E::Disk>>,
     /// Those that could not be opened.
     pub(crate) broken_dirs: Vec<PathBuf>,
@@ -71,6 +75,11 @@ impl<E: Env> Shared<E> {
     /// The cluster it belongs to.
     pub fn cluster_id(&self) -> &ClusterId {
         &self.0.cluster_id
+    }
+
+    /// Who leads the metadata quorum.
+    pub(crate) fn quorum(&self) -> QuorumInfo {
+        self.0.quorum
     }
 
     /// Its log directories that could be opened, in the order of `log.dirs`.
@@ -159,6 +168,13 @@ impl<E: Env> Shared<E> {
             first
         });
     }
+}
+
+/// The metadata quorum as clients are told of it. Its leader, the only voter, is this node for as long as it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct QuorumInfo {
+    pub(crate) leader: ReplicaKey,
+    pub(crate) epoch: QuorumEpoch,
 }
 
 /// One listener as the connections and metadata see it.

@@ -21,10 +21,10 @@ use crate::connection::{Acceptor, Connections};
 use crate::context::ListenerName;
 use crate::directory::{self, Broken, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
-use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds};
+use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds, Seat};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
-use crate::shared::{Failure, ListenerInfo, Shared, SharedInner};
+use crate::shared::{Failure, ListenerInfo, QuorumInfo, Shared, SharedInner};
 use crate::snapshot::Observer;
 use crate::{coordinator, retention};
 
@@ -119,13 +119,14 @@ impl<E: Env> Broker<E> {
         let metadata_dir = config.metadata_dir();
         let settings = &told(&config.settings, &sockets);
         let metadata_id = identity(&metadata_dir).unwrap_or_default();
-        let log = MetadataLog::open(&env, metadata_dir.clone(), metadata_id, settings).await?;
-        let metadata_log_dir = log.dir().clone();
+        let mut seat =
+            Seat::open(&env, &metadata_dir, config.node_id, metadata_id, settings).await?;
+        let metadata_log_dir = seat.dir().clone();
         let in_metadata = |error: MetadataLogFailed| StartError::Disk {
             path: metadata_dir.join(metadata::DIRECTORY),
             reason: error.to_string(),
         };
-        let (controller, end) = replay(&log, settings).await.map_err(in_metadata)?;
+        let (controller, is_new) = replay(seat.log(), settings).await.map_err(in_metadata)?;
         let newest_epochs = newest_epochs(controller.image());
 
         let mut data_dirs = Vec::new();
@@ -139,7 +140,9 @@ impl<E: Env> Broker<E> {
         if let (true, Some(Broken { path, reason })) = (data_dirs.is_empty(), broken.first()) {
             return Err(StartError::Disk { path: path.clone(), reason: reason.clone() });
         }
-        check_metadata(&metadata_dir.join(metadata::DIRECTORY), log.is_new(), &data_dirs)?;
+        check_metadata(&metadata_dir.join(metadata::DIRECTORY), is_new, &data_dirs)?;
+        seat.lead().await.map_err(in_metadata)?;
+        let quorum = QuorumInfo { leader: seat.replica(), epoch: seat.epoch() };
         let broker = BrokerId(config.node_id.0);
         let registration = RegisterBroker {
             id: broker,
@@ -152,12 +155,12 @@ impl<E: Env> Broker<E> {
             is_fenced: false,
         };
         let (controller, offset) =
-            register(&log, controller, end, registration).await.map_err(in_metadata)?;
+            register(&mut seat, controller, is_new, registration).await.map_err(in_metadata)?;
 
         let metrics = Metrics::new();
         let registry = Registry::new(env.clone(), broker, data_dirs.clone(), metrics.clone());
         let (room, door) =
-            MetadataRoom::open(log, controller, offset, registry, settings, broker).await;
+            MetadataRoom::open(seat, controller, offset, registry, settings, broker).await;
         for topic in room.incomplete() {
             tracing::error!(topic, "not every partition of this topic can be served");
         }
@@ -168,6 +171,7 @@ impl<E: Env> Broker<E> {
             env: env.clone(),
             config,
             cluster_id,
+            quorum,
             data_dirs: data_dirs.clone(),
             broken_dirs: broken.into_iter().map(|broken| broken.path).collect(),
             metadata: door,
@@ -396,16 +400,16 @@ fn is_known(path: &Path) -> bool {
         || name == directory::META_PROPERTIES
 }
 
-/// What the metadata tells, and the offset where it ends.
+/// What the metadata tells, and whether it tells nothing at all.
 async fn replay<E: Env>(
     log: &MetadataLog<E>,
     settings: &BrokerSettings,
-) -> Result<(Controller, Offset), MetadataLogFailed> {
+) -> Result<(Controller, bool), MetadataLogFailed> {
     let mut controller = Controller::new(Image::empty(), settings.node.fixed.clone());
-    let end = log
+    let has_records = log
         .replay(|records| controller.apply(records).map(drop).map_err(|error| failed(&error)))
         .await?;
-    Ok((controller, end))
+    Ok((controller, !has_records))
 }
 
 fn failed(error: &dyn fmt::Display) -> MetadataLogFailed {
@@ -422,15 +426,16 @@ fn newest_epochs(image: &Image) -> Arc<BTreeMap<(TopicId, PartitionIndex), Leade
     Arc::new(image.topics().flat_map(of_topic).collect())
 }
 
-/// Registers this broker in the metadata, which end at `end`, with the cluster's first records if it is new.
+/// Registers this broker in the metadata, with the cluster's first records if it is new.
 async fn register<E: Env>(
-    log: &MetadataLog<E>,
+    seat: &mut Seat<E>,
     mut controller: Controller,
-    end: Offset,
+    is_new: bool,
     registration: RegisterBroker,
 ) -> Result<(Controller, Offset), MetadataLogFailed> {
     let mut records = Vec::new();
-    if end == Offset::ZERO {
+    let end = seat.log().end();
+    if is_new {
         records = controller.bootstrap();
         controller.apply(&records).map_err(|error| failed(&error))?;
     }
@@ -440,8 +445,8 @@ async fn register<E: Env>(
     answer.map_err(|refusal| failed(&refusal))?;
     controller.apply(&registered).map_err(|error| failed(&error))?;
     records.extend(registered);
-    log.append(&records)?;
-    let offset = log.flush().await?;
+    seat.append(&records).await?;
+    let offset = seat.flush().await?;
     Ok((controller, offset))
 }
 

@@ -735,6 +735,11 @@ impl<D: Disk> Log<D> {
         self.lock().epochs.newest()
     }
 
+    /// Where each of its leader epochs begins, oldest first; the newest may have no records yet.
+    pub fn epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        self.lock().epochs.entries().iter().map(|entry| (entry.epoch, entry.start)).collect()
+    }
+
     /// The leader epoch of the batch that holds `offset`.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.lock().epochs.at(offset)

@@ -116,7 +116,7 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             let live: BTreeSet<i16> = (0..=3)
                 .chain(8..=16)
                 .chain(18..=23)
-                .chain([32, 33, 35, 37, 42, 44, 47, 57, 60, 71, 72, 74, 75])
+                .chain([32, 33, 35, 37, 42, 44, 47, 55, 57, 60, 71, 72, 74, 75])
                 .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];
@@ -213,6 +213,35 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             assert!(answer.cluster_authorized_operations > 0);
             assert_eq!(answer.controller_id, world.node);
         }
+        use wire::describe_quorum::{
+            DescribeQuorumRequest, RequestPartitionData, RequestTopicData,
+        };
+        let asked = |partition_index: i32| RequestPartitionData { partition_index };
+        let topic = |name: &str| RequestTopicData {
+            topic_name: name.to_owned().into(),
+            partitions: vec![asked(0), asked(1)],
+        };
+        let ask =
+            |_| DescribeQuorumRequest { topics: vec![topic("__cluster_metadata"), topic("topic")] };
+        for (version, answer) in world.each(ask).await {
+            assert_eq!(answer.error_code, NONE, "version {version}");
+            let told = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            let codes: Vec<i16> = told.map(|partition| partition.error_code).collect();
+            let unknown = ErrorCode::UnknownTopicOrPartition.as_i16();
+            assert_eq!(codes, [NONE, unknown, unknown, unknown]);
+            let metadata = &answer.topics[0].partitions[0];
+            assert_eq!(metadata.leader_id, world.node);
+            assert!(metadata.leader_epoch > 0 && metadata.high_watermark > 0);
+            let [voter] = &metadata.current_voters[..] else { panic!("{metadata:?}") };
+            assert_eq!(
+                (voter.replica_id, voter.log_end_offset),
+                (world.node, metadata.high_watermark)
+            );
+            assert_eq!(voter.last_caught_up_timestamp > 0, version >= 1);
+            assert_eq!(!voter.replica_directory_id.is_zero(), version >= 2);
+            assert_eq!(answer.nodes.len(), usize::from(version >= 2));
+        }
+
         use wire::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};
         let ask = |topics: Option<&[(&str, &[i32])]>| DescribeLogDirsRequest {
             topics: topics.map(|topics| {
@@ -1162,4 +1191,40 @@ async fn changes_features(world: &World) {
             assert!(message.contains("does not support the given upgrade type"), "{message}");
         }
     }
+}
+
+/// By default a compressed batch is taken by its header and checksum. Records that nobody can expand are told of, each batch for
+/// itself; what lies between is readable.
+#[test]
+fn records_that_nobody_can_expand_are_told_of_and_no_others() {
+    use wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+    runtime().block_on(async {
+        let world = World::open().await;
+        let good = batch(Compression::Gzip).to_bytes();
+        let mut bad = good.to_vec();
+        bad[record::HEADER_LEN..].fill(7);
+        let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bad[21..]) as u32;
+        bad[17..21].copy_from_slice(&sum.to_be_bytes());
+        for records in [bad.clone().into(), good.clone(), bad.into(), good] {
+            let partition_data = vec![PartitionProduceData { index: 1, records: Some(records) }];
+            let (name, topic_id) = world.name(true);
+            let request = ProduceRequest {
+                acks: -1,
+                timeout_ms: 5000,
+                topic_data: vec![TopicProduceData { name, topic_id, partition_data }],
+                transactional_id: None,
+            };
+            let answer = world.ask(request, 12).await;
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, NONE);
+        }
+        let output = world.server.run(&["topic", "verify", "topic", "--json"], "");
+        assert_eq!(output.status.code(), Some(1));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let gaps = told["unreadable"].as_array().unwrap();
+        let gap = |gap: &serde_json::Value| {
+            ["partition", "start", "end"].map(|name| gap[name].as_i64().unwrap())
+        };
+        assert_eq!(gaps.iter().map(gap).collect::<Vec<_>>(), [[1, 0, 2], [1, 4, 6]], "{told}");
+        assert_eq!(told["offsets"], RECORDS + 4);
+    });
 }

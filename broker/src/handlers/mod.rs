@@ -17,6 +17,7 @@ mod metadata;
 mod offset;
 mod produce;
 mod producer_id;
+mod quorum;
 mod records;
 mod telemetry;
 mod topics;
@@ -49,7 +50,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 32] = [
+pub(crate) const SERVED: [ApiKey; 33] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -76,6 +77,7 @@ pub(crate) const SERVED: [ApiKey; 32] = [
     ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeQuorum,
     ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
     ApiKey::GetTelemetrySubscriptions,
@@ -283,6 +285,7 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::PushTelemetry => serve_boxed!(telemetry::push_telemetry),
         ApiKey::ListConfigResources => serve_boxed!(configs::list_config_resources),
         ApiKey::UpdateFeatures => serve_boxed!(features::update_features),
+        ApiKey::DescribeQuorum => serve_boxed!(quorum::describe_quorum),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),
         _ => Reply::Close(format!("unknown api key {}", header.request_api_key)),

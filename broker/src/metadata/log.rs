@@ -10,22 +10,25 @@ use std::time::Duration;
 
 use cluster::config::BrokerSettings;
 use cluster::metadata::{MetadataRecord, record_version};
+use cluster::quorum::{Position, ReplicaKey, Shape};
 use env::{Clock, Env, Spawn};
 use log::{Append, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read};
-use record::{BatchBuilder, BatchOptions};
+use record::stored::control::{LeaderChangeMessage, LeaderChangeMessageVoter};
+use record::{Batch, BatchBuilder, BatchOptions, ControlRecord};
+use types::encoding::Writer;
 use types::mutant::{Mutant, planted};
-use types::{DirectoryId, LeaderEpoch, Offset, PartitionIndex, TopicId, Uuid};
+use types::{DirectoryId, LeaderEpoch, Offset, PartitionIndex, QuorumEpoch, TopicId, Uuid};
 
 use crate::start::StartError;
 
 /// Name of the log, as in Kafka.
-const TOPIC: &str = "__cluster_metadata";
+pub(crate) const TOPIC: &str = "__cluster_metadata";
 /// Its topic id, as in Kafka.
 const TOPIC_ID: TopicId = TopicId(Uuid(1u128.to_be_bytes()));
 /// Its directory within the metadata directory.
 pub(crate) const DIRECTORY: &str = "cluster-metadata";
-/// Term of the sole voter.
-const QUORUM_EPOCH: LeaderEpoch = LeaderEpoch(1);
+/// What a control record of type 2 says: a leader has begun its epoch.
+const LEADER_CHANGE: i16 = 2;
 /// How much of the log is read at once while it is replayed.
 const REPLAY_BYTES: usize = 1 << 20;
 /// Records of one batch expand to no more than this.
@@ -104,18 +107,33 @@ impl<E: Env> MetadataLog<E> {
         &self.dir
     }
 
-    /// Whether nothing was ever written to it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.log.ends().written == Offset::ZERO
+    /// The offset of the next record.
+    pub(crate) fn end(&self) -> Offset {
+        self.log.ends().log_end
     }
 
-    /// Gives the records of every batch to `apply`; returns the end offset.
+    /// Where its epochs begin, and how far it is synced.
+    pub(super) fn shape(&self) -> Shape {
+        let ends = self.log.ends();
+        // Snapshots will say what lies before; until there are any, nothing does.
+        let mut shape = Shape::new(Position::new(0, ends.log_start.0));
+        let starts = self.log.epochs();
+        let next = starts.iter().skip(1).map(|(_, start)| *start).chain([ends.log_end]);
+        for ((epoch, _), end) in starts.iter().zip(next).filter(|(_, end)| *end > ends.log_start) {
+            shape.append(QuorumEpoch(epoch.0), end);
+        }
+        shape.sync(ends.durable);
+        shape
+    }
+
+    /// Gives the records of every batch to `apply`, but for those of the quorum itself; whether there were any.
     pub(crate) async fn replay(
         &self,
         mut apply: impl FnMut(&[MetadataRecord]) -> Result<(), MetadataLogFailed>,
-    ) -> Result<Offset, MetadataLogFailed> {
+    ) -> Result<bool, MetadataLogFailed> {
         let ends = self.log.ends();
         let mut from = ends.log_start;
+        let mut has_records = false;
         while from < ends.durable {
             let read =
                 Read { from, end: ends.durable, bytes_max: REPLAY_BYTES, at_least_one: true };
@@ -124,44 +142,101 @@ impl<E: Env> MetadataLog<E> {
                 return Err(MetadataLogFailed(format!("no batch at offset {from}")));
             }
             for batch in batches {
+                from = batch.end_offset();
+                if batch.is_control() {
+                    check_control(&batch)?;
+                    continue;
+                }
                 let mut records = Vec::new();
                 for record in batch.records(BATCH_BYTES_MAX) {
                     let value = record.map_err(failed)?.value.unwrap_or_default();
                     records.push(MetadataRecord::decode(value).map_err(failed)?);
                 }
                 apply(&records)?;
-                from = batch.end_offset();
+                has_records = true;
             }
         }
-        Ok(from)
+        Ok(has_records)
     }
 
-    /// Appends the records of one change as one batch; they are not committed before [`MetadataLog::flush`].
-    pub(crate) fn append(&self, records: &[MetadataRecord]) -> Result<(), MetadataLogFailed> {
+    /// Appends the records of one change as one batch.
+    pub(super) fn append(
+        &self,
+        records: &[MetadataRecord],
+        epoch: QuorumEpoch,
+    ) -> Result<(), MetadataLogFailed> {
         let now = self.env.clock().timestamp();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
             let value = record.encode(record_version(record)).map_err(failed)?;
             batch.push(Some(now), None, Some(&value));
         }
+        self.append_batch(batch, epoch)
+    }
+
+    /// Appends the first record of an epoch that `leader`, the only voter, leads.
+    pub(super) fn append_leader_change(
+        &self,
+        epoch: QuorumEpoch,
+        leader: ReplicaKey,
+    ) -> Result<(), MetadataLogFailed> {
+        let voter = LeaderChangeMessageVoter {
+            voter_id: leader.node.0,
+            voter_directory_id: leader.directory.0,
+        };
+        let change = LeaderChangeMessage {
+            version: 1,
+            leader_id: leader.node.0,
+            voters: vec![voter.clone()],
+            granting_voters: vec![voter],
+        };
+        let mut value = Writer::new();
+        change.encode(&mut value, 1).map_err(failed)?;
+        let key = [0_i16.to_be_bytes(), LEADER_CHANGE.to_be_bytes()].concat();
+        let options = BatchOptions { is_control: true, ..BatchOptions::default() };
+        let mut batch = BatchBuilder::new(options);
+        let now = self.env.clock().timestamp();
+        batch.push(Some(now), Some(&key), Some(&value.into_bytes()));
+        self.append_batch(batch, epoch)
+    }
+
+    fn append_batch(
+        &self,
+        batch: BatchBuilder,
+        epoch: QuorumEpoch,
+    ) -> Result<(), MetadataLogFailed> {
         let append = Append {
             batches: vec![batch.build()],
-            leader_epoch: QUORUM_EPOCH,
-            now,
+            leader_epoch: LeaderEpoch(epoch.0),
+            now: self.env.clock().timestamp(),
             origin: Origin::Coordinator,
         };
         self.log.append(append).map_err(failed)?;
         Ok(())
     }
 
-    /// Commits everything appended: it is synced by the sole voter, which is this node (I39). Returns the offset of the
-    /// last record.
-    pub(crate) async fn flush(&self) -> Result<Offset, MetadataLogFailed> {
+    /// Syncs everything appended; returns where that ends.
+    pub(super) async fn flush(&self) -> Result<Offset, MetadataLogFailed> {
         let end = self.log.ends().log_end;
         if !planted(Mutant::MetadataAckBeforeSync) {
             let ends = self.log.flush().await.map_err(failed)?;
             assert!(ends.durable >= end, "a flush covers what was appended (I39)");
         }
-        Ok(Offset(end.0 - 1))
+        Ok(end)
     }
+}
+
+/// Of the quorum's own records this release knows those of a single voter.
+fn check_control(batch: &Batch) -> Result<(), MetadataLogFailed> {
+    for record in batch.records(BATCH_BYTES_MAX) {
+        let record = record.map_err(failed)?;
+        let control = ControlRecord::parse(&record).map_err(failed)?;
+        if control != ControlRecord::Quorum(LEADER_CHANGE) {
+            let offset = record.offset;
+            return Err(MetadataLogFailed(format!(
+                "the record at offset {offset} is of a quorum of several nodes, which this release cannot join"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -1,12 +1,14 @@
 //! The metadata room: one task that owns the controller and the metadata log.
 //!
 //! A change enters by a bounded message, is decided by `cluster::controller` on the newest state, and leaves as records
-//! of `__cluster_metadata`. It commits after this node's own sync (I39), is then applied to the image, and only when
+//! of `__cluster_metadata`. It commits as the quorum says ([`Seat`]; I39), is then applied to the image, and only when
 //! the partitions that it needs are there is the new [`View`] published and the asker answered: who sees a topic in
 //! metadata can use it, and who was told "deleted" finds it gone (I41).
 
+mod ballot;
 mod log;
 mod producer_ids;
+mod seat;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use types::mutant::{Mutant, planted};
 use types::{BrokerId, Offset};
 
-pub(crate) use log::{DIRECTORY, MetadataLog, MetadataLogFailed};
+pub(crate) use log::{DIRECTORY, MetadataLog, MetadataLogFailed, TOPIC};
 pub(crate) use producer_ids::ProducerIds;
+pub(crate) use seat::Seat;
 
 use crate::partition::Registry;
 use crate::shared::{Failure, Shared, View};
@@ -115,7 +118,7 @@ pub(crate) struct MetadataRoom<E: Env> {
     changes: mpsc::Receiver<Decide>,
     failures: mpsc::Receiver<DirectoryFailed>,
     view: watch::Sender<Arc<View<E>>>,
-    log: MetadataLog<E>,
+    seat: Seat<E>,
     controller: Controller,
     registry: Registry<E>,
     settings: Arc<BrokerSettings>,
@@ -124,9 +127,9 @@ pub(crate) struct MetadataRoom<E: Env> {
 }
 
 impl<E: Env> MetadataRoom<E> {
-    /// The room with a first picture, and its door. `controller` is at `offset`, the end of `log`.
+    /// The room with a first picture, and its door. `controller` is at `offset`, the end of the log of `seat`, which leads.
     pub(crate) async fn open(
-        log: MetadataLog<E>,
+        seat: Seat<E>,
         controller: Controller,
         offset: Offset,
         mut registry: Registry<E>,
@@ -147,7 +150,7 @@ impl<E: Env> MetadataRoom<E> {
             changes,
             failures,
             view,
-            log,
+            seat,
             controller,
             registry,
             settings,
@@ -259,7 +262,7 @@ impl<E: Env> MetadataRoom<E> {
             let delta = self.controller.apply(&records).map_err(|error| {
                 MetadataLogFailed(format!("a decision makes no sense: {error}"))
             })?;
-            self.log.append(&records)?;
+            self.seat.append(&records).await?;
             notices.extend(records.iter().filter_map(|record| match record {
                 MetadataRecord::Config(config) => notice_of(config),
                 _ => None,
@@ -268,7 +271,7 @@ impl<E: Env> MetadataRoom<E> {
         }
         let Some((_, image)) = steps.last() else { return Ok(()) };
         let image = image.clone();
-        let offset = self.log.flush().await?;
+        let offset = self.seat.flush().await?;
         for notice in notices {
             tracing::info!("{notice}");
         }
