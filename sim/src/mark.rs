@@ -62,6 +62,7 @@ pub const ALL: &[&str] = &[
     "power cut",
     "produce with unknown outcome",
     "producer fenced",
+    "quorum asked for",
     "read beside a truncation",
     "read while the directory failed",
     "reader reset",

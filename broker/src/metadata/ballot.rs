@@ -143,6 +143,10 @@ fn sum(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use sim::decisions::Decisions;
+    use sim::disk::SimDisk;
+    use sim::plain;
+
     use super::*;
 
     #[test]
@@ -151,6 +155,47 @@ mod tests {
         for voted in [None, Some(key)] {
             let ballot = Ballot { epoch: QuorumEpoch(7), voted };
             assert_eq!(decode(encode(5, &ballot)), Ok((5, ballot)));
+        }
+    }
+
+    /// E32, wherever the power fails: the ballot that is read is the last one that was stored, or the one on its way. And with
+    /// one slot rotten, too.
+    #[test]
+    fn a_stored_ballot_survives_power_cuts_and_rot() {
+        let dir = Path::new("/quorum");
+        let ballot = |epoch| Ballot { epoch: QuorumEpoch(epoch), voted: None };
+        for at in 0.. {
+            let mut disk = SimDisk::new(&Decisions::new(at));
+            let mut stored = 0;
+            plain::block_on(async {
+                disk.create_dir_all(dir).await.expect("made");
+                disk.sync_dir(Path::new("/")).await.expect("synced");
+                disk.crash_at(at);
+                let Ok((mut file, _)) = BallotFile::open(&disk, dir).await else { return };
+                while stored < 4 && file.store(&ballot(stored + 1)).await.is_ok() {
+                    stored += 1;
+                }
+            });
+            let has_crashed = disk.has_crashed();
+            disk = disk.power_cut();
+            for rotten in [None, Some(0), Some(SLOT)] {
+                let disk = disk.fork(at);
+                let path = dir.join(NAME);
+                if let Some(slot) = rotten.filter(|_| disk.peek(&path).is_ok()) {
+                    disk.rot(&path, slot + at % BYTES as u64, 1 << (at % 8)).expect("rots");
+                }
+                let read = plain::block_on(BallotFile::open(&disk, dir));
+                // A power cut and rot at once may cost the ballot, but never give an older one.
+                let Ok((_, read)) = read else {
+                    assert!(rotten.is_some() && has_crashed, "crash at {at}");
+                    continue;
+                };
+                let newest = if has_crashed { stored + 1 } else { stored };
+                assert!((stored..=newest).contains(&read.epoch.0), "crash at {at}: {read:?}");
+            }
+            if !has_crashed {
+                return;
+            }
         }
     }
 

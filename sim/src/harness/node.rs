@@ -18,6 +18,7 @@ mod group;
 mod machine;
 mod memory;
 mod produce;
+mod quorum;
 mod read;
 mod rude;
 mod session;
@@ -104,6 +105,8 @@ struct Shared {
     phase: tokio::sync::watch::Sender<Phase>,
     /// Partitions that were made while a device was dead.
     born: Mutex<Vec<TopicPartition>>,
+    /// Newest epoch of the metadata quorum that was told of, and end of what is committed.
+    quorum: Mutex<(i32, i64)>,
     /// Who tells how the broker stands, while its process lives.
     observer: Mutex<Weak<Observer<SimEnv>>>,
 }
@@ -189,6 +192,7 @@ impl Play {
             counters: Mutex::default(),
             phase: tokio::sync::watch::channel(Phase::Work).0,
             born: Mutex::default(),
+            quorum: Mutex::default(),
             observer: Mutex::default(),
         };
         Play { stage, shared: Arc::new(shared) }
