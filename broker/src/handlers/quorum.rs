@@ -1,5 +1,6 @@
 //! DescribeQuorum (key 55): who leads the metadata quorum, who votes, and how far each is.
 
+use cluster::controller::METADATA_TOPIC;
 use env::{Clock, Env};
 use types::{BrokerId, ErrorCode};
 use wire::describe_quorum::{
@@ -9,7 +10,6 @@ use wire::describe_quorum::{
 
 use super::Reply;
 use crate::context::{Operation, RequestContext, Resource, authorize};
-use crate::metadata::TOPIC;
 use crate::shared::Shared;
 
 /// DescribeQuorum. The leader is this node, whose log is committed as far as it is told of.
@@ -39,7 +39,7 @@ pub(super) async fn describe_quorum<E: Env>(
         last_caught_up_timestamp: if ctx.api_version >= 1 { now } else { -1 },
     };
     let partition = |topic: &str, index: i32| match (topic, index) {
-        (TOPIC, 0) => ResponsePartitionData {
+        (METADATA_TOPIC, 0) => ResponsePartitionData {
             partition_index: index,
             leader_id: quorum.leader.node.0,
             leader_epoch: quorum.epoch.0,

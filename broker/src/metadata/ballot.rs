@@ -38,8 +38,8 @@ pub(super) struct BallotFile<F> {
 pub(super) enum BallotError {
     /// The disk refuses.
     Io(io::Error),
-    /// A newer release wrote it.
-    Newer(PathBuf),
+    /// A newer release wrote it, in this version.
+    Newer(PathBuf, u16),
     /// Neither slot is whole: whom this node voted for is not known.
     Damaged(PathBuf),
 }
@@ -67,9 +67,12 @@ impl<F: File> BallotFile<F> {
         }
         let whole = slots.iter().filter_map(|slot| slot.as_ref().ok().copied());
         let Some((number, ballot)) = whole.max_by_key(|(number, _)| *number) else {
-            return Err(match slots.contains(&Err(Unread::Newer)) {
-                true => BallotError::Newer(path),
-                false => BallotError::Damaged(path),
+            return Err(match slots[0] {
+                // Rot does not take both.
+                Err(Unread::Newer(version)) if slots[0] == slots[1] => {
+                    BallotError::Newer(path, version)
+                }
+                _ => BallotError::Damaged(path),
             });
         };
         let ballots = BallotFile { file, number };
@@ -98,7 +101,7 @@ impl<F: File> BallotFile<F> {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Unread {
-    Newer,
+    Newer(u16),
     Damaged,
 }
 
@@ -123,7 +126,7 @@ fn decode(mut bytes: Bytes) -> Result<(u64, Ballot), Unread> {
     match (bytes[MAGIC.len()] > VERSION, is_whole) {
         (false, true) => {}
         // A version that has rotted leaves the sum wrong; one of a newer release may have another form.
-        (true, _) => return Err(Unread::Newer),
+        (true, _) => return Err(Unread::Newer(u16::from(bytes[MAGIC.len()] - b'0'))),
         (false, false) => return Err(Unread::Damaged),
     }
     bytes.advance(8);

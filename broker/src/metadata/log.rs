@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::config::BrokerSettings;
+use cluster::controller::METADATA_TOPIC;
 use cluster::metadata::{MetadataRecord, record_version};
 use cluster::quorum::{Position, ReplicaKey, Shape};
 use env::{Clock, Env, Spawn};
@@ -21,8 +22,6 @@ use types::{DirectoryId, LeaderEpoch, Offset, PartitionIndex, QuorumEpoch, Topic
 
 use crate::start::StartError;
 
-/// Name of the log, as in Kafka.
-pub(crate) const TOPIC: &str = "__cluster_metadata";
 /// Its topic id, as in Kafka.
 const TOPIC_ID: TopicId = TopicId(Uuid(1u128.to_be_bytes()));
 /// Its directory within the metadata directory.
@@ -90,7 +89,7 @@ impl<E: Env> MetadataLog<E> {
         let (runner, clock) = (dir.clone(), env.clock().clone());
         env.spawner().spawn("metadata-log", async move { runner.run(clock).await });
         let spec = LogSpec {
-            topic: TOPIC.into(),
+            topic: METADATA_TOPIC.into(),
             topic_id: TOPIC_ID,
             partition: PartitionIndex(0),
             config,

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use types::mutant::{Mutant, planted};
 use types::{BrokerId, Offset};
 
-pub(crate) use log::{DIRECTORY, MetadataLog, MetadataLogFailed, TOPIC};
+pub(crate) use log::{DIRECTORY, MetadataLog, MetadataLogFailed};
 pub(crate) use producer_ids::ProducerIds;
 pub(crate) use seat::Seat;
 

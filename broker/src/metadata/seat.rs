@@ -11,13 +11,12 @@ use cluster::config::BrokerSettings;
 use cluster::metadata::MetadataRecord;
 use cluster::quorum::{Ballot, Control, Effect, Event, Quorum, ReplicaKey, VoterHistory, Voters};
 use env::{Disk, Env};
-use log::LogDir;
+use log::{LogDir, OpenError};
 use types::mutant::{Mutant, planted};
 use types::{DirectoryId, NodeId, Offset, QuorumEpoch};
 
 use super::ballot::{BallotError, BallotFile};
 use super::log::{MetadataLog, MetadataLogFailed};
-use crate::directory::DirectoryError;
 use crate::start::StartError;
 
 /// The seat.
@@ -151,13 +150,12 @@ fn refused(path: &Path, error: BallotError) -> StartError {
             let reason = format!("reading the ballot: {error}");
             StartError::Disk { path: path.into(), reason }
         }
-        BallotError::Newer(file) => {
-            let reason = "a newer release has voted here".to_owned();
-            DirectoryError::Newer { path: file, reason }.into()
+        BallotError::Newer(path, version) => {
+            StartError::open(&path.clone(), OpenError::Newer { path, version })
         }
-        BallotError::Damaged(file) => {
+        BallotError::Damaged(path) => {
             let reason = "whom this node has voted for cannot be read".to_owned();
-            DirectoryError::Damaged { path: file, reason }.into()
+            StartError::open(&path.clone(), OpenError::Foreign { path, reason })
         }
     }
 }
