@@ -116,7 +116,7 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             let live: BTreeSet<i16> = (0..=3)
                 .chain(8..=16)
                 .chain(18..=23)
-                .chain([32, 33, 35, 37, 42, 44, 47, 55, 57, 60, 71, 72, 74, 75])
+                .chain([32, 33, 35, 37, 42, 43, 44, 45, 46, 47, 55, 57, 60, 71, 72, 74, 75])
                 .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];
@@ -240,6 +240,109 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             assert_eq!(voter.last_caught_up_timestamp > 0, version >= 1);
             assert_eq!(!voter.replica_directory_id.is_zero(), version >= 2);
             assert_eq!(answer.nodes.len(), usize::from(version >= 2));
+        }
+
+        use wire::elect_leaders::{ElectLeadersRequest, TopicPartitions};
+        type Named = &'static [(&'static str, &'static [i32])];
+        let elect = |election_type: i8, named: Option<Named>| {
+            move |version: i16| ElectLeadersRequest {
+                election_type: if version >= 1 { election_type } else { 0 },
+                topic_partitions: named.map(|named| {
+                    let topics = named.iter().map(|(topic, partitions)| TopicPartitions {
+                        topic: (*topic).to_owned().into(),
+                        partitions: partitions.to_vec(),
+                    });
+                    topics.collect()
+                }),
+                timeout_ms: 1000,
+            }
+        };
+        // One replica leads already, and nothing is elected; of all partitions only what was needed is told of.
+        let named: Named = &[("absent", &[0]), ("topic", &[0, 7])];
+        for election_type in [0, 1] {
+            for (version, answer) in world.each(elect(election_type, Some(named))).await {
+                assert_eq!(answer.error_code, NONE, "version {version}");
+                let told = answer.replica_election_results.iter();
+                let codes: Vec<i16> = told
+                    .flat_map(|topic| &topic.partition_result)
+                    .map(|told| told.error_code)
+                    .collect();
+                let unknown = ErrorCode::UnknownTopicOrPartition.as_i16();
+                let needless = ErrorCode::ElectionNotNeeded.as_i16();
+                assert_eq!(codes, [unknown, needless, unknown], "version {version}");
+            }
+            for (version, answer) in world.each(elect(election_type, None)).await {
+                assert!(answer.replica_election_results.is_empty(), "version {version}");
+            }
+        }
+        for (version, answer) in world.each(elect(7, Some(named))).await {
+            let refused = ErrorCode::InvalidRequest.as_i16();
+            assert_eq!(answer.error_code, if version >= 1 { refused } else { NONE });
+        }
+
+        use wire::alter_partition_reassignments::{
+            AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+        };
+        let reassign = |name: &str, partition_index: i32, replicas: Option<Vec<i32>>| {
+            let partitions = vec![ReassignablePartition { partition_index, replicas }];
+            ReassignableTopic { name: name.to_owned().into(), partitions }
+        };
+        let node = world.node;
+        let ask = |_| AlterPartitionReassignmentsRequest {
+            topics: vec![
+                reassign("absent", 0, Some(vec![node])),
+                reassign("topic", 0, Some(vec![node])),
+                reassign("topic", 1, Some(vec![node + 1])),
+                reassign("topic", 7, Some(vec![node])),
+                reassign("topic", 1, Some(vec![node])),
+            ],
+            ..Default::default()
+        };
+        for (version, answer) in world.each(ask).await {
+            assert_eq!(answer.error_code, NONE, "version {version}");
+            let told = answer.responses.iter().flat_map(|topic| &topic.partitions);
+            let told: Vec<_> = told.map(|told| (told.partition_index, told.error_code)).collect();
+            let unknown = ErrorCode::UnknownTopicOrPartition.as_i16();
+            let repeated = ErrorCode::InvalidRequest.as_i16();
+            let expected = [(0, unknown), (0, NONE), (1, repeated), (7, unknown), (1, repeated)];
+            assert_eq!(told, expected, "version {version}");
+        }
+        let cases = [
+            (Some(vec![node + 1]), ErrorCode::InvalidReplicaAssignment),
+            (Some(vec![]), ErrorCode::InvalidReplicaAssignment),
+            (Some(vec![node, node]), ErrorCode::InvalidReplicaAssignment),
+            (None, ErrorCode::NoReassignmentInProgress),
+        ];
+        for (replicas, expected) in cases {
+            let ask = |_| AlterPartitionReassignmentsRequest {
+                topics: vec![reassign("topic", 1, replicas.clone())],
+                ..Default::default()
+            };
+            for (version, answer) in world.each(ask).await {
+                let told = &answer.responses[0].partitions[0];
+                assert_eq!(told.error_code, expected.as_i16(), "version {version}: {replicas:?}");
+                assert!(told.error_message.is_some() || replicas.is_none());
+            }
+        }
+        use wire::list_partition_reassignments::{
+            ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
+        };
+        let asked = ListPartitionReassignmentsTopics {
+            name: "topic".into(),
+            partition_indexes: vec![0, 1],
+        };
+        for topics in [None, Some(vec![asked])] {
+            let ask = |_| ListPartitionReassignmentsRequest {
+                topics: topics.clone(),
+                ..Default::default()
+            };
+            for (version, answer) in world.each(ask).await {
+                assert_eq!(
+                    (answer.error_code, answer.topics.len()),
+                    (NONE, 0),
+                    "version {version}"
+                );
+            }
         }
 
         use wire::describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest};

@@ -13,6 +13,7 @@ pub const ALL: &[&str] = &[
     "client died",
     "cold segments refused",
     "cold segments rotted",
+    "elections and moves asked for",
     "epoch rotted in an unsynced tail",
     "commit after leaving refused",
     "computed beside others",

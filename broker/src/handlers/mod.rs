@@ -19,6 +19,7 @@ mod produce;
 mod producer_id;
 mod quorum;
 mod records;
+mod replicas;
 mod telemetry;
 mod topics;
 
@@ -50,7 +51,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 33] = [
+pub(crate) const SERVED: [ApiKey; 36] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -75,7 +76,10 @@ pub(crate) const SERVED: [ApiKey; 33] = [
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
     ApiKey::DescribeQuorum,
     ApiKey::UpdateFeatures,
@@ -285,6 +289,13 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::PushTelemetry => serve_boxed!(telemetry::push_telemetry),
         ApiKey::ListConfigResources => serve_boxed!(configs::list_config_resources),
         ApiKey::UpdateFeatures => serve_boxed!(features::update_features),
+        ApiKey::ElectLeaders => serve_boxed!(replicas::elect_leaders),
+        ApiKey::AlterPartitionReassignments => {
+            serve_boxed!(replicas::alter_partition_reassignments)
+        }
+        ApiKey::ListPartitionReassignments => {
+            serve_boxed!(replicas::list_partition_reassignments)
+        }
         ApiKey::DescribeQuorum => serve_boxed!(quorum::describe_quorum),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),

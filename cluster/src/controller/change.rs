@@ -85,7 +85,7 @@ impl Controller {
         let mut scratch = Controller::new(self.image.clone(), self.fixed.clone());
         scratch.apply(&records).expect("the controller's own records make sense");
         let judge = scratch.judge();
-        for (topic, index, partition) in scratch.partitions() {
+        for (topic, index, partition) in scratch.image.partitions() {
             if let Some(wish) = wish(&judge, topic, index, partition) {
                 records.extend(judge.change(topic, index, partition, &wish));
             }
@@ -146,11 +146,13 @@ impl Judge<'_> {
         self.node.resolve(key, &own).unwrap_or_default()
     }
 
-    /// Whether a broker is there, and the directory of its replica too.
+    /// Whether a broker is there, and the directory of its replica too. Of the only replica the broker itself says that its
+    /// directory is not: nobody else could lead.
     fn is_there(&self, id: BrokerId, partition: &PartitionInfo) -> bool {
         let Some(broker) = self.image.broker(id) else { return false };
         let own = partition.directory_of(id).filter(|own| *own != DirectoryId::default());
-        !broker.is_fenced && own.is_none_or(|own| broker.directories.contains(&own))
+        let is_only = partition.replicas.len() == 1;
+        !broker.is_fenced && (is_only || own.is_none_or(|own| broker.directories.contains(&own)))
     }
 
     /// Whether it is, and is to stay.

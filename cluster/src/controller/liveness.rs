@@ -55,7 +55,7 @@ impl Controller {
     /// Whether nothing is led by a broker that others could lead: it may stop.
     pub fn may_stop(&self, id: BrokerId) -> bool {
         let judge = self.judge();
-        self.partitions().filter(|(_, _, partition)| partition.leader == Some(id)).all(
+        self.image.partitions().filter(|(_, _, partition)| partition.leader == Some(id)).all(
             |(_, _, partition)| {
                 let mut others = partition.isr.iter().filter(|other| **other != id);
                 !others.any(|other| judge.may_lead(*other, partition))
@@ -100,20 +100,12 @@ impl Controller {
         })
     }
 
-    /// Every partition.
-    pub(super) fn partitions(
-        &self,
-    ) -> impl Iterator<Item = (&TopicInfo, PartitionIndex, &PartitionInfo)> {
-        self.image.topics().flat_map(|topic| {
-            topic.partitions.iter().map(move |(index, partition)| (topic, *index, partition))
-        })
-    }
-
     /// Partitions that the first replica does not lead although it could, a few at a time.
     pub fn prefer_leaders(&self, partitions_max: usize) -> Vec<MetadataRecord> {
         let judge = self.judge();
         let wish = Wish { election: Election::Preferred, ..Wish::default() };
         let records = self
+            .image
             .partitions()
             .filter(|(_, _, partition)| partition.leader != partition.replicas.first().copied())
             .filter_map(|(topic, index, partition)| judge.change(topic, index, partition, &wish));

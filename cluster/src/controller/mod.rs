@@ -33,7 +33,7 @@ pub use features::{FEATURES, FeatureChange, SupportedFeature};
 pub use isr::{AlterPartition, InSync};
 pub use names::check_name;
 pub use partitions::GrowTopic;
-pub use reassign::{Reassign, Reassignment};
+pub use reassign::Reassign;
 pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
 
 use crate::config::{BrokerSettings, ConfigMap};

@@ -21,21 +21,6 @@ pub struct Reassign {
     pub replicas: Option<Vec<BrokerId>>,
 }
 
-/// A partition on its way.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reassignment {
-    /// Its topic.
-    pub topic: Str,
-    /// The partition.
-    pub index: PartitionIndex,
-    /// All replicas, new and old.
-    pub replicas: Vec<BrokerId>,
-    /// Those that come.
-    pub adding: Vec<BrokerId>,
-    /// Those that go.
-    pub removing: Vec<BrokerId>,
-}
-
 impl Controller {
     /// Begins to move partitions, or takes that back. Each stands for itself. `may_resize`: whether a partition may have
     /// another number of replicas than before.
@@ -53,10 +38,14 @@ impl Controller {
                 answers.push(Err(ErrorCode::InvalidRequest.into()));
                 continue;
             }
-            let topic = self.image.topic(&asked.topic);
-            let found = topic.and_then(|topic| Some((topic, topic.partitions.get(&asked.index)?)));
-            let Some((topic, before)) = found else {
-                answers.push(Err(ErrorCode::UnknownTopicOrPartition.into()));
+            let Some(topic) = self.image.topic(&asked.topic) else {
+                let message = format!("Unable to find a topic named {}.", asked.topic);
+                answers.push(Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message)));
+                continue;
+            };
+            let Some(before) = topic.partitions.get(&asked.index) else {
+                let message = format!("Unable to find partition {}:{}.", asked.topic, asked.index);
+                answers.push(Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message)));
                 continue;
             };
             let assignment = match &asked.replicas {
@@ -70,19 +59,6 @@ impl Controller {
             }));
         }
         (records, answers)
-    }
-
-    /// What is under way, of all partitions or of those named.
-    pub fn reassignments(&self) -> Vec<Reassignment> {
-        let moving = self.partitions().filter(|(_, _, partition)| is_moving(partition));
-        let told = moving.map(|(topic, index, partition)| Reassignment {
-            topic: topic.name.as_str().into(),
-            index,
-            replicas: partition.replicas.clone(),
-            adding: partition.adding.clone(),
-            removing: partition.removing.clone(),
-        });
-        told.collect()
     }
 
     fn move_to(
@@ -108,10 +84,6 @@ impl Controller {
     }
 }
 
-fn is_moving(partition: &PartitionInfo) -> bool {
-    !partition.adding.is_empty() || !partition.removing.is_empty()
-}
-
 /// The replicas before any reassignment that is under way.
 fn settled(partition: &PartitionInfo) -> Vec<BrokerId> {
     let all = partition.replicas.iter().copied();
@@ -119,7 +91,7 @@ fn settled(partition: &PartitionInfo) -> Vec<BrokerId> {
 }
 
 fn take_back(before: &PartitionInfo) -> Result<Assignment, Refusal> {
-    if !is_moving(before) {
+    if !before.is_moving() {
         return Err(ErrorCode::NoReassignmentInProgress.into());
     }
     Ok(Assignment { replicas: settled(before), ..Assignment::default() })

@@ -130,6 +130,13 @@ pub struct PartitionInfo {
     pub epoch: PartitionEpoch,
 }
 
+impl PartitionInfo {
+    /// Whether it is on its way to other replicas.
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+}
+
 /// What configuration can belong to; the numbers are Kafka's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(i8)]
@@ -249,6 +256,13 @@ impl Image {
     /// A topic by identity.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&TopicInfo> {
         self.topics.get(&id).map(|topic| &**topic)
+    }
+
+    /// Every partition of every topic.
+    pub fn partitions(&self) -> impl Iterator<Item = (&TopicInfo, PartitionIndex, &PartitionInfo)> {
+        self.topics().flat_map(|topic| {
+            topic.partitions.iter().map(move |(index, partition)| (topic, *index, partition))
+        })
     }
 
     /// A partition.

@@ -20,6 +20,7 @@ mod memory;
 mod produce;
 mod quorum;
 mod read;
+mod replicas;
 mod rude;
 mod session;
 mod settings;

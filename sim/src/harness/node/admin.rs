@@ -278,6 +278,7 @@ impl Play {
                         self.change_defaults(&client, &name, dice).await;
                         self.change_features(&client, dice).await;
                         self.ask_quorum(&client, dice).await;
+                        self.ask_replicas(&client, &name, dice).await;
                         self.push_metrics(&client).await;
                         if let Some(session) = sessions.remove(&name) {
                             self.outlive_topic(&client, session, dice).await;
