@@ -216,19 +216,31 @@ fn versions_and_the_cluster_are_told_in_every_version() {
         use wire::describe_quorum::{
             DescribeQuorumRequest, RequestPartitionData, RequestTopicData,
         };
-        let asked = |partition_index: i32| RequestPartitionData { partition_index };
-        let topic = |name: &str| RequestTopicData {
+        let topic = |name: &str, partitions: &[i32]| RequestTopicData {
             topic_name: name.to_owned().into(),
-            partitions: vec![asked(0), asked(1)],
+            partitions: partitions
+                .iter()
+                .map(|index| RequestPartitionData { partition_index: *index })
+                .collect(),
         };
-        let ask =
-            |_| DescribeQuorumRequest { topics: vec![topic("__cluster_metadata"), topic("topic")] };
+        // Whatever else is asked, alone or with it, is not there.
+        let metadata = "__cluster_metadata";
+        for topics in [
+            vec![topic(metadata, &[0, 1])],
+            vec![topic(metadata, &[0, 0])],
+            vec![topic("topic", &[0])],
+            vec![topic(metadata, &[0]), topic(metadata, &[0])],
+        ] {
+            let ask = |_| DescribeQuorumRequest { topics: topics.clone() };
+            for (version, answer) in world.each(ask).await {
+                let mut told = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                let unknown = ErrorCode::UnknownTopicOrPartition.as_i16();
+                assert!(told.all(|partition| partition.error_code == unknown), "{version}");
+            }
+        }
+        let ask = |_| DescribeQuorumRequest { topics: vec![topic(metadata, &[0])] };
         for (version, answer) in world.each(ask).await {
             assert_eq!(answer.error_code, NONE, "version {version}");
-            let told = answer.topics.iter().flat_map(|topic| &topic.partitions);
-            let codes: Vec<i16> = told.map(|partition| partition.error_code).collect();
-            let unknown = ErrorCode::UnknownTopicOrPartition.as_i16();
-            assert_eq!(codes, [NONE, unknown, unknown, unknown]);
             let metadata = &answer.topics[0].partitions[0];
             assert_eq!(metadata.leader_id, world.node);
             assert!(metadata.leader_epoch > 0 && metadata.high_watermark > 0);

@@ -38,8 +38,10 @@ pub(super) async fn describe_quorum<E: Env>(
         last_fetch_timestamp: if ctx.api_version >= 1 { now } else { -1 },
         last_caught_up_timestamp: if ctx.api_version >= 1 { now } else { -1 },
     };
+    // As in Kafka: nothing else may be asked with it.
+    let is_alone = matches!(&request.topics[..], [topic] if topic.partitions.len() == 1);
     let partition = |topic: &str, index: i32| match (topic, index) {
-        (METADATA_TOPIC, 0) => ResponsePartitionData {
+        (METADATA_TOPIC, 0) if is_alone => ResponsePartitionData {
             partition_index: index,
             leader_id: quorum.leader.node.0,
             leader_epoch: quorum.epoch.0,

@@ -52,12 +52,8 @@ impl<F: File> BallotFile<F> {
     ) -> Result<(BallotFile<F>, Ballot), BallotError> {
         let path = dir.join(NAME);
         if !disk.exists(&path).await.map_err(BallotError::Io)? {
-            // Both slots at once and whole: later ones are written in place.
-            let first = encode(0, &Ballot::default());
-            let mut content = BytesMut::zeroed(2 * SLOT as usize);
-            content[..BYTES].copy_from_slice(&first);
-            content[SLOT as usize..SLOT as usize + BYTES].copy_from_slice(&first);
-            disk.replace(&path, content.freeze()).await.map_err(BallotError::Io)?;
+            let file = BallotFile::create(disk, dir, &Ballot::default()).await;
+            return Ok((file.map_err(BallotError::Io)?, Ballot::default()));
         }
         let file = disk.open(&path, OpenMode::Write).await.map_err(BallotError::Io)?;
         let mut slots = Vec::new();
@@ -82,6 +78,22 @@ impl<F: File> BallotFile<F> {
             ballots.write(order, &ballot).await.map_err(BallotError::Io)?;
         }
         Ok((ballots, ballot))
+    }
+
+    /// Makes the file anew, with this ballot in it.
+    pub(super) async fn create<D: Disk<File = F>>(
+        disk: &D,
+        dir: &Path,
+        ballot: &Ballot,
+    ) -> io::Result<BallotFile<F>> {
+        let (path, slot) = (dir.join(NAME), encode(0, ballot));
+        // Both slots at once and whole: later ones are written in place.
+        let mut content = BytesMut::zeroed(2 * SLOT as usize);
+        for at in [0, SLOT as usize] {
+            content[at..at + BYTES].copy_from_slice(&slot);
+        }
+        disk.replace(&path, content.freeze()).await?;
+        Ok(BallotFile { file: disk.open(&path, OpenMode::Write).await?, number: 0 })
     }
 
     /// Stores a ballot durably.

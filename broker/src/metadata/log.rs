@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cluster::config::BrokerSettings;
 use cluster::controller::METADATA_TOPIC;
 use cluster::metadata::{MetadataRecord, record_version};
@@ -16,9 +17,11 @@ use env::{Clock, Env, Spawn};
 use log::{Append, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read};
 use record::stored::control::{LeaderChangeMessage, LeaderChangeMessageVoter};
 use record::{Batch, BatchBuilder, BatchOptions, ControlRecord};
-use types::encoding::Writer;
+use types::encoding::{Reader, Writer};
 use types::mutant::{Mutant, planted};
-use types::{DirectoryId, LeaderEpoch, Offset, PartitionIndex, QuorumEpoch, TopicId, Uuid};
+use types::{
+    DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, QuorumEpoch, Timestamp, TopicId, Uuid,
+};
 
 use crate::start::StartError;
 
@@ -43,6 +46,7 @@ pub(crate) struct MetadataLog<E: Env> {
     env: E,
     dir: LogDir<E::Disk>,
     log: log::Log<E::Disk>,
+    node: NodeId,
 }
 
 /// The log cannot be read or written any more.
@@ -60,11 +64,12 @@ fn failed(error: impl fmt::Display) -> MetadataLogFailed {
 }
 
 impl<E: Env> MetadataLog<E> {
-    /// Opens the log in `path`, which belongs to the directory `id`.
+    /// Opens the log of `node` in `path`, which belongs to the directory `id`.
     pub(crate) async fn open(
         env: &E,
         path: PathBuf,
         id: DirectoryId,
+        node: NodeId,
         settings: &BrokerSettings,
     ) -> Result<MetadataLog<E>, StartError> {
         let config = LogConfig {
@@ -98,7 +103,7 @@ impl<E: Env> MetadataLog<E> {
             .create(spec)
             .await
             .map_err(|error| StartError::Disk { path, reason: error.to_string() })?;
-        Ok(MetadataLog { env: env.clone(), dir, log })
+        Ok(MetadataLog { env: env.clone(), dir, log, node })
     }
 
     /// Its directory.
@@ -118,8 +123,10 @@ impl<E: Env> MetadataLog<E> {
         let mut shape = Shape::new(Position::new(0, ends.log_start.0));
         let starts = self.log.epochs();
         let next = starts.iter().skip(1).map(|(_, start)| *start).chain([ends.log_end]);
-        for ((epoch, _), end) in starts.iter().zip(next).filter(|(_, end)| *end > ends.log_start) {
-            shape.append(QuorumEpoch(epoch.0), end);
+        for (&(epoch, start), end) in starts.iter().zip(next) {
+            if end > start.max(ends.log_start) {
+                shape.append(QuorumEpoch(epoch.0), end);
+            }
         }
         shape.sync(ends.durable);
         shape
@@ -143,7 +150,7 @@ impl<E: Env> MetadataLog<E> {
             for batch in batches {
                 from = batch.end_offset();
                 if batch.is_control() {
-                    check_control(&batch)?;
+                    check_control(&batch, self.node)?;
                     continue;
                 }
                 let mut records = Vec::new();
@@ -183,20 +190,8 @@ impl<E: Env> MetadataLog<E> {
             voter_id: leader.node.0,
             voter_directory_id: leader.directory.0,
         };
-        let change = LeaderChangeMessage {
-            version: 1,
-            leader_id: leader.node.0,
-            voters: vec![voter.clone()],
-            granting_voters: vec![voter],
-        };
-        let mut value = Writer::new();
-        change.encode(&mut value, 1).map_err(failed)?;
-        let key = [0_i16.to_be_bytes(), LEADER_CHANGE.to_be_bytes()].concat();
-        let options = BatchOptions { is_control: true, ..BatchOptions::default() };
-        let mut batch = BatchBuilder::new(options);
         let now = self.env.clock().timestamp();
-        batch.push(Some(now), Some(&key), Some(&value.into_bytes()));
-        self.append_batch(batch, epoch)
+        self.append_batch(leader_change_batch(leader, vec![voter], now)?, epoch)
     }
 
     fn append_batch(
@@ -225,17 +220,72 @@ impl<E: Env> MetadataLog<E> {
     }
 }
 
-/// Of the quorum's own records this release knows those of a single voter.
-fn check_control(batch: &Batch) -> Result<(), MetadataLogFailed> {
+/// The first record of an epoch that `leader` leads, elected by all of `voters`.
+fn leader_change_batch(
+    leader: ReplicaKey,
+    voters: Vec<LeaderChangeMessageVoter>,
+    now: Timestamp,
+) -> Result<BatchBuilder, MetadataLogFailed> {
+    let change = LeaderChangeMessage {
+        version: 1,
+        leader_id: leader.node.0,
+        granting_voters: voters.clone(),
+        voters,
+    };
+    let mut value = Writer::new();
+    change.encode(&mut value, 1).map_err(failed)?;
+    let key = [0_i16.to_be_bytes(), LEADER_CHANGE.to_be_bytes()].concat();
+    let options = BatchOptions { is_control: true, ..BatchOptions::default() };
+    let mut batch = BatchBuilder::new(options);
+    batch.push(Some(now), Some(&key), Some(&value.into_bytes()));
+    Ok(batch)
+}
+
+/// Of the quorum's own records this release knows those of a quorum in which `node` votes alone.
+fn check_control(batch: &Batch, node: NodeId) -> Result<(), MetadataLogFailed> {
     for record in batch.records(BATCH_BYTES_MAX) {
         let record = record.map_err(failed)?;
+        let offset = record.offset;
         let control = ControlRecord::parse(&record).map_err(failed)?;
-        if control != ControlRecord::Quorum(LEADER_CHANGE) {
-            let offset = record.offset;
+        let change = (control == ControlRecord::Quorum(LEADER_CHANGE))
+            .then(|| leader_change(record.value.unwrap_or_default()))
+            .transpose()?;
+        let is_alone = change.is_some_and(|change| {
+            let voters: Vec<i32> = change.voters.iter().map(|voter| voter.voter_id).collect();
+            change.leader_id == node.0 && voters == [node.0]
+        });
+        if !is_alone {
             return Err(MetadataLogFailed(format!(
-                "the record at offset {offset} is of a quorum of several nodes, which this release cannot join"
+                "the record at offset {offset} is of a quorum of other nodes than {node} alone, which this release cannot join"
             )));
         }
     }
     Ok(())
+}
+
+fn leader_change(value: Bytes) -> Result<LeaderChangeMessage, MetadataLogFailed> {
+    // The version is its first field, too.
+    let version = value.first_chunk().map_or(0, |bytes| i16::from_be_bytes(*bytes));
+    LeaderChangeMessage::decode(&mut Reader::new(value), version).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_change_of_other_voters_is_refused() {
+        let me = ReplicaKey { node: NodeId(3), directory: DirectoryId(Uuid([9; 16])) };
+        let batch = |voters: &[i32]| {
+            let voters = voters.iter().map(|id| LeaderChangeMessageVoter {
+                voter_id: *id,
+                voter_directory_id: Uuid::ZERO,
+            });
+            leader_change_batch(me, voters.collect(), Timestamp(1)).expect("encoded").build()
+        };
+        assert_eq!(check_control(&batch(&[3]), me.node), Ok(()));
+        for (voters, node) in [(&[3][..], 4), (&[3, 4], 3), (&[], 3), (&[4], 3)] {
+            assert!(check_control(&batch(voters), NodeId(node)).is_err(), "{voters:?}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! This node's seat in the metadata quorum: carries out what [`cluster::quorum`] decides, on the metadata log and the ballot.
 //!
 //! It is the only voter: it elects itself at each start, in a new epoch whose first record says so, and commits after its
-//! own sync (I39). A log that names other voters is refused.
+//! own sync (I39). A log that names other voters is refused. So the ballot adds nothing yet to what the log says: no epoch is
+//! told of before its first record is durable. A node whose ballot is lost, or finds no room, goes on by its log.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +26,8 @@ pub(crate) struct Seat<E: Env> {
     env: E,
     path: PathBuf,
     log: MetadataLog<E>,
-    ballots: BallotFile<<E::Disk as Disk>::File>,
+    /// `None` until there is a file, or room for one.
+    ballots: Option<BallotFile<<E::Disk as Disk>::File>>,
     quorum: Quorum,
     /// Decided, and not yet appended.
     decided: VecDeque<Vec<MetadataRecord>>,
@@ -43,14 +46,20 @@ impl<E: Env> Seat<E> {
         settings: &BrokerSettings,
     ) -> Result<Seat<E>, StartError> {
         let me = ReplicaKey { node, directory };
-        let log = MetadataLog::open(env, path.to_owned(), directory, settings).await?;
+        let log = MetadataLog::open(env, path.to_owned(), directory, node, settings).await?;
         let path = log.dir().path().to_owned();
         let patience = settings.disk_sync_timeout;
-        let (ballots, ballot) = env
-            .timeout(patience, BallotFile::open(env.disk(), &path))
-            .await
-            .unwrap_or_else(|| Err(BallotError::Io(std::io::ErrorKind::TimedOut.into())))
-            .map_err(|error| refused(&path, error))?;
+        let opened = env.timeout(patience, BallotFile::open(env.disk(), &path)).await;
+        let opened = opened.unwrap_or_else(|| Err(BallotError::Io(io::ErrorKind::TimedOut.into())));
+        let (ballots, ballot) = match opened {
+            Ok((file, ballot)) => (Some(file), ballot),
+            Err(BallotError::Damaged(file)) => {
+                tracing::warn!(file = %file.display(), "the ballot cannot be read: it is made anew");
+                (None, Ballot::default())
+            }
+            Err(BallotError::Io(error)) if is_full(&error) => (None, Ballot::default()),
+            Err(error) => return Err(refused(&path, error)),
+        };
         let voters = VoterHistory::new(Voters::of([me]));
         let quorum = Quorum::new(me, ballot, log.shape(), voters);
         let (env, decided) = (env.clone(), VecDeque::new());
@@ -135,13 +144,30 @@ impl<E: Env> Seat<E> {
     }
 
     async fn store(&mut self, ballot: &Ballot) -> Result<(), MetadataLogFailed> {
-        let stored = self.env.timeout(self.patience, self.ballots.store(ballot)).await;
-        let stored = stored.unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()));
-        stored.map_err(|error| {
+        let (disk, path) = (self.env.disk().clone(), self.path.clone());
+        let ballots = &mut self.ballots;
+        let storing = async {
+            match ballots {
+                Some(file) => file.store(ballot).await,
+                None => match BallotFile::create(&disk, &path, ballot).await {
+                    Err(error) if is_full(&error) => {
+                        tracing::warn!(path = %path.display(), "no space for the ballot of this node");
+                        Ok(())
+                    }
+                    made => made.map(|file| *ballots = Some(file)),
+                },
+            }
+        };
+        let stored = self.env.timeout(self.patience, storing).await;
+        stored.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
             let path = self.path.display();
             MetadataLogFailed(format!("the ballot of epoch {} in {path}: {error}", ballot.epoch))
         })
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn refused(path: &Path, error: BallotError) -> StartError {

@@ -9,6 +9,8 @@
 //! that is committed: it is eligible (KIP-966). Once enough are in sync again records are committed without the eligible
 //! ones, and nobody is. Every decision about a partition goes through [`Judge::settle`], so these rules are written once.
 
+use std::collections::BTreeSet;
+
 use record::stored::metadata::PartitionChangeRecord;
 use types::encoding::Str;
 use types::{BrokerId, DirectoryId, PartitionIndex};
@@ -97,7 +99,7 @@ impl Controller {
     /// without one (I29).
     pub(super) fn with_elections(&self, records: Vec<MetadataRecord>) -> Vec<MetadataRecord> {
         let matters = |name: &str| [MIN_ISR, UNCLEAN].contains(&name);
-        let mut topics: Vec<Str> = Vec::new();
+        let mut topics: BTreeSet<Str> = BTreeSet::new();
         let mut is_default = false;
         for record in &records {
             let MetadataRecord::Config(record) = record else { continue };
@@ -105,7 +107,7 @@ impl Controller {
                 continue;
             }
             match ResourceKind::from_i8(record.resource_type) {
-                Some(ResourceKind::Topic) => topics.push(record.resource_name.clone()),
+                Some(ResourceKind::Topic) => drop(topics.insert(record.resource_name.clone())),
                 Some(ResourceKind::Broker) => is_default |= record.resource_name.is_empty(),
                 _ => {}
             }
@@ -114,9 +116,9 @@ impl Controller {
             return records;
         }
         self.consequences(records, |_, topic, _, partition| {
-            let is_meant = is_default || topics.iter().any(|name| **name == *topic.name.as_str());
+            let is_meant = is_default || topics.contains(topic.name.as_str());
             let is_open = partition.leader.is_none() || !partition.elr.is_empty();
-            let is_open = is_open || !partition.last_known_elr.is_empty();
+            let is_open = is_open || !partition.last_known_elr.is_empty() || partition.is_moving();
             (is_meant && is_open).then(Wish::default)
         })
     }

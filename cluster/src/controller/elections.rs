@@ -4,7 +4,7 @@ use types::encoding::Str;
 use types::{ErrorCode, PartitionIndex};
 
 use super::change::{Election, Wish};
-use super::{Controller, Decision, Refusal};
+use super::{Controller, Decision, Refusal, duplicates};
 
 /// A partition whose leader is to be elected.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,10 +24,11 @@ impl Controller {
         is_unclean: bool,
     ) -> Decision<Vec<Result<(), Refusal>>> {
         let judge = self.judge();
+        let repeated = duplicates(partitions.iter().map(|asked| (&asked.topic, asked.index)));
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(partitions.len());
         for asked in partitions {
-            if partitions.iter().filter(|other| *other == asked).count() > 1 {
+            if repeated.contains(&(&asked.topic, asked.index)) {
                 answers.push(Err(ErrorCode::InvalidRequest.into()));
                 continue;
             }

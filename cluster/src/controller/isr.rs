@@ -5,7 +5,7 @@ use types::{
 };
 
 use super::change::Wish;
-use super::{Controller, Decision, Refusal};
+use super::{Controller, Decision, Refusal, duplicates};
 use crate::metadata::{PartitionInfo, TopicInfo};
 
 /// Who is in sync with a partition, as its leader sees it.
@@ -45,12 +45,11 @@ impl Controller {
             _ => return (Vec::new(), Err(ErrorCode::StaleBrokerEpoch.into())),
         }
         let judge = self.judge();
+        let repeated = duplicates(wishes.iter().map(|wish| (wish.topic, wish.index)));
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(wishes.len());
         for wish in wishes {
-            let place = (wish.topic, wish.index);
-            let is_repeated = wishes.iter().filter(|w| (w.topic, w.index) == place).count() > 1;
-            let allowed = match is_repeated {
+            let allowed = match repeated.contains(&(wish.topic, wish.index)) {
                 true => Err(ErrorCode::InvalidRequest.into()),
                 false => self.allow(broker, wish),
             };
@@ -102,8 +101,7 @@ impl Controller {
         if wish.epoch < partition.epoch {
             return refuse(ErrorCode::InvalidUpdateVersion);
         }
-        let is_distinct = (1..wish.isr.len())
-            .all(|at| !wish.isr[..at].iter().any(|(id, _)| *id == wish.isr[at].0));
+        let is_distinct = duplicates(wish.isr.iter().map(|(id, _)| *id)).is_empty();
         let is_replica = |(id, _): &(BrokerId, BrokerEpoch)| partition.replicas.contains(id);
         let has_leader = wish.isr.iter().any(|(id, _)| *id == broker);
         let begins_again = wish.is_recovering && !partition.is_recovering;

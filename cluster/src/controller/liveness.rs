@@ -63,8 +63,8 @@ impl Controller {
         )
     }
 
-    /// Where replicas of a broker lie from now on. One that was elsewhere before begins anew (I28). What it does not hold is
-    /// passed over.
+    /// Where replicas of a broker lie from now on. One that was elsewhere before begins anew, unless it is the only one (I28).
+    /// What the broker does not hold is passed over.
     pub fn assign_directories(
         &self,
         id: BrokerId,
@@ -80,7 +80,8 @@ impl Controller {
                 continue;
             }
             let old = before.directory_of(id).filter(|old| *old != DirectoryId::default());
-            let is_elsewhere = old.is_some_and(|old| old != *directory);
+            let is_only = before.replicas.len() == 1;
+            let is_elsewhere = !is_only && old.is_some_and(|old| old != *directory);
             let lost = if is_elsewhere { vec![id] } else { Vec::new() };
             let wish = Wish { directory: Some((id, *directory)), lost, ..Wish::default() };
             records.extend(judge.change(topic, *index, before, &wish));

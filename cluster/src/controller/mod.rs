@@ -23,7 +23,6 @@ mod topics;
 use std::fmt;
 use std::sync::Arc;
 
-use types::encoding::Str;
 use types::{BrokerId, ErrorCode, Uuid};
 
 pub use brokers::{ProducerIdBlock, RegisterBroker};
@@ -123,10 +122,10 @@ impl Controller {
     }
 }
 
-/// Names that stand more than once in a request.
-fn duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> std::collections::BTreeSet<&'a Str> {
+/// What stands more than once in a request.
+fn duplicates<K: Ord + Copy>(asked: impl Iterator<Item = K>) -> std::collections::BTreeSet<K> {
     let mut seen = std::collections::BTreeSet::new();
-    names.filter(|name| !seen.insert(*name)).collect()
+    asked.filter(|one| !seen.insert(*one)).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use types::encoding::Str;
 use types::{BrokerId, ErrorCode, PartitionIndex};
 
 use super::change::{Assignment, Wish};
-use super::{Controller, Decision, Refusal};
+use super::{Controller, Decision, Refusal, duplicates};
 use crate::metadata::PartitionInfo;
 
 /// A partition that is to move, or to stay after all.
@@ -30,11 +30,11 @@ impl Controller {
         may_resize: bool,
     ) -> Decision<Vec<Result<(), Refusal>>> {
         let judge = self.judge();
+        let repeated = duplicates(partitions.iter().map(|asked| (&asked.topic, asked.index)));
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(partitions.len());
         for asked in partitions {
-            let place = (&asked.topic, asked.index);
-            if partitions.iter().filter(|other| (&other.topic, other.index) == place).count() > 1 {
+            if repeated.contains(&(&asked.topic, asked.index)) {
                 answers.push(Err(ErrorCode::InvalidRequest.into()));
                 continue;
             }
