@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::{Controller, RegisterBroker};
-use cluster::metadata::{BrokerListener, Image, TopicInfo};
+use cluster::metadata::{BrokerListener, Image};
 use env::{Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
@@ -418,12 +418,8 @@ fn failed(error: &dyn fmt::Display) -> MetadataLogFailed {
 
 /// The terms that partitions are led in, as their logs have to know them.
 fn newest_epochs(image: &Image) -> Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>> {
-    let of_topic = |topic: &TopicInfo| {
-        let id = topic.id;
-        let epochs = topic.partitions.iter();
-        epochs.map(|(index, known)| ((id, *index), known.leader_epoch)).collect::<Vec<_>>()
-    };
-    Arc::new(image.topics().flat_map(of_topic).collect())
+    let of_each = image.partitions();
+    Arc::new(of_each.map(|(topic, index, known)| ((topic.id, index), known.leader_epoch)).collect())
 }
 
 /// Registers this broker in the metadata, with the cluster's first records if it is new.

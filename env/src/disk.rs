@@ -170,3 +170,8 @@ pub trait File: Clone + Send + Sync + 'static {
     /// Size in bytes.
     fn len(&self) -> impl Future<Output = io::Result<u64>> + Send;
 }
+
+/// Whether `error` says that there is no space left, on the disk or in what this user may have of it.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

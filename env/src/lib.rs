@@ -10,7 +10,7 @@ mod net;
 use std::future::Future;
 use std::time::Duration;
 
-pub use disk::{DirEntry, Disk, File, OpenMode, Space};
+pub use disk::{DirEntry, Disk, File, OpenMode, Space, is_full};
 pub use net::{Conn, ConnReader, ConnWriter, Listener, Net, Part};
 use types::{Instant, Timestamp};
 

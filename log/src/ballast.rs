@@ -95,8 +95,3 @@ impl<D: Disk> Ballast<D> {
         true
     }
 }
-
-/// Whether `error` says that there is no space left, on the disk or in what this user may have of it.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use env::Disk;
+use env::{Disk, is_full};
 use tokio::sync::{Notify, oneshot, watch};
 use types::mutant::{Mutant, planted};
 use types::{Counter, Histogram, Offset};
 
-use crate::ballast::{Ballast, is_full};
+use crate::ballast::Ballast;
 use crate::log::Log;
 use crate::{AppendError, ChangeError, Ends, Failure, LogConfig, LogDirOptions, LogSpec, Retained};
 

@@ -115,6 +115,14 @@ mutants! {
     TimesByHeaders = "times-by-headers",
     /// I81: DELETE of a log is not durable before its segments are unlinked.
     DeleteNotJournaled = "delete-not-journaled",
+    /// I20, P12: a change of `min.insync.replicas` leaves eligible who was.
+    MinIsrChangeUnheard = "min-isr-change-unheard",
+    /// I28: a replica that has lost what it reported stays in sync or eligible.
+    LostStaysEligible = "lost-stays-eligible",
+    /// I26: a replica joins that is registered otherwise than its leader knows.
+    StaleReplicaJoins = "stale-replica-joins",
+    /// I30: an election that nobody needs is told to have been held.
+    NeedlessElection = "needless-election",
     /// M9: no duplicate detection.
     NoDeduplication = "no-deduplication",
     /// M10: a duplicate is answered before the original is committed.
@@ -167,6 +175,16 @@ pub fn planted(mutant: Mutant) -> bool {
 #[inline(always)]
 pub const fn planted(_mutant: Mutant) -> bool {
     false
+}
+
+/// Plants the bug that `FORETOLD_MUTANT` names, if it names one: `cargo sim mutants` runs tests with each bug that seeds do not
+/// find.
+#[cfg(feature = "mutants")]
+#[allow(clippy::disallowed_methods, reason = "whoever runs the tests says which bug to plant")]
+pub fn plant_from_environment() {
+    if let Ok(name) = std::env::var("FORETOLD_MUTANT") {
+        plant(Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name));
+    }
 }
 
 /// Chooses the planted bug of this process; `None` for the sound product.

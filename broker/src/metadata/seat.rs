@@ -4,7 +4,6 @@
 //! own sync (I39). A log that names other voters is refused. So the ballot adds nothing yet to what the log says: no epoch is
 //! told of before its first record is durable. A node whose ballot is lost, or finds no room, goes on by its log.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use cluster::config::BrokerSettings;
 use cluster::metadata::MetadataRecord;
 use cluster::quorum::{Ballot, Control, Effect, Event, Quorum, ReplicaKey, VoterHistory, Voters};
-use env::{Disk, Env};
+use env::{Disk, Env, is_full};
 use log::{LogDir, OpenError};
 use types::mutant::{Mutant, planted};
 use types::{DirectoryId, NodeId, Offset, QuorumEpoch};
@@ -29,8 +28,6 @@ pub(crate) struct Seat<E: Env> {
     /// `None` until there is a file, or room for one.
     ballots: Option<BallotFile<<E::Disk as Disk>::File>>,
     quorum: Quorum,
-    /// Decided, and not yet appended.
-    decided: VecDeque<Vec<MetadataRecord>>,
     me: ReplicaKey,
     /// A disk that takes longer to store a ballot has failed.
     patience: Duration,
@@ -58,12 +55,17 @@ impl<E: Env> Seat<E> {
                 (None, Ballot::default())
             }
             Err(BallotError::Io(error)) if is_full(&error) => (None, Ballot::default()),
-            Err(error) => return Err(refused(&path, error)),
+            Err(BallotError::Io(error)) => {
+                let reason = format!("reading the ballot: {error}");
+                return Err(StartError::Disk { path, reason });
+            }
+            Err(BallotError::Newer(file, version)) => {
+                return Err(StartError::open(&path, OpenError::Newer { path: file, version }));
+            }
         };
         let voters = VoterHistory::new(Voters::of([me]));
         let quorum = Quorum::new(me, ballot, log.shape(), voters);
-        let (env, decided) = (env.clone(), VecDeque::new());
-        Ok(Seat { env, path, log, ballots, quorum, decided, me, patience })
+        Ok(Seat { env: env.clone(), path, log, ballots, quorum, me, patience })
     }
 
     /// Directory of its log.
@@ -88,7 +90,7 @@ impl<E: Env> Seat<E> {
 
     /// Takes the lead: from here on records may be decided.
     pub(crate) async fn lead(&mut self) -> Result<(), MetadataLogFailed> {
-        self.take(Event::Start).await?;
+        self.take(Event::Start, &[]).await?;
         self.flush().await?;
         match self.quorum.may_decide() {
             true => Ok(()),
@@ -102,14 +104,13 @@ impl<E: Env> Seat<E> {
         records: &[MetadataRecord],
     ) -> Result<(), MetadataLogFailed> {
         let count = u32::try_from(records.len()).expect("a change of fewer than 2^32 records");
-        self.decided.push_back(records.to_vec());
-        self.take(Event::Decided(count)).await
+        self.take(Event::Decided(count), records).await
     }
 
     /// Commits everything appended; returns the offset of the last record.
     pub(crate) async fn flush(&mut self) -> Result<Offset, MetadataLogFailed> {
         let end = self.log.flush().await?;
-        self.take(Event::Synced(end)).await?;
+        self.take(Event::Synced(end), &[]).await?;
         let committed = self.quorum.high_watermark();
         assert!(
             committed >= end || planted(Mutant::MetadataAckBeforeSync),
@@ -118,7 +119,12 @@ impl<E: Env> Seat<E> {
         Ok(Offset(end.0 - 1))
     }
 
-    async fn take(&mut self, event: Event) -> Result<(), MetadataLogFailed> {
+    /// Lets the quorum take an event, and does what it asks for; `decided` are the records of [`Event::Decided`].
+    async fn take(
+        &mut self,
+        event: Event,
+        decided: &[MetadataRecord],
+    ) -> Result<(), MetadataLogFailed> {
         let mut effects = Vec::new();
         self.quorum.step(event, &mut effects);
         for effect in effects {
@@ -127,10 +133,7 @@ impl<E: Env> Seat<E> {
                 Effect::AppendControl(Control::LeaderChange(_)) => {
                     self.log.append_leader_change(self.quorum.epoch(), self.me)?;
                 }
-                Effect::AppendDecided => {
-                    let records = self.decided.pop_front().unwrap_or_default();
-                    self.log.append(&records, self.quorum.epoch())?;
-                }
+                Effect::AppendDecided => self.log.append(decided, self.quorum.epoch())?,
                 // Whoever flushes asks for the one; the other is of no account where nobody else is.
                 Effect::HighWatermark(_) | Effect::Arm(_) => {}
                 Effect::Halt(reason) => return Err(MetadataLogFailed(reason)),
@@ -163,25 +166,5 @@ impl<E: Env> Seat<E> {
             let path = self.path.display();
             MetadataLogFailed(format!("the ballot of epoch {} in {path}: {error}", ballot.epoch))
         })
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn refused(path: &Path, error: BallotError) -> StartError {
-    match error {
-        BallotError::Io(error) => {
-            let reason = format!("reading the ballot: {error}");
-            StartError::Disk { path: path.into(), reason }
-        }
-        BallotError::Newer(path, version) => {
-            StartError::open(&path.clone(), OpenError::Newer { path, version })
-        }
-        BallotError::Damaged(path) => {
-            let reason = "whom this node has voted for cannot be read".to_owned();
-            StartError::open(&path.clone(), OpenError::Foreign { path, reason })
-        }
     }
 }

@@ -120,7 +120,7 @@ impl Controller {
         }
         let change = BrokerRegistrationChangeRecord { log_dirs, ..change_of(broker) };
         let has_others = |partition: &PartitionInfo| partition.replicas.len() > 1;
-        self.after(change, |_, partition| {
+        self.after(change, |partition| {
             has_others(partition)
                 && counts(partition, id)
                 && partition.directory_of(id) == Some(directory)
@@ -188,7 +188,8 @@ impl Judge<'_> {
         if !partition.replicas.contains(&id) {
             return None;
         }
-        if !counts(partition, id) || request.was_stopped_cleanly && !request.is_fenced {
+        let goes_on = request.was_stopped_cleanly && self.is_there(id, partition);
+        if !counts(partition, id) || goes_on {
             // Whoever waited for it waits no more.
             return partition.leader.is_none().then(Wish::default);
         }

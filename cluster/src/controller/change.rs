@@ -7,12 +7,13 @@
 //!
 //! While fewer than `min.insync.replicas` are in sync nothing is committed, so whoever leaves the ISR then still holds all
 //! that is committed: it is eligible (KIP-966). Once enough are in sync again records are committed without the eligible
-//! ones, and nobody is. Every decision about a partition goes through [`Judge::settle`], so these rules are written once.
+//! ones, and nobody is. Every decision about a partition goes through [`Judge::change`], so these rules are written once.
 
 use std::collections::BTreeSet;
 
 use record::stored::metadata::PartitionChangeRecord;
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 use types::{BrokerId, DirectoryId, PartitionIndex};
 
 use super::Controller;
@@ -62,7 +63,7 @@ pub(super) struct Assignment {
 }
 
 /// The settings whose changes decide who may be elected.
-const MIN_ISR: &str = "min.insync.replicas";
+pub(super) const MIN_ISR: &str = "min.insync.replicas";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 
 /// Decides on partitions of one image.
@@ -89,7 +90,7 @@ impl Controller {
         let judge = scratch.judge();
         for (topic, index, partition) in scratch.image.partitions() {
             if let Some(wish) = wish(&judge, topic, index, partition) {
-                records.extend(judge.change(topic, index, partition, &wish));
+                records.extend(judge.change(topic, index, partition, &wish).1);
             }
         }
         records
@@ -112,7 +113,7 @@ impl Controller {
                 _ => {}
             }
         }
-        if topics.is_empty() && !is_default {
+        if topics.is_empty() && !is_default || planted(Mutant::MinIsrChangeUnheard) {
             return records;
         }
         self.consequences(records, |_, topic, _, partition| {
@@ -150,7 +151,7 @@ impl Judge<'_> {
 
     /// Whether a broker is there, and the directory of its replica too. Of the only replica the broker itself says that its
     /// directory is not: nobody else could lead.
-    fn is_there(&self, id: BrokerId, partition: &PartitionInfo) -> bool {
+    pub(super) fn is_there(&self, id: BrokerId, partition: &PartitionInfo) -> bool {
         let Some(broker) = self.image.broker(id) else { return false };
         let own = partition.directory_of(id).filter(|own| *own != DirectoryId::default());
         let is_only = partition.replicas.len() == 1;
@@ -164,12 +165,7 @@ impl Judge<'_> {
     }
 
     /// The registration that follows from `wish`.
-    pub(super) fn settle(
-        &self,
-        topic: &TopicInfo,
-        before: &PartitionInfo,
-        wish: &Wish,
-    ) -> PartitionInfo {
+    fn settle(&self, topic: &TopicInfo, before: &PartitionInfo, wish: &Wish) -> PartitionInfo {
         let mut after = before.clone();
         if let Some(assignment) = &wish.assignment {
             assign(&mut after, assignment.clone());
@@ -181,7 +177,8 @@ impl Judge<'_> {
             after.isr.clone_from(isr);
         }
         let replicas = after.replicas.clone();
-        let holds_all = |id: &BrokerId| replicas.contains(id) && !wish.lost.contains(id);
+        let is_lost = |id: &BrokerId| wish.lost.contains(id) && !planted(Mutant::LostStaysEligible);
+        let holds_all = |id: &BrokerId| replicas.contains(id) && !is_lost(id);
         let mut isr = std::mem::take(&mut after.isr);
         isr.retain(|id| holds_all(id) && self.is_there(*id, &after));
         after.isr = isr;
@@ -265,7 +262,7 @@ impl Judge<'_> {
     }
 
     /// The record that leads from one registration to the next; `None` if they are the same.
-    pub(super) fn record(
+    fn record(
         &self,
         topic: &TopicInfo,
         index: PartitionIndex,
@@ -308,16 +305,17 @@ impl Judge<'_> {
         (record != nothing).then_some(MetadataRecord::PartitionChange(record))
     }
 
-    /// What `wish` changes of a partition.
+    /// What becomes of a partition by `wish`, and the record that says so, if it is not what it was.
     pub(super) fn change(
         &self,
         topic: &TopicInfo,
         index: PartitionIndex,
         before: &PartitionInfo,
         wish: &Wish,
-    ) -> Option<MetadataRecord> {
+    ) -> (PartitionInfo, Option<MetadataRecord>) {
         let after = self.settle(topic, before, wish);
-        self.record(topic, index, before, &after, wish.ends_term)
+        let record = self.record(topic, index, before, &after, wish.ends_term);
+        (after, record)
     }
 }
 

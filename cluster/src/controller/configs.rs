@@ -7,6 +7,7 @@ use types::encoding::Str;
 use types::mutant::{Mutant, planted};
 use types::{BrokerId, ErrorCode};
 
+use super::change::MIN_ISR;
 use super::names::check_name;
 use super::topics::{is_internal, keep_internal};
 use super::{Controller, Decision, METADATA_TOPIC, Refusal};
@@ -171,6 +172,13 @@ impl Controller {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         check_values(resource, &changed)?;
+        let is_single = resource.kind == ResourceKind::Broker && !resource.name.is_empty();
+        if is_single && before.get(MIN_ISR) != after.get(MIN_ISR) && after.contains_key(MIN_ISR) {
+            // Leaders and controller would count by different numbers (P12).
+            let message =
+                "Broker-level min.insync.replicas cannot be altered while ELR is enabled.";
+            return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+        }
         let gone = before.keys().filter(|name| !after.contains_key(*name));
         let sets = changed.iter().map(|(name, value)| (name, Some(value.clone())));
         let changes = gone.map(|name| (name, None)).chain(sets);

@@ -1,6 +1,7 @@
 //! Elections that an operator asks for: ElectLeaders.
 
 use types::encoding::Str;
+use types::mutant::{Mutant, planted};
 use types::{ErrorCode, PartitionIndex};
 
 use super::change::{Election, Wish};
@@ -26,38 +27,36 @@ impl Controller {
         let judge = self.judge();
         let repeated = duplicates(partitions.iter().map(|asked| (&asked.topic, asked.index)));
         let mut records = Vec::new();
-        let mut answers = Vec::with_capacity(partitions.len());
-        for asked in partitions {
+        let mut elect = |asked: &ElectLeaders| -> Result<(), Refusal> {
             if repeated.contains(&(&asked.topic, asked.index)) {
-                answers.push(Err(ErrorCode::InvalidRequest.into()));
-                continue;
+                return Err(ErrorCode::InvalidRequest.into());
             }
             let topic = self.image.topic(&asked.topic);
             let found = topic.and_then(|topic| Some((topic, topic.partitions.get(&asked.index)?)));
-            let Some((topic, before)) = found else {
-                answers.push(Err(unknown(asked)));
-                continue;
-            };
+            let (topic, before) = found.ok_or_else(|| unknown(asked))?;
             let preferred = before.replicas.first().copied();
             let is_settled = match is_unclean {
                 true => before.leader.is_some(),
                 false => before.leader == preferred,
             };
-            if is_settled {
-                answers.push(Err(ErrorCode::ElectionNotNeeded.into()));
-                continue;
+            if is_settled && !planted(Mutant::NeedlessElection) {
+                return Err(ErrorCode::ElectionNotNeeded.into());
             }
             let election = if is_unclean { Election::Unclean } else { Election::Preferred };
             let wish = Wish { election, ..Wish::default() };
-            let after = judge.settle(topic, before, &wish);
-            records.extend(judge.record(topic, asked.index, before, &after, false));
-            answers.push(match (is_unclean, after.leader) {
-                (true, Some(_)) => Ok(()),
-                (true, None) => Err(ErrorCode::EligibleLeadersNotAvailable.into()),
-                (false, leader) if leader == preferred => Ok(()),
-                (false, _) => Err(ErrorCode::PreferredLeaderNotAvailable.into()),
-            });
-        }
+            let (after, record) = judge.change(topic, asked.index, before, &wish);
+            records.extend(record);
+            match is_unclean {
+                true if after.leader.is_none() => {
+                    Err(ErrorCode::EligibleLeadersNotAvailable.into())
+                }
+                false if after.leader != preferred => {
+                    Err(ErrorCode::PreferredLeaderNotAvailable.into())
+                }
+                _ => Ok(()),
+            }
+        };
+        let answers = partitions.iter().map(&mut elect).collect();
         (records, answers)
     }
 }

@@ -1,5 +1,6 @@
 //! Leaders change who is in sync: AlterPartition, by comparing and setting (I27).
 
+use types::mutant::{Mutant, planted};
 use types::{
     BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicId,
 };
@@ -25,21 +26,14 @@ pub struct AlterPartition {
     pub is_recovering: bool,
 }
 
-/// What was made of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct InSync {
-    /// The partition's registration now.
-    pub partition: PartitionInfo,
-}
-
 impl Controller {
-    /// Changes who is in sync with partitions that `broker` leads. Each stands for itself.
+    /// Changes who is in sync with partitions that `broker` leads. Each stands for itself, and is answered with its registration.
     pub fn alter_partitions(
         &self,
         broker: BrokerId,
         epoch: BrokerEpoch,
         wishes: &[AlterPartition],
-    ) -> Decision<Result<Vec<Result<InSync, Refusal>>, Refusal>> {
+    ) -> Decision<Result<Vec<Result<PartitionInfo, Refusal>>, Refusal>> {
         match self.image.broker(broker) {
             Some(known) if known.epoch == epoch => {}
             _ => return (Vec::new(), Err(ErrorCode::StaleBrokerEpoch.into())),
@@ -57,15 +51,14 @@ impl Controller {
                 let isr = wish.isr.iter().map(|(id, _)| *id).collect();
                 let is_recovered = !wish.is_recovering;
                 let asked = Wish { isr: Some(isr), is_recovered, ..Wish::default() };
-                let mut after = judge.settle(topic, before, &asked);
-                let change = judge.record(topic, wish.index, before, &after, false);
+                let (mut after, change) = judge.change(topic, wish.index, before, &asked);
                 if let Some(record) = change {
                     // What applying the record will make of the epochs.
                     after.epoch = PartitionEpoch(before.epoch.0 + 1);
                     records.push(record);
                 }
                 match after.leader == Some(broker) && after.replicas == before.replicas {
-                    true => Ok(InSync { partition: after }),
+                    true => Ok(after),
                     // The end of a reassignment: a new term begins, whose leader learns of it from the metadata.
                     false => Err(ErrorCode::NewLeaderElected.into()),
                 }
@@ -118,6 +111,7 @@ impl Controller {
         let judge = self.judge();
         let is_current = |(id, epoch): &(BrokerId, BrokerEpoch)| {
             let is_known = self.image.broker(*id).is_some_and(|known| known.epoch == *epoch);
+            let is_known = is_known || planted(Mutant::StaleReplicaJoins);
             is_known && (partition.isr.contains(id) || judge.may_lead(*id, partition))
         };
         match wish.isr.iter().all(is_current) {

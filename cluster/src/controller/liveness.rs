@@ -6,8 +6,8 @@ use record::stored::metadata::BrokerRegistrationChangeRecord;
 use types::{BrokerId, DirectoryId, PartitionIndex, TopicId};
 
 use super::Controller;
-use super::change::{Election, Wish};
-use crate::metadata::{BrokerInfo, MetadataRecord, PartitionInfo, TopicInfo};
+use super::change::Wish;
+use crate::metadata::{BrokerInfo, MetadataRecord, PartitionInfo};
 
 /// What [`BrokerRegistrationChangeRecord`] calls a broker that may not lead any more, and one that may again.
 const FENCED: i8 = 1;
@@ -20,7 +20,7 @@ impl Controller {
             return Vec::new();
         };
         let change = BrokerRegistrationChangeRecord { fenced: FENCED, ..change_of(broker) };
-        self.after(change, |_, partition| counts(partition, id))
+        self.after(change, |partition| counts(partition, id))
     }
 
     /// A broker has caught up with the metadata: it may lead, and partitions without a leader may have waited for it.
@@ -29,7 +29,7 @@ impl Controller {
             return Vec::new();
         };
         let change = BrokerRegistrationChangeRecord { fenced: UNFENCED, ..change_of(broker) };
-        self.after(change, |_, partition| {
+        self.after(change, |partition| {
             partition.leader.is_none() && partition.replicas.contains(&id)
         })
     }
@@ -84,7 +84,7 @@ impl Controller {
             let is_elsewhere = !is_only && old.is_some_and(|old| old != *directory);
             let lost = if is_elsewhere { vec![id] } else { Vec::new() };
             let wish = Wish { directory: Some((id, *directory)), lost, ..Wish::default() };
-            records.extend(judge.change(topic, *index, before, &wish));
+            records.extend(judge.change(topic, *index, before, &wish).1);
         }
         records
     }
@@ -93,24 +93,10 @@ impl Controller {
     pub(super) fn after(
         &self,
         change: BrokerRegistrationChangeRecord,
-        touches: impl Fn(&TopicInfo, &PartitionInfo) -> bool,
+        touches: impl Fn(&PartitionInfo) -> bool,
     ) -> Vec<MetadataRecord> {
         let records = vec![MetadataRecord::BrokerRegistrationChange(change)];
-        self.consequences(records, |_, topic, _, partition| {
-            touches(topic, partition).then(Wish::default)
-        })
-    }
-
-    /// Partitions that the first replica does not lead although it could, a few at a time.
-    pub fn prefer_leaders(&self, partitions_max: usize) -> Vec<MetadataRecord> {
-        let judge = self.judge();
-        let wish = Wish { election: Election::Preferred, ..Wish::default() };
-        let records = self
-            .image
-            .partitions()
-            .filter(|(_, _, partition)| partition.leader != partition.replicas.first().copied())
-            .filter_map(|(topic, index, partition)| judge.change(topic, index, partition, &wish));
-        records.take(partitions_max).collect()
+        self.consequences(records, |_, _, _, partition| touches(partition).then(Wish::default))
     }
 }
 

@@ -29,7 +29,7 @@ pub use brokers::{ProducerIdBlock, RegisterBroker};
 pub use configs::{AlterConfigs, Altered, ConfigChange, ConfigOp, SetConfigs, notice_of};
 pub use elections::ElectLeaders;
 pub use features::{FEATURES, FeatureChange, SupportedFeature};
-pub use isr::{AlterPartition, InSync};
+pub use isr::AlterPartition;
 pub use names::check_name;
 pub use partitions::GrowTopic;
 pub use reassign::Reassign;

@@ -31,33 +31,28 @@ impl Controller {
     ) -> Decision<Vec<Result<(), Refusal>>> {
         let judge = self.judge();
         let repeated = duplicates(partitions.iter().map(|asked| (&asked.topic, asked.index)));
+        let unknown = |message| Refusal::new(ErrorCode::UnknownTopicOrPartition, message);
         let mut records = Vec::new();
-        let mut answers = Vec::with_capacity(partitions.len());
-        for asked in partitions {
-            if repeated.contains(&(&asked.topic, asked.index)) {
-                answers.push(Err(ErrorCode::InvalidRequest.into()));
-                continue;
+        let mut begin = |asked: &Reassign| -> Result<(), Refusal> {
+            let Reassign { topic: name, index, replicas } = asked;
+            if repeated.contains(&(name, *index)) {
+                return Err(ErrorCode::InvalidRequest.into());
             }
-            let Some(topic) = self.image.topic(&asked.topic) else {
-                let message = format!("Unable to find a topic named {}.", asked.topic);
-                answers.push(Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message)));
-                continue;
+            let topic = self.image.topic(name);
+            let topic =
+                topic.ok_or_else(|| unknown(format!("Unable to find a topic named {name}.")))?;
+            let before = topic.partitions.get(index);
+            let before = before
+                .ok_or_else(|| unknown(format!("Unable to find partition {name}:{index}.")))?;
+            let assignment = match replicas {
+                Some(replicas) => self.move_to(before, *index, replicas, may_resize)?,
+                None => take_back(before)?,
             };
-            let Some(before) = topic.partitions.get(&asked.index) else {
-                let message = format!("Unable to find partition {}:{}.", asked.topic, asked.index);
-                answers.push(Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message)));
-                continue;
-            };
-            let assignment = match &asked.replicas {
-                Some(replicas) => self.move_to(before, asked.index, replicas, may_resize),
-                None => take_back(before),
-            };
-            let assignment = assignment.and_then(|assignment| keeps(before, assignment));
-            answers.push(assignment.map(|assignment| {
-                let wish = Wish { assignment: Some(assignment), ..Wish::default() };
-                records.extend(judge.change(topic, asked.index, before, &wish));
-            }));
-        }
+            let wish = Wish { assignment: Some(keeps(before, assignment)?), ..Wish::default() };
+            records.extend(judge.change(topic, *index, before, &wish).1);
+            Ok(())
+        };
+        let answers = partitions.iter().map(&mut begin).collect();
         (records, answers)
     }
 

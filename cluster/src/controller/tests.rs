@@ -92,6 +92,8 @@ fn play(story: &str) -> String {
 
 impl Teller {
     fn new() -> Teller {
+        #[cfg(feature = "mutants")]
+        types::mutant::plant_from_environment();
         let controller = Controller::new(Image::empty(), Arc::default());
         Teller { controller, ids: 0, out: String::new() }
     }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use env::{Clock, Disk, File, OpenMode};
+use env::{Clock, Disk, File, OpenMode, is_full};
 use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, LogId, Offset};
 
@@ -13,7 +13,6 @@ use super::checkpoint::Scope;
 use super::commit::{Committer, Offline, RETRY};
 use super::stored::Metadata;
 use super::{Garbage, Inner};
-use crate::ballast::is_full;
 use crate::door::{Command, Reply};
 use crate::journal::{Frame, FrameKind};
 use crate::layout::{self, Kind, METADATA_FILE};

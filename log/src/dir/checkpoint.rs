@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use env::{Clock, Disk, File, OpenMode};
+use env::{Clock, Disk, File, OpenMode, is_full};
 use types::mutant::{Mutant, planted};
 use types::{Instant, LogId, Offset};
 
@@ -25,7 +25,6 @@ use super::change::remove_if_there;
 use super::commit::patience;
 use super::stored::{Checkpoint, StoredLog, encode_clean};
 use crate::Durability;
-use crate::ballast::is_full;
 use crate::journal::{JournalError, Position};
 use crate::layout::{CHECKPOINT_FILE, CLEAN_FILE, Kind, METADATA_FILE};
 use crate::log::{Anchor, Log, Point};

@@ -9,14 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use env::{Disk, File, OpenMode};
+use env::{Disk, File, OpenMode, is_full};
 use types::mutant::{Mutant, planted};
 
 use super::format::{
     BLOCK, DATA_START, FileHeader, GroupHead, HEAD_BYTES, Prepared, Salt, encode_group, prepare,
     push_zeros, round_up,
 };
-use crate::ballast::{Ballast, is_full};
+use crate::ballast::Ballast;
 
 use super::{Frame, JournalError, JournalOptions, Position};
 

@@ -4,13 +4,12 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use env::{Disk, File, OpenMode};
+use env::{Disk, File, OpenMode, is_full};
 use record::BatchHeader;
 use types::Offset;
 
 use super::{Log, Point, State};
 use crate::ChangeError;
-use crate::ballast::is_full;
 use crate::layout::Kind;
 
 /// Why queued bytes were not written; they stay queued.

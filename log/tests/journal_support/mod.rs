@@ -2,10 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-#[cfg(feature = "mutants")]
-#[path = "../planting/mod.rs"]
-mod planting;
-
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -28,7 +24,7 @@ pub const SECRET: u64 = 0x5eed_5eed_5eed_5eed;
 /// A disk with an empty log directory on it.
 pub fn disk(seed: u64) -> SimDisk {
     #[cfg(feature = "mutants")]
-    planting::from_environment();
+    types::mutant::plant_from_environment();
     let disk = SimDisk::new(&Decisions::new(seed));
     block_on(async {
         disk.create_dir_all(Path::new("/data")).await.expect("creates");

@@ -2,10 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-#[cfg(feature = "mutants")]
-#[path = "../planting/mod.rs"]
-mod planting;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,7 +37,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> World {
         #[cfg(feature = "mutants")]
-        planting::from_environment();
+        types::mutant::plant_from_environment();
         let disk = SimDisk::new(&Decisions::new(seed));
         plain::block_on(async {
             disk.create_dir_all(Path::new("/data")).await.expect("creates");

@@ -1,5 +1,5 @@
 //! `mutants`: does each checker bite? Plants every bug in turn and counts the seeds until it is seen. A bug that is too rare
-//! for seeds is to be seen by a named test of `log`: a schedule that leads straight to it. Bugs of the quorum are hunted by
+//! for seeds is to be seen by a named test of `log` or `cluster`: a schedule that leads straight to it. Bugs of the quorum are hunted by
 //! [`crate::explore`].
 
 use std::process::{Command, Stdio};
@@ -22,6 +22,10 @@ const EXPLORED: &[Mutant] = &[
     Mutant::VoterChangesOverlap,
     Mutant::RemovalCountsAtOnce,
 ];
+
+/// Bugs of what no seed runs yet: named tests of `cluster` see them.
+const TESTED: &[Mutant] =
+    &[Mutant::MinIsrChangeUnheard, Mutant::LostStaysEligible, Mutant::StaleReplicaJoins];
 
 /// A walk costs a small part of what a seed costs.
 const WALKS_PER_SEED: u64 = 10;
@@ -86,9 +90,10 @@ pub fn mutants(args: &MutantArgs) -> u8 {
     let mut hunts = Vec::new();
     for mutant in chosen {
         let started = Instant::now();
-        let mut hunt = match EXPLORED.contains(mutant) {
-            true => explore(*mutant, args, &plan),
-            false => hunt(*mutant, args, &plan),
+        let mut hunt = match *mutant {
+            mutant if EXPLORED.contains(&mutant) => explore(mutant, args, &plan),
+            mutant if TESTED.contains(&mutant) => Hunt::new(mutant.name()),
+            mutant => hunt(mutant, args, &plan),
         };
         if !hunt.is_found_by_seeds() {
             hunt.tests = tests_that_see(*mutant);
@@ -101,7 +106,7 @@ pub fn mutants(args: &MutantArgs) -> u8 {
                 hunt.mutant,
                 hunt.found,
                 args.searches,
-                seeds[seeds.len() / 2],
+                seeds.get(seeds.len() / 2).copied().unwrap_or_default(),
                 hunt.found_by(),
                 started.elapsed().as_secs_f64(),
             );
@@ -160,11 +165,13 @@ fn explore(mutant: Mutant, args: &MutantArgs, plan: &Plan) -> Hunt {
     hunt
 }
 
-/// The tests of `log` that fail with the bug planted.
+/// The tests of `log` and `cluster` that fail with the bug planted.
 fn tests_that_see(mutant: Mutant) -> Vec<String> {
     let output = Command::new("cargo")
         .args(["test", "--quiet", "--no-fail-fast", "--package", "foretold-log"])
-        .args(["--features", "foretold-log/mutants", "--tests", "--", "--test-threads", "1"])
+        .args(["--package", "foretold-cluster", "--features"])
+        .args(["foretold-log/mutants,foretold-cluster/mutants", "--tests"])
+        .args(["--", "--test-threads", "1"])
         .env("FORETOLD_MUTANT", mutant.name())
         .stderr(Stdio::null())
         .output();

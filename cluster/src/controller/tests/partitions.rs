@@ -98,7 +98,7 @@ impl Teller {
         }
         let (records, answer) = self.controller.alter_partitions(by, known(by), &[wish]);
         let answer = answer.and_then(|answers| answers[0].clone());
-        let text = answer.map(|in_sync| format!("{:?}", in_sync.partition.isr));
+        let text = answer.map(|partition| format!("{:?}", partition.isr));
         self.say(words[0], text.as_deref().map_err(Clone::clone));
         self.take(records, false);
     }
