@@ -411,8 +411,17 @@ fn partition_of(teller: &Teller) -> PartitionInfo {
     teller.controller.image().topic("t").unwrap().partitions[&PartitionIndex(0)].clone()
 }
 
+fn config() -> ProptestConfig {
+    let sound = ProptestConfig { cases: 1000, ..ProptestConfig::default() };
+    match cfg!(feature = "mutants") {
+        // What a planted bug breaks is nothing to remember.
+        true => ProptestConfig { failure_persistence: None, ..sound },
+        false => sound,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Whatever brokers and operators do, who may be elected holds everything that is committed.
     #[test]
