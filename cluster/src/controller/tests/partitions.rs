@@ -266,7 +266,8 @@ impl Model {
             Step::Stay => self.teller.run("stay t-0"),
         }
         let after = self.partition();
-        if after.is_recovering && !before.is_recovering {
+        let is_unclean = matches!(step, Step::Unclean) && after.leader_epoch != before.leader_epoch;
+        if is_unclean && after.is_recovering {
             // What nobody has any more is given up, as the operator wanted.
             let log = &self.logs[&after.leader.unwrap()];
             let kept = self.committed.iter().zip(log).take_while(|(own, other)| own == other);
