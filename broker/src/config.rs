@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cluster::quorum::{Endpoint, ReplicaKey, Voter, Voters};
 use types::{ClusterId, NodeId};
 
 use crate::context::ListenerName;
+
+/// What the listener of a voter is called where nothing names it.
+const CONTROLLER: &str = "CONTROLLER";
 
 /// Everything that [`crate::Broker::start`] needs.
 #[derive(Clone, Debug)]
@@ -21,8 +25,22 @@ pub struct BrokerConfig {
     pub log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`; `None`: the first of `log_dirs`.
     pub metadata_dir: Option<PathBuf>,
+    /// `controller.quorum.voters`: who decides for a cluster that begins. Empty: this node alone. A directory that knows its
+    /// voters goes by those.
+    pub voters: Vec<QuorumVoter>,
     /// Every other setting of the broker, parsed and checked.
     pub settings: cluster::config::BrokerSettings,
+}
+
+/// One of the nodes that decide.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QuorumVoter {
+    /// Its `node.id`.
+    pub node: NodeId,
+    /// Host of its listener for controllers.
+    pub host: String,
+    /// Port of it.
+    pub port: u16,
 }
 
 /// One named listener.
@@ -37,6 +55,17 @@ pub struct ListenerConfig {
     pub advertised: Option<(String, u16)>,
     /// What is spoken on it.
     pub protocol: ListenerProtocol,
+    /// Who calls there.
+    pub audience: Audience,
+}
+
+/// Who calls at a listener, and so what is answered there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Audience {
+    /// Clients, tools, and other brokers for what they hold.
+    Clients,
+    /// Nodes of the metadata quorum, and brokers for what the active controller decides (`controller.listener.names`).
+    Controllers,
 }
 
 /// What is spoken on a listener.
@@ -47,6 +76,22 @@ pub enum ListenerProtocol {
 }
 
 impl BrokerConfig {
+    /// The voters of a cluster that begins, this node being `me`.
+    pub(crate) fn founders(&self, me: ReplicaKey) -> Voters {
+        let voter = |voter: &QuorumVoter| {
+            let endpoint = Endpoint {
+                listener: CONTROLLER.into(),
+                host: voter.host.as_str().into(),
+                port: voter.port,
+            };
+            (voter.node, Voter { directory: None, endpoints: vec![endpoint] })
+        };
+        match self.voters.len() {
+            0 | 1 => Voters::of([me]),
+            _ => Voters(self.voters.iter().map(voter).collect()),
+        }
+    }
+
     /// Where the metadata log lives.
     pub fn metadata_dir(&self) -> PathBuf {
         let first = || self.log_dirs.first().cloned().unwrap_or_default();

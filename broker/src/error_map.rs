@@ -135,8 +135,12 @@ impl ToErrorCode for BatchError {
 
 impl ToErrorCode for MetadataUnavailable {
     fn code(&self) -> ErrorCode {
-        // Retriable: clients look for the controller again.
-        ErrorCode::NotController
+        match self {
+            // Retriable: clients look for the controller again.
+            MetadataUnavailable::NotController => ErrorCode::NotController,
+            // It may have been done, as after any time-out.
+            MetadataUnavailable::Unknown => ErrorCode::RequestTimedOut,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ mod snapshot;
 mod start;
 mod together;
 
-pub use config::{BrokerConfig, ListenerConfig, ListenerProtocol};
+pub use config::{Audience, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter};
 pub use context::{
     ConnectionId, Denied, ListenerName, Operation, Principal, QuotaHandle, RequestContext,
     Resource, authorize,

@@ -9,21 +9,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::metadata::Image;
-use cluster::quorum::ReplicaKey;
 use cluster::telemetry::{Subscriptions, Telemetry};
 use env::Env;
 use log::LogDir;
 use tokio::sync::watch;
 use types::{
-    BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, QuorumEpoch, TopicId, TopicName,
+    BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName,
 };
 
 use cluster::config::BrokerSettings;
 
-use crate::config::BrokerConfig;
+use crate::config::{Audience, BrokerConfig};
 use crate::context::ListenerName;
 use crate::coordinator::Groups;
 use crate::fetch_session::Sessions;
+pub(crate) use crate::metadata::QuorumInfo;
 use crate::metadata::{Metadata, ProducerIds};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::Partition;
@@ -36,7 +36,6 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) env: E,
     pub(crate) config: BrokerConfig,
     pub(crate) cluster_id: ClusterId,
-    pub(crate) quorum: QuorumInfo,
     pub(crate) data_dirs: Vec<LogDir<E::Disk>>,
     /// Those that could not be opened.
     pub(crate) broken_dirs: Vec<PathBuf>,
@@ -77,9 +76,9 @@ impl<E: Env> Shared<E> {
         &self.0.cluster_id
     }
 
-    /// Who leads the metadata quorum.
-    pub(crate) fn quorum(&self) -> QuorumInfo {
-        self.0.quorum
+    /// The metadata quorum as this node knows it.
+    pub(crate) fn quorum(&self) -> Arc<QuorumInfo> {
+        self.0.metadata.quorum()
     }
 
     /// Its log directories that could be opened, in the order of `log.dirs`.
@@ -170,13 +169,6 @@ impl<E: Env> Shared<E> {
     }
 }
 
-/// The metadata quorum as clients are told of it. Its leader, the only voter, is this node for as long as it runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct QuorumInfo {
-    pub(crate) leader: ReplicaKey,
-    pub(crate) epoch: QuorumEpoch,
-}
-
 /// One listener as the connections and metadata see it.
 #[derive(Debug)]
 pub struct ListenerInfo {
@@ -184,6 +176,8 @@ pub struct ListenerInfo {
     pub name: ListenerName,
     /// Host and port that metadata gives to its clients.
     pub advertised: (String, u16),
+    /// Who calls there.
+    pub audience: Audience,
     /// Its connections, counted.
     pub(crate) connections: ConnectionTally,
 }

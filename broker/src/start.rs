@@ -9,22 +9,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
-use cluster::controller::{Controller, RegisterBroker};
-use cluster::metadata::{BrokerListener, Image};
-use env::{Disk, Env, Listener, Net, Rng, Spawn};
+use cluster::controller::RegisterBroker;
+use cluster::metadata::{BrokerListener, Delta, Image};
+use cluster::quorum::ReplicaKey;
+use env::{Clock, Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
-use types::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use types::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionIndex, TopicId};
 
-use crate::config::{BrokerConfig, ListenerConfig};
+use crate::config::{Audience, BrokerConfig, ListenerConfig};
 use crate::connection::{Acceptor, Connections};
 use crate::context::ListenerName;
 use crate::directory::{self, Broken, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
-use crate::metadata::{self, MetadataLog, MetadataLogFailed, MetadataRoom, ProducerIds, Seat};
+use crate::metadata::{self, MetadataRoom, Opening, ProducerIds, Seat};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
-use crate::shared::{Failure, ListenerInfo, QuorumInfo, Shared, SharedInner};
+use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::snapshot::Observer;
 use crate::{coordinator, retention};
 
@@ -102,6 +103,8 @@ impl StartError {
 const BALLAST_SHARE: u64 = 4;
 /// How long a stopping broker waits for its connections.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Pause before a broker tries again to register.
+const REGISTRATION_PAUSE: Duration = Duration::from_millis(50);
 /// How long it waits for a log directory to be closed cleanly.
 const CLOSE_TIME: Duration = Duration::from_secs(30);
 
@@ -118,16 +121,15 @@ impl<E: Env> Broker<E> {
         };
         let metadata_dir = config.metadata_dir();
         let settings = &told(&config.settings, &sockets);
-        let metadata_id = identity(&metadata_dir).unwrap_or_default();
-        let mut seat =
-            Seat::open(&env, &metadata_dir, config.node_id, metadata_id, settings).await?;
+        let directory = identity(&metadata_dir).unwrap_or_default();
+        let me = ReplicaKey { node: config.node_id, directory };
+        let founders = config.founders(me);
+        let seat = Seat::open(&env, &metadata_dir, me, &founders, settings).await?;
         let metadata_log_dir = seat.dir().clone();
-        let in_metadata = |error: MetadataLogFailed| StartError::Disk {
-            path: metadata_dir.join(metadata::DIRECTORY),
-            reason: error.to_string(),
-        };
-        let (controller, is_new) = replay(seat.log(), settings).await.map_err(in_metadata)?;
-        let newest_epochs = newest_epochs(controller.image());
+        let (newest_epochs, is_new) = known(&seat).map_err(|reason| StartError::Disk {
+            path: metadata_log_dir.path().to_owned(),
+            reason,
+        })?;
 
         let mut data_dirs = Vec::new();
         for path in &config.log_dirs {
@@ -140,38 +142,41 @@ impl<E: Env> Broker<E> {
         if let (true, Some(Broken { path, reason })) = (data_dirs.is_empty(), broken.first()) {
             return Err(StartError::Disk { path: path.clone(), reason: reason.clone() });
         }
-        check_metadata(&metadata_dir.join(metadata::DIRECTORY), is_new, &data_dirs)?;
-        seat.lead().await.map_err(in_metadata)?;
-        let quorum = QuorumInfo { leader: seat.replica(), epoch: seat.epoch() };
+        if seat.is_alone() {
+            check_metadata(metadata_log_dir.path(), is_new, &data_dirs)?;
+        }
         let broker = BrokerId(config.node_id.0);
         let registration = RegisterBroker {
             id: broker,
             incarnation: env.rng().uuid(),
-            listeners: sockets.iter().map(|socket| socket.registered()).collect(),
+            listeners: sockets
+                .iter()
+                .filter(|socket| socket.info.audience == Audience::Clients)
+                .map(|socket| socket.registered())
+                .collect(),
             rack: settings.rack.as_deref().map(Into::into),
             directories: data_dirs.iter().map(LogDir::id).collect(),
             was_stopped_cleanly: data_dirs.iter().all(|dir| dir.recovery().clean),
             may_have_lost_unsynced: false,
             is_fenced: false,
         };
-        let (controller, offset) =
-            register(&mut seat, controller, is_new, registration).await.map_err(in_metadata)?;
 
         let metrics = Metrics::new();
         let registry = Registry::new(env.clone(), broker, data_dirs.clone(), metrics.clone());
-        let (room, door) =
-            MetadataRoom::open(seat, controller, offset, registry, settings, broker).await;
-        for topic in room.incomplete() {
-            tracing::error!(topic, "not every partition of this topic can be served");
-        }
-        let (groups, group_room) = coordinator::new(&config);
         let cluster_id = directories[0].properties.cluster_id.clone();
+        let (room, door) = MetadataRoom::open(Opening {
+            env: env.clone(),
+            seat,
+            registry,
+            settings: settings.clone(),
+            cluster: cluster_id.clone(),
+        });
+        let (groups, group_room) = coordinator::new(&config);
         let sessions = Sessions::new(settings.fetch_sessions_max, SESSION_EVICTION_AGE);
         let shared = Shared(Arc::new(SharedInner {
             env: env.clone(),
             config,
             cluster_id,
-            quorum,
             data_dirs: data_dirs.clone(),
             broken_dirs: broken.into_iter().map(|broken| broken.path).collect(),
             metadata: door,
@@ -184,16 +189,7 @@ impl<E: Env> Broker<E> {
             stopping: watch::Sender::new(false),
         }));
         let spawner = env.spawner();
-        spawner.spawn("metadata", room.run(shared.clone()));
-        spawner.spawn("groups", group_room.run(shared.clone()));
-        spawner.spawn("retention", retention::run(shared.clone()));
-        for (place, dir) in data_dirs.iter().enumerate() {
-            spawner.spawn("directory-watch", watch_data_dir(shared.clone(), place, dir.clone()));
-            spawner.spawn("scrubber", scrub(shared.clone(), dir.clone()));
-        }
-        let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
-        spawner.spawn("directory-watch", watched);
-        let connections = Connections::new(shared.settings().queued_request_bytes_max);
+        let connections = Connections::new(settings.queued_request_bytes_max);
         let observer = Observer {
             shared: shared.clone(),
             connections: connections.clone(),
@@ -203,10 +199,39 @@ impl<E: Env> Broker<E> {
         };
         let listeners =
             sockets.iter().map(|socket| (socket.info.name.clone(), socket.address)).collect();
-        for Socket { listener, info, .. } in sockets {
-            let (broker, connections) = (shared.clone(), connections.clone());
-            spawner.spawn("acceptor", Acceptor { broker, listener, info, connections }.run());
+        spawner.spawn("metadata", room.run(shared.clone()));
+        for (place, dir) in data_dirs.iter().enumerate() {
+            spawner.spawn("directory-watch", watch_data_dir(shared.clone(), place, dir.clone()));
         }
+        let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
+        spawner.spawn("directory-watch", watched);
+        let (for_controllers, for_clients): (Vec<_>, Vec<_>) = sockets
+            .into_iter()
+            .partition(|socket| socket.info.audience == Audience::Controllers);
+        let open = |sockets: Vec<Socket<E>>| {
+            for Socket { listener, info, .. } in sockets {
+                let (broker, connections) = (shared.clone(), connections.clone());
+                let acceptor = Acceptor { broker, listener, info, connections };
+                env.spawner().spawn("acceptor", acceptor.run());
+            }
+        };
+        // The other nodes come first: without them there is nobody to register with.
+        open(for_controllers);
+        if let Err(failure) = register(&shared, registration).await {
+            shared.0.stopping.send_replace(true);
+            return Err(match failure {
+                Failure::Disk { directory, reason } => StartError::Disk { path: directory, reason },
+                Failure::Metadata { reason } => {
+                    StartError::Disk { path: metadata_log_dir.path().to_owned(), reason }
+                }
+            });
+        }
+        spawner.spawn("groups", group_room.run(shared.clone()));
+        spawner.spawn("retention", retention::run(shared.clone()));
+        for dir in &data_dirs {
+            spawner.spawn("scrubber", scrub(shared.clone(), dir.clone()));
+        }
+        open(for_clients);
         Ok(Broker { observer, listeners, directories })
     }
 
@@ -238,6 +263,9 @@ impl<E: Env> Broker<E> {
         if env.timeout(DRAIN_TIME, connections.fewer_than(1)).await.is_none() {
             tracing::warn!("some connections did not end in time");
         }
+        if env.timeout(DRAIN_TIME, shared.metadata().ended()).await.is_none() {
+            tracing::warn!("the metadata room did not end in time");
+        }
         for dir in data_dirs.iter().chain([metadata_log_dir]) {
             match env.timeout(CLOSE_TIME, dir.close()).await {
                 Some(Ok(())) => {}
@@ -265,6 +293,9 @@ impl<E: Env> Broker<E> {
         }
     }
 }
+
+/// The newest term of each partition.
+type NewestEpochs = Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>>;
 
 /// A listener, bound.
 struct Socket<E: Env> {
@@ -318,7 +349,7 @@ fn check(config: &BrokerConfig) -> Result<(), StartError> {
 
 async fn bind<E: Env>(env: &E, config: &BrokerConfig) -> Result<Vec<Socket<E>>, StartError> {
     let mut sockets = Vec::new();
-    for ListenerConfig { name, bind, advertised, .. } in &config.listeners {
+    for ListenerConfig { name, bind, advertised, audience, .. } in &config.listeners {
         let listener = env.net().bind(*bind).await.map_err(|error| StartError::Address {
             listener: name.clone(),
             address: *bind,
@@ -333,7 +364,8 @@ async fn bind<E: Env>(env: &E, config: &BrokerConfig) -> Result<Vec<Socket<E>>, 
             None => (address.ip().to_string(), address.port()),
         };
         let connections = ConnectionTally::default();
-        let info = Arc::new(ListenerInfo { name: name.clone(), advertised, connections });
+        let audience = *audience;
+        let info = Arc::new(ListenerInfo { name: name.clone(), advertised, audience, connections });
         sockets.push(Socket { listener, address, info });
     }
     Ok(sockets)
@@ -358,7 +390,7 @@ async fn open_data_dir<E: Env>(
     path: &Path,
     id: DirectoryId,
     settings: &BrokerSettings,
-    newest_epochs: &Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>>,
+    newest_epochs: &NewestEpochs,
 ) -> Result<LogDir<E::Disk>, StartError> {
     let options = LogDirOptions {
         journal_file_bytes: settings.journal_file_bytes,
@@ -400,50 +432,59 @@ fn is_known(path: &Path) -> bool {
         || name == directory::META_PROPERTIES
 }
 
-/// What the metadata tells, and whether it tells nothing at all.
-async fn replay<E: Env>(
-    log: &MetadataLog<E>,
-    settings: &BrokerSettings,
-) -> Result<(Controller, bool), MetadataLogFailed> {
-    let mut controller = Controller::new(Image::empty(), settings.node.fixed.clone());
-    let has_records = log
-        .replay(|records| controller.apply(records).map(drop).map_err(|error| failed(&error)))
-        .await?;
-    Ok((controller, !has_records))
-}
-
-fn failed(error: &dyn fmt::Display) -> MetadataLogFailed {
-    MetadataLogFailed(error.to_string())
-}
-
-/// The terms that partitions are led in, as their logs have to know them.
-fn newest_epochs(image: &Image) -> Arc<BTreeMap<(TopicId, PartitionIndex), LeaderEpoch>> {
-    let of_each = image.partitions();
-    Arc::new(of_each.map(|(topic, index, known)| ((topic.id, index), known.leader_epoch)).collect())
-}
-
-/// Registers this broker in the metadata, with the cluster's first records if it is new.
-async fn register<E: Env>(
-    seat: &mut Seat<E>,
-    mut controller: Controller,
-    is_new: bool,
-    registration: RegisterBroker,
-) -> Result<(Controller, Offset), MetadataLogFailed> {
-    let mut records = Vec::new();
-    let end = seat.log().end();
-    if is_new {
-        records = controller.bootstrap();
-        controller.apply(&records).map_err(|error| failed(&error))?;
+/// The terms that partitions are led in by the newest metadata that this node has, committed or not, as their logs have to
+/// know them; and whether there is none at all.
+fn known<E: Env>(seat: &Seat<E>) -> Result<(NewestEpochs, bool), String> {
+    let mut delta = Delta::new(Image::empty());
+    for record in seat.unapplied().flat_map(|change| &change.records) {
+        delta.apply(record).map_err(|error| error.to_string())?;
     }
-    // The offset that the registration will have: larger than any before it (I43).
-    let epoch = BrokerEpoch(end.0 + records.len() as i64);
-    let (registered, answer) = controller.register_broker(&registration, epoch);
-    answer.map_err(|refusal| failed(&refusal))?;
-    controller.apply(&registered).map_err(|error| failed(&error))?;
-    records.extend(registered);
-    seat.append(&records).await?;
-    let offset = seat.flush().await?;
-    Ok((controller, offset))
+    let (image, _) = delta.finish();
+    let of_each = image.partitions();
+    let epochs = of_each.map(|(topic, index, known)| ((topic.id, index), known.leader_epoch));
+    Ok((Arc::new(epochs.collect()), seat.unapplied().next().is_none()))
+}
+
+/// Registers this broker, and waits until the metadata that this node serves by say so.
+async fn register<E: Env>(
+    shared: &Shared<E>,
+    registration: RegisterBroker,
+) -> Result<(), Failure> {
+    let mut failure = shared.0.failure.subscribe();
+    let registered = async {
+        let mut quorum = shared.metadata().watch_quorum();
+        let mut views = shared.metadata().watch();
+        loop {
+            // The room ends only with the process, or with a failure that is told.
+            let _ = quorum.wait_for(|quorum| quorum.is_active).await;
+            let request = registration.clone();
+            let registering = shared.metadata().change_at(move |active| {
+                // The offset that the registration will have: larger than any before it (I43).
+                active.controller.register_broker(&request, BrokerEpoch(active.next.0))
+            });
+            match registering.await {
+                Ok(Ok(epoch)) => {
+                    let id = registration.id;
+                    let is_known = |view: &Arc<View<E>>| {
+                        view.image.broker(id).is_some_and(|known| known.epoch == epoch)
+                    };
+                    let _ = views.wait_for(is_known).await;
+                    return Ok(());
+                }
+                Ok(Err(refusal)) => return Err(Failure::Metadata { reason: refusal.to_string() }),
+                // Somebody else leads by now.
+                Err(_) => shared.env().clock().sleep(REGISTRATION_PAUSE).await,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        failed = failure.wait_for(Option::is_some) => match failed.ok().and_then(|failed| failed.clone()) {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        },
+        registered = registered => registered,
+    }
 }
 
 /// Tells the rooms when a data directory goes offline.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, Failure, ListenerConfig, ListenerProtocol};
+use broker::{Broker, BrokerConfig, Failure, Audience, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, BytesMut};
 use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};
@@ -67,9 +67,11 @@ impl Bench {
                 bind: SocketAddr::new(ip_of(BROKER), PORT),
                 advertised: None,
                 protocol: ListenerProtocol::Plaintext,
+                audience: Audience::Clients,
             }],
             log_dirs: self.dirs.lock().unwrap().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
+            voters: Vec::new(),
             settings: BrokerSettings::resolve(NodeConfigs::fixed(
                 [("log.durability".into(), (*self.durability.lock().unwrap()).into())].into(),
             )),

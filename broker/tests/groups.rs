@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
+use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, Bytes, BytesMut};
 use cluster::config::BrokerSettings;
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};
@@ -78,9 +78,11 @@ impl Bench {
                 bind: SocketAddr::new(ip_of(BROKER), PORT),
                 advertised: None,
                 protocol: ListenerProtocol::Plaintext,
+                audience: Audience::Clients,
             }],
             log_dirs: vec![PathBuf::from("/data")],
             metadata_dir: None,
+            voters: Vec::new(),
             settings,
         };
         let (ready, serving) = tokio::sync::oneshot::channel();

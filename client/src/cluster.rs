@@ -18,7 +18,7 @@ use types::{
 };
 use wire::{ApiKey, Request};
 
-use crate::connection::{Connection, Offered, Settings, Versions};
+use crate::connection::{Connection, ConnectionSettings, Offered, Versions};
 use crate::error::{Certainty, ClientError};
 use crate::metadata::{Broker, Metadata, Partition, Topic};
 
@@ -106,7 +106,7 @@ impl<E: Env> Clone for Client<E> {
 struct Inner<E> {
     env: E,
     config: ClientConfig,
-    settings: Settings,
+    settings: ConnectionSettings,
     state: Mutex<State>,
     /// Held by the one caller that asks for metadata.
     refreshing: tokio::sync::Mutex<()>,
@@ -145,7 +145,7 @@ struct Address {
 impl<E: Env> Client<E> {
     /// A client; it connects when it is first asked something.
     pub fn new(env: E, config: ClientConfig) -> Client<E> {
-        let settings = Settings {
+        let settings = ConnectionSettings {
             client_id: config.client_id.as_str().into(),
             connect_timeout: config.connect_timeout,
             request_timeout: config.request_timeout,

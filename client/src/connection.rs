@@ -37,10 +37,14 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// What a connection needs to know of its client.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct ConnectionSettings {
+    /// Its name in the broker's log and quotas.
     pub client_id: Arc<str>,
+    /// For the connection itself.
     pub connect_timeout: Duration,
+    /// For the first question, which asks for versions.
     pub request_timeout: Duration,
+    /// A longer answer ends the connection.
     pub answer_bytes_max: usize,
     /// The version in which to ask for versions first; the newest when absent.
     pub versions_version: Option<i16>,
@@ -48,7 +52,7 @@ pub(crate) struct Settings {
 
 /// A handle; clones share the connection. The connection closes when the last handle is gone.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     address: Arc<str>,
     client_id: Arc<str>,
     queue: mpsc::Sender<Outgoing>,
@@ -94,7 +98,7 @@ struct Unanswered {
 
 /// An answer that is on its way.
 #[derive(Debug)]
-pub(crate) struct Pending {
+pub struct Pending {
     answer: oneshot::Receiver<Result<Bytes, ClientError>>,
     address: Arc<str>,
     open: Arc<Open>,
@@ -106,7 +110,7 @@ impl Connection {
         env: &E,
         host: &str,
         port: u16,
-        settings: &Settings,
+        settings: &ConnectionSettings,
     ) -> Result<Connection, ClientError> {
         let address: Arc<str> = format!("{host}:{port}").into();
         let refused = |error: std::io::Error| ClientError::Connect {
@@ -297,7 +301,7 @@ impl Connection {
     async fn negotiate<E: Env>(
         &self,
         env: &E,
-        settings: &Settings,
+        settings: &ConnectionSettings,
     ) -> Result<Offered, ClientError> {
         use wire::api_versions::ApiVersionsRequest;
         let request = ApiVersionsRequest {

@@ -29,7 +29,7 @@ mod producer;
 pub use admin::Admin;
 pub use assignor::AssignorKind;
 pub use cluster::{Client, ClientConfig, Lane, Target};
-pub use connection::{Offered, Versions};
+pub use connection::{Connection, ConnectionSettings, Offered, Pending, Versions};
 pub use consumer::{
     Consumer, ConsumerConfig, ConsumerRecord, Event, Polled, ResetPolicy, Subscription,
     decode_assignment, encode_assignment,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
+use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, Bytes, BytesMut};
 use client::{Admin, Client, ClientConfig, Consumer, ConsumerConfig, Producer, ProducerConfig};
 use client::{ProducerRecord, ResetPolicy};
@@ -110,9 +110,11 @@ fn config() -> BrokerConfig {
             bind: SocketAddr::new(ip_of(BROKER), PORT),
             advertised: None,
             protocol: ListenerProtocol::Plaintext,
+            audience: Audience::Clients,
         }],
         log_dirs: vec![PathBuf::from(DATA)],
         metadata_dir: None,
+        voters: Vec::new(),
         settings,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use broker::{BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol};
+use broker::{Audience, BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol};
 use cluster::config::{self, BrokerSettings, split_list};
 use types::{ClusterId, NodeId};
 
@@ -82,7 +82,7 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
     let log_dirs = log_dirs(keys)?;
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
     notices.extend(lonely(&settings));
-    let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, settings };
+    let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, voters: Vec::new(), settings };
     let observed_at = observed_at(keys)?;
     Ok(Node { config, observed_at, notices })
 }
@@ -296,6 +296,7 @@ fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfi
             name: ListenerName::from(endpoint.name.as_str()),
             bind,
             protocol: ListenerProtocol::Plaintext,
+            audience: Audience::Clients,
         });
     }
     if listeners.is_empty() {

@@ -13,8 +13,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &["types"]),
     ("log", &["types", "env", "record"]),
     ("cluster", &["types", "record"]),
-    ("broker", &["types", "env", "record", "wire", "log", "cluster"]),
     ("client", &["types", "env", "record", "wire"]),
+    ("broker", &["types", "env", "record", "wire", "log", "cluster", "client"]),
     ("server", &["types", "env", "record", "wire", "log", "cluster", "broker", "client"]),
     ("sim", &["types", "env", "record", "wire", "log", "cluster", "broker", "client"]),
     (

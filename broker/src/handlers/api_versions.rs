@@ -10,7 +10,7 @@ use wire::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 
-use super::SERVED;
+use super::served;
 use crate::context::RequestContext;
 use crate::shared::Shared;
 
@@ -33,7 +33,7 @@ pub(super) fn api_versions<E: Env>(
         return ApiVersionsResponse { error_code: code.as_i16(), ..Default::default() };
     }
     let view = broker.view();
-    let api_keys = SERVED.iter().map(|key| {
+    let api_keys = served(ctx.listener.audience).iter().map(|key| {
         let (served_from, max_version) = key.stable_versions();
         let min_version = match key {
             ApiKey::Produce => PRODUCE_VERSION_TOLD,

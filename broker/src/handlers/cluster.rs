@@ -63,7 +63,7 @@ pub(super) async fn describe_cluster<E: Env>(
     Reply::Now(DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: (&*broker.cluster_id().0).into(),
-        controller_id: broker.broker_id().0,
+        controller_id: broker.quorum().leader.map_or(-1, |node| node.0),
         brokers: brokers.collect(),
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => CLUSTER_OPERATIONS,

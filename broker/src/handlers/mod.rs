@@ -37,6 +37,7 @@ use wire::{
     ResponseHeader, Str,
 };
 
+use crate::config::Audience;
 use crate::connection::Response;
 use crate::context::{ConnectionId, Principal, QuotaHandle, RequestContext};
 use crate::error_map::Refused;
@@ -89,6 +90,24 @@ pub(crate) const SERVED: [ApiKey; 36] = [
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
 ];
+
+/// The requests that are served where controllers call.
+pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 6] = [
+    ApiKey::Fetch,
+    ApiKey::ApiVersions,
+    ApiKey::Vote,
+    ApiKey::BeginQuorumEpoch,
+    ApiKey::EndQuorumEpoch,
+    ApiKey::DescribeQuorum,
+];
+
+/// The requests that are served to those who call at a listener.
+pub(crate) fn served(audience: Audience) -> &'static [ApiKey] {
+    match audience {
+        Audience::Clients => &SERVED,
+        Audience::Controllers => &SERVED_TO_CONTROLLERS,
+    }
+}
 
 /// A response that waits; polled by the connection's own task.
 pub type Parked<R> = Pin<Box<dyn Future<Output = R> + Send>>;
@@ -213,7 +232,7 @@ pub(crate) async fn dispatch<E: Env>(
     };
     let (version, correlation_id) = (header.request_api_version, header.correlation_id);
     let key = match header.api_key() {
-        Some(key) if SERVED.contains(&key) => key,
+        Some(key) if served(client.listener.audience).contains(&key) => key,
         Some(key) => return Reply::Close(format!("{} is not served", key.name())),
         None => return Reply::Close(format!("unknown api key {}", header.request_api_key)),
     };
@@ -251,6 +270,13 @@ pub(crate) async fn dispatch<E: Env>(
     }
     match key {
         ApiKey::Produce => serve!(produce::produce),
+        ApiKey::Fetch if client.listener.audience == Audience::Controllers => {
+            quorum::fetch_metadata(&ctx, broker, decode!())
+                .map(move |answer| splice::<E>(answer, version, correlation_id))
+        }
+        ApiKey::Vote => serve_boxed!(quorum::vote),
+        ApiKey::BeginQuorumEpoch => serve_boxed!(quorum::begin_quorum_epoch),
+        ApiKey::EndQuorumEpoch => serve_boxed!(quorum::end_quorum_epoch),
         ApiKey::Fetch => fetch::fetch(&ctx, broker, decode!())
             .await
             .map(move |answer| splice::<E>(answer, version, correlation_id)),

@@ -36,6 +36,8 @@ pub(super) struct BallotFile<F> {
 /// Why a ballot cannot be had.
 #[derive(Debug)]
 pub(super) enum BallotError {
+    /// There is no file.
+    Missing(PathBuf),
     /// The disk refuses.
     Io(io::Error),
     /// A newer release wrote it, in this version.
@@ -45,15 +47,14 @@ pub(super) enum BallotError {
 }
 
 impl<F: File> BallotFile<F> {
-    /// Opens the file in `dir`, made if it is not there, and reads the ballot.
+    /// Opens the file in `dir` and reads the ballot.
     pub(super) async fn open<D: Disk<File = F>>(
         disk: &D,
         dir: &Path,
     ) -> Result<(BallotFile<F>, Ballot), BallotError> {
         let path = dir.join(NAME);
         if !disk.exists(&path).await.map_err(BallotError::Io)? {
-            let file = BallotFile::create(disk, dir, &Ballot::default()).await;
-            return Ok((file.map_err(BallotError::Io)?, Ballot::default()));
+            return Err(BallotError::Missing(path));
         }
         let file = disk.open(&path, OpenMode::Write).await.map_err(BallotError::Io)?;
         let mut slots = Vec::new();
@@ -181,12 +182,14 @@ mod tests {
         let ballot = |epoch| Ballot { epoch: QuorumEpoch(epoch), voted: None };
         for at in 0.. {
             let mut disk = SimDisk::new(&Decisions::new(at));
-            let mut stored = 0;
+            let (mut stored, mut has_file) = (0, false);
             plain::block_on(async {
                 disk.create_dir_all(dir).await.expect("made");
                 disk.sync_dir(Path::new("/")).await.expect("synced");
                 disk.crash_at(at);
-                let Ok((mut file, _)) = BallotFile::open(&disk, dir).await else { return };
+                let made = BallotFile::create(&disk, dir, &ballot(0)).await;
+                let Ok(mut file) = made else { return };
+                has_file = true;
                 while stored < 4 && file.store(&ballot(stored + 1)).await.is_ok() {
                     stored += 1;
                 }
@@ -200,6 +203,9 @@ mod tests {
                     disk.rot(&path, slot + at % BYTES as u64, 1 << (at % 8)).expect("rots");
                 }
                 let read = plain::block_on(BallotFile::open(&disk, dir));
+                if !has_file && matches!(read, Err(BallotError::Missing(_))) {
+                    continue;
+                }
                 // A power cut and rot at once may cost the ballot, but never give an older one.
                 let Ok((_, read)) = read else {
                     assert!(rotten.is_some() && has_crashed, "crash at {at}");

@@ -1,4 +1,4 @@
-//! The metadata log: records in, after their own sync; all of them out again at the start.
+//! The metadata log: batches in, as the leader decides them or as they were fetched from it; all of them out again at the start.
 //!
 //! An ordinary log in a directory of its own, with its own journal: changes of metadata never queue behind produce
 //! traffic, and a failed data directory does not take the metadata along. One change is one batch, so that a crash
@@ -6,18 +6,22 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::config::BrokerSettings;
 use cluster::controller::METADATA_TOPIC;
 use cluster::metadata::{MetadataRecord, record_version};
-use cluster::quorum::{Position, ReplicaKey, Shape};
+use cluster::quorum::{Control, Endpoint, Position, ReplicaKey, Shape, Voter, Voters};
 use env::{Clock, Env, Spawn};
-use log::{Append, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read};
-use record::stored::control::{LeaderChangeMessage, LeaderChangeMessageVoter};
+use log::{Append, LogConfig, LogDir, LogDirOptions, LogSpec, Origin, Read, Replicated};
+use record::stored::control::{
+    self, KRaftVersionFeature, LeaderChangeMessage, LeaderChangeMessageVoter, VotersRecord,
+    VotersRecordVoter,
+};
 use record::{Batch, BatchBuilder, BatchOptions, ControlRecord};
-use types::encoding::{Reader, Writer};
+use types::encoding::{EncodeError, Reader, Writer};
 use types::mutant::{Mutant, planted};
 use types::{
     DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, QuorumEpoch, Timestamp, TopicId, Uuid,
@@ -26,11 +30,14 @@ use types::{
 use crate::start::StartError;
 
 /// Its topic id, as in Kafka.
-const TOPIC_ID: TopicId = TopicId(Uuid(1u128.to_be_bytes()));
+pub(super) const TOPIC_ID: TopicId = TopicId(Uuid(1u128.to_be_bytes()));
 /// Its directory within the metadata directory.
 pub(crate) const DIRECTORY: &str = "cluster-metadata";
-/// What a control record of type 2 says: a leader has begun its epoch.
+/// Types of the quorum's own records: a leader has begun its epoch; who votes.
 const LEADER_CHANGE: i16 = 2;
+const VOTERS: i16 = 6;
+/// How much of the log one answer to a fetch holds.
+const FETCH_BYTES: usize = 1 << 20;
 /// How much of the log is read at once while it is replayed.
 const REPLAY_BYTES: usize = 1 << 20;
 /// Records of one batch expand to no more than this.
@@ -46,7 +53,6 @@ pub(crate) struct MetadataLog<E: Env> {
     env: E,
     dir: LogDir<E::Disk>,
     log: log::Log<E::Disk>,
-    node: NodeId,
 }
 
 /// The log cannot be read or written any more.
@@ -64,12 +70,11 @@ fn failed(error: impl fmt::Display) -> MetadataLogFailed {
 }
 
 impl<E: Env> MetadataLog<E> {
-    /// Opens the log of `node` in `path`, which belongs to the directory `id`.
+    /// Opens the log in `path`, which belongs to the directory `id`.
     pub(crate) async fn open(
         env: &E,
         path: PathBuf,
         id: DirectoryId,
-        node: NodeId,
         settings: &BrokerSettings,
     ) -> Result<MetadataLog<E>, StartError> {
         let config = LogConfig {
@@ -103,7 +108,7 @@ impl<E: Env> MetadataLog<E> {
             .create(spec)
             .await
             .map_err(|error| StartError::Disk { path, reason: error.to_string() })?;
-        Ok(MetadataLog { env: env.clone(), dir, log, node })
+        Ok(MetadataLog { env: env.clone(), dir, log })
     }
 
     /// Its directory.
@@ -132,37 +137,75 @@ impl<E: Env> MetadataLog<E> {
         shape
     }
 
-    /// Gives the records of every batch to `apply`, but for those of the quorum itself; whether there were any.
-    pub(crate) async fn replay(
+    /// Gives every batch to `take`, with what it says.
+    pub(super) async fn replay(
         &self,
-        mut apply: impl FnMut(&[MetadataRecord]) -> Result<(), MetadataLogFailed>,
-    ) -> Result<bool, MetadataLogFailed> {
+        mut take: impl FnMut(&Batch, Content),
+    ) -> Result<(), MetadataLogFailed> {
         let ends = self.log.ends();
         let mut from = ends.log_start;
-        let mut has_records = false;
         while from < ends.durable {
-            let read =
-                Read { from, end: ends.durable, bytes_max: REPLAY_BYTES, at_least_one: true };
-            let batches = self.log.batches(read).await.map_err(failed)?;
+            let batches = self.read(from, ends.durable, REPLAY_BYTES).await?;
             if batches.is_empty() {
                 return Err(MetadataLogFailed(format!("no batch at offset {from}")));
             }
             for batch in batches {
                 from = batch.end_offset();
-                if batch.is_control() {
-                    check_control(&batch, self.node)?;
-                    continue;
-                }
-                let mut records = Vec::new();
-                for record in batch.records(BATCH_BYTES_MAX) {
-                    let value = record.map_err(failed)?.value.unwrap_or_default();
-                    records.push(MetadataRecord::decode(value).map_err(failed)?);
-                }
-                apply(&records)?;
-                has_records = true;
+                let content = Content::of(&batch)?;
+                take(&batch, content);
             }
         }
-        Ok(has_records)
+        Ok(())
+    }
+
+    /// The batches from `from` on that are written, synced or not: what is fetched counts when the fetcher has synced it.
+    pub(super) async fn written_from(&self, from: Offset) -> Result<Vec<Batch>, MetadataLogFailed> {
+        let end = self.log.ends().written;
+        if from >= end {
+            return Ok(Vec::new());
+        }
+        self.read(from, end, FETCH_BYTES).await
+    }
+
+    async fn read(
+        &self,
+        from: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>, MetadataLogFailed> {
+        let read = Read { from, end, bytes_max, at_least_one: true };
+        self.log.batches(read).await.map_err(failed)
+    }
+
+    /// Appends batches as the leader's log has them.
+    pub(super) fn append_fetched(&self, batches: Vec<Batch>) -> Result<(), MetadataLogFailed> {
+        let now = self.env.clock().timestamp();
+        let append = Replicated { batches, now, origin: Origin::Coordinator };
+        self.log.append_replicated(append).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Cuts what a leader has that is not this log's.
+    pub(super) async fn truncate(&self, end: Offset) -> Result<(), MetadataLogFailed> {
+        self.log.truncate(end).await.map_err(failed)
+    }
+
+    /// Tells `moved` whenever its ends have moved.
+    pub(super) fn listen(&self, moved: impl Fn() + Send + Sync + 'static) {
+        self.log.set_listener(Arc::new(move |_| moved()));
+    }
+
+    /// End of what is synced, as the log is now.
+    pub(super) fn synced(&self) -> Offset {
+        match planted(Mutant::MetadataAckBeforeSync) {
+            true => self.log.ends().log_end,
+            false => self.log.ends().durable,
+        }
+    }
+
+    /// End of what may be read.
+    pub(super) fn written(&self) -> Offset {
+        self.log.ends().written
     }
 
     /// Appends the records of one change as one batch.
@@ -180,18 +223,20 @@ impl<E: Env> MetadataLog<E> {
         self.append_batch(batch, epoch)
     }
 
-    /// Appends the first record of an epoch that `leader`, the only voter, leads.
-    pub(super) fn append_leader_change(
+    /// Appends a record of the quorum's own: `leader` leads, elected by `voters`.
+    pub(super) fn append_control(
         &self,
+        control: &Control,
         epoch: QuorumEpoch,
         leader: ReplicaKey,
+        voters: &Voters,
     ) -> Result<(), MetadataLogFailed> {
-        let voter = LeaderChangeMessageVoter {
-            voter_id: leader.node.0,
-            voter_directory_id: leader.directory.0,
-        };
         let now = self.env.clock().timestamp();
-        self.append_batch(leader_change_batch(leader, vec![voter], now)?, epoch)
+        let batch = match control {
+            Control::LeaderChange(_) => leader_change_batch(leader, voters, now),
+            Control::Voters(voters) => voters_batch(voters, now),
+        };
+        self.append_batch(batch.map_err(failed)?, epoch)
     }
 
     fn append_batch(
@@ -208,84 +253,152 @@ impl<E: Env> MetadataLog<E> {
         self.log.append(append).map_err(failed)?;
         Ok(())
     }
+}
 
-    /// Syncs everything appended; returns where that ends.
-    pub(super) async fn flush(&self) -> Result<Offset, MetadataLogFailed> {
-        let end = self.log.ends().log_end;
-        if !planted(Mutant::MetadataAckBeforeSync) {
-            let ends = self.log.flush().await.map_err(failed)?;
-            assert!(ends.durable >= end, "a flush covers what was appended (I39)");
+/// What a batch of the metadata log says.
+pub(super) enum Content {
+    /// One change of the metadata.
+    Records(Vec<MetadataRecord>),
+    /// A leader's epoch begins; these voted or could have.
+    LeaderChange(Voters),
+    /// These vote from here on.
+    Voters(Voters),
+}
+
+impl Content {
+    /// Reads a batch.
+    pub(super) fn of(batch: &Batch) -> Result<Content, MetadataLogFailed> {
+        let mut records = Vec::new();
+        for record in batch.records(BATCH_BYTES_MAX) {
+            let record = record.map_err(failed)?;
+            let offset = record.offset;
+            if !batch.is_control() {
+                let value = record.value.unwrap_or_default();
+                records.push(MetadataRecord::decode(value).map_err(failed)?);
+                continue;
+            }
+            let kind = ControlRecord::parse(&record).map_err(failed)?;
+            let value = record.value.unwrap_or_default();
+            match kind {
+                ControlRecord::Quorum(LEADER_CHANGE) => {
+                    return Ok(Content::LeaderChange(electorate(value)?));
+                }
+                ControlRecord::Quorum(VOTERS) => return Ok(Content::Voters(voters_of(value)?)),
+                other => {
+                    let reason = format!("the record at offset {offset} is {other:?}, of a newer release");
+                    return Err(MetadataLogFailed(reason));
+                }
+            }
         }
-        Ok(end)
+        Ok(Content::Records(records))
     }
 }
 
-/// The first record of an epoch that `leader` leads, elected by all of `voters`.
-fn leader_change_batch(
-    leader: ReplicaKey,
-    voters: Vec<LeaderChangeMessageVoter>,
-    now: Timestamp,
-) -> Result<BatchBuilder, MetadataLogFailed> {
-    let change = LeaderChangeMessage {
-        version: 1,
-        leader_id: leader.node.0,
-        granting_voters: voters.clone(),
-        voters,
-    };
-    let mut value = Writer::new();
-    change.encode(&mut value, 1).map_err(failed)?;
-    let key = [0_i16.to_be_bytes(), LEADER_CHANGE.to_be_bytes()].concat();
+fn control_batch(kind: i16, value: Writer, now: Timestamp) -> BatchBuilder {
+    let key = [0_i16.to_be_bytes(), kind.to_be_bytes()].concat();
     let options = BatchOptions { is_control: true, ..BatchOptions::default() };
     let mut batch = BatchBuilder::new(options);
     batch.push(Some(now), Some(&key), Some(&value.into_bytes()));
-    Ok(batch)
+    batch
 }
 
-/// Of the quorum's own records this release knows those of a quorum in which `node` votes alone.
-fn check_control(batch: &Batch, node: NodeId) -> Result<(), MetadataLogFailed> {
-    for record in batch.records(BATCH_BYTES_MAX) {
-        let record = record.map_err(failed)?;
-        let offset = record.offset;
-        let control = ControlRecord::parse(&record).map_err(failed)?;
-        let change = (control == ControlRecord::Quorum(LEADER_CHANGE))
-            .then(|| leader_change(record.value.unwrap_or_default()))
-            .transpose()?;
-        let is_alone = change.is_some_and(|change| {
-            let voters: Vec<i32> = change.voters.iter().map(|voter| voter.voter_id).collect();
-            change.leader_id == node.0 && voters == [node.0]
-        });
-        if !is_alone {
-            return Err(MetadataLogFailed(format!(
-                "the record at offset {offset} is of a quorum of other nodes than {node} alone, which this release cannot join"
-            )));
-        }
-    }
-    Ok(())
+fn leader_change_batch(
+    leader: ReplicaKey,
+    voters: &Voters,
+    now: Timestamp,
+) -> Result<BatchBuilder, EncodeError> {
+    let own = (leader.node, Some(leader.directory));
+    let others = voters.0.iter().map(|(node, voter)| (*node, voter.directory));
+    let voter = |(node, directory): (NodeId, Option<DirectoryId>)| LeaderChangeMessageVoter {
+        voter_id: node.0,
+        voter_directory_id: directory.unwrap_or_default().0,
+    };
+    let known = others.map(|known| if known.0 == own.0 { own } else { known });
+    let change = LeaderChangeMessage {
+        version: 1,
+        leader_id: leader.node.0,
+        voters: known.map(voter).collect(),
+        // It has its own vote; whose else, nothing rests on.
+        granting_voters: vec![voter(own)],
+    };
+    let mut value = Writer::new();
+    change.encode(&mut value, 1)?;
+    Ok(control_batch(LEADER_CHANGE, value, now))
 }
 
-fn leader_change(value: Bytes) -> Result<LeaderChangeMessage, MetadataLogFailed> {
+/// The voters that a leader change names.
+fn electorate(value: Bytes) -> Result<Voters, MetadataLogFailed> {
     // The version is its first field, too.
     let version = value.first_chunk().map_or(0, |bytes| i16::from_be_bytes(*bytes));
-    LeaderChangeMessage::decode(&mut Reader::new(value), version).map_err(failed)
+    let change = LeaderChangeMessage::decode(&mut Reader::new(value), version).map_err(failed)?;
+    let voter = |voter: &LeaderChangeMessageVoter| {
+        let directory = Some(DirectoryId(voter.voter_directory_id)).filter(|id| !id.0.is_zero());
+        (NodeId(voter.voter_id), Voter { directory, endpoints: Vec::new() })
+    };
+    Ok(Voters(change.voters.iter().map(voter).collect()))
+}
+
+fn voters_batch(voters: &Voters, now: Timestamp) -> Result<BatchBuilder, EncodeError> {
+    let voter = |(node, voter): (&NodeId, &Voter)| VotersRecordVoter {
+        voter_id: node.0,
+        voter_directory_id: voter.directory.unwrap_or_default().0,
+        endpoints: voter.endpoints.iter().map(stored_endpoint).collect(),
+        kraft_version_feature: KRaftVersionFeature {
+            min_supported_version: 0,
+            max_supported_version: 1,
+        },
+    };
+    let record = VotersRecord { version: 0, voters: voters.0.iter().map(voter).collect() };
+    let mut value = Writer::new();
+    record.encode(&mut value, 0)?;
+    Ok(control_batch(VOTERS, value, now))
+}
+
+fn stored_endpoint(endpoint: &Endpoint) -> control::Endpoint {
+    control::Endpoint {
+        name: endpoint.listener.clone(),
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+    }
+}
+
+fn voters_of(value: Bytes) -> Result<Voters, MetadataLogFailed> {
+    let record = VotersRecord::decode(&mut Reader::new(value), 0).map_err(failed)?;
+    let voter = |voter: VotersRecordVoter| {
+        let directory = Some(DirectoryId(voter.voter_directory_id)).filter(|id| !id.0.is_zero());
+        let endpoints = voter.endpoints.into_iter().map(|endpoint| Endpoint {
+            listener: endpoint.name,
+            host: endpoint.host,
+            port: endpoint.port,
+        });
+        (NodeId(voter.voter_id), Voter { directory, endpoints: endpoints.collect() })
+    };
+    Ok(Voters(record.voters.into_iter().map(voter).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(node: i32) -> ReplicaKey {
+        ReplicaKey { node: NodeId(node), directory: DirectoryId(Uuid([node as u8; 16])) }
+    }
+
     #[test]
-    fn a_leader_change_of_other_voters_is_refused() {
-        let me = ReplicaKey { node: NodeId(3), directory: DirectoryId(Uuid([9; 16])) };
-        let batch = |voters: &[i32]| {
-            let voters = voters.iter().map(|id| LeaderChangeMessageVoter {
-                voter_id: *id,
-                voter_directory_id: Uuid::ZERO,
-            });
-            leader_change_batch(me, voters.collect(), Timestamp(1)).expect("encoded").build()
-        };
-        assert_eq!(check_control(&batch(&[3]), me.node), Ok(()));
-        for (voters, node) in [(&[3][..], 4), (&[3, 4], 3), (&[], 3), (&[4], 3)] {
-            assert!(check_control(&batch(voters), NodeId(node)).is_err(), "{voters:?}");
-        }
+    fn what_the_quorum_writes_is_read_again() {
+        let mut voters = Voters::of([key(3), key(4)]);
+        voters.0.get_mut(&NodeId(4)).expect("there").endpoints = vec![Endpoint {
+            listener: "CONTROLLER".into(),
+            host: "h".into(),
+            port: 9,
+        }];
+        let batch = voters_batch(&voters, Timestamp(1)).expect("encoded").build();
+        assert!(matches!(Content::of(&batch), Ok(Content::Voters(read)) if read == voters));
+        voters.0.insert(NodeId(3), Voter::default());
+        voters.0.insert(NodeId(4), Voter::default());
+        let batch = leader_change_batch(key(3), &voters, Timestamp(1)).expect("encoded").build();
+        let Ok(Content::LeaderChange(read)) = Content::of(&batch) else { panic!("not read") };
+        voters.0.insert(NodeId(3), Voter { directory: Some(key(3).directory), endpoints: Vec::new() });
+        assert_eq!(read, voters);
     }
 }

@@ -1,79 +1,162 @@
-//! The metadata room: one task that owns the controller and the metadata log.
+//! The metadata room: one task that owns this node's seat in the quorum, the controller while it leads, and what is applied.
+//!
+//! ```text
+//!  a change --decide (leader)--> seat --append, sync--> committed --apply--> partitions --publish--> view, answer
+//!  a peer's question --> seat --> answer, or wait for news
+//!  an answer, a timer, a sync --> seat --> questions to peers
+//! ```
 //!
 //! A change enters by a bounded message, is decided by `cluster::controller` on the newest state, and leaves as records
 //! of `__cluster_metadata`. It commits as the quorum says ([`Seat`]; I39), is then applied to the image, and only when
 //! the partitions that it needs are there is the new [`View`] published and the asker answered: who sees a topic in
-//! metadata can use it, and who was told "deleted" finds it gone (I41).
+//! metadata can use it, and who was told "deleted" finds it gone (I41). Nodes that do not lead apply what they fetch, and
+//! tell who asks for a change that they do not decide.
 
 mod ballot;
 mod log;
+mod messages;
+mod peers;
 mod producer_ids;
+mod room;
 mod seat;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::config::BrokerSettings;
-use cluster::controller::{Controller, notice_of};
+use cluster::controller::Controller;
 use cluster::metadata::MetadataRecord;
-use cluster::telemetry::Subscriptions;
-use env::{Clock, Env};
+use cluster::quorum::{ReplicaKey, Reply, Request, Voters};
+use env::Env;
+use record::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
-use types::mutant::{Mutant, planted};
-use types::{BrokerId, Offset};
+use types::{ClusterId, ErrorCode, NodeId, Offset, QuorumEpoch, Timestamp};
+use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
+use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
+use wire::fetch::{FetchRequest, FetchResponse};
+use wire::vote::{VoteRequest, VoteResponse};
 
-pub(crate) use log::{DIRECTORY, MetadataLog, MetadataLogFailed};
+pub(crate) use log::DIRECTORY;
 pub(crate) use producer_ids::ProducerIds;
+pub(crate) use room::{MetadataRoom, Opening};
 pub(crate) use seat::Seat;
 
-use crate::partition::Registry;
-use crate::shared::{Failure, Shared, View};
+use crate::shared::View;
 
 /// Changes that may wait for the room.
 const CHANGES_WAITING_MAX: usize = 256;
-/// Changes that may share one sync.
-const CHANGES_PER_SYNC_MAX: usize = 64;
-/// Pause before a log is tried again that a full disk had no space for.
-const UNMADE_PAUSE: Duration = Duration::from_secs(1);
+/// Questions of other nodes that may.
+const QUESTIONS_WAITING_MAX: usize = 64;
 /// More directories than any machine has.
 const DIRECTORIES_MAX: usize = 64;
 
 /// Door of the metadata room; cheap to clone.
 pub struct Metadata<E: Env> {
+    me: ReplicaKey,
+    cluster: ClusterId,
     changes: mpsc::Sender<Decide>,
     failures: mpsc::Sender<DirectoryFailed>,
+    questions: mpsc::Sender<Question>,
     view: watch::Receiver<Arc<View<E>>>,
+    quorum: watch::Receiver<Arc<QuorumInfo>>,
 }
 
 impl<E: Env> Clone for Metadata<E> {
     fn clone(&self) -> Metadata<E> {
         Metadata {
+            me: self.me,
+            cluster: self.cluster.clone(),
             changes: self.changes.clone(),
             failures: self.failures.clone(),
+            questions: self.questions.clone(),
             view: self.view.clone(),
+            quorum: self.quorum.clone(),
         }
     }
 }
 
-/// Decides on the newest state, the controller's; returns the records to commit and how to answer once they are.
-type Decide = Box<dyn FnOnce(&Controller) -> (Vec<MetadataRecord>, Answer) + Send>;
+/// What decisions rest on, where they are made.
+pub(crate) struct Active {
+    /// The newest state, which may run ahead of what is committed.
+    pub(crate) controller: Controller,
+    /// The offset that the next record gets.
+    pub(crate) next: Offset,
+}
+
+/// Decides on the newest state; returns the records to commit and how to answer once they are. Where nobody can decide it
+/// is told why, and gives neither.
+type Decide = Box<dyn FnOnce(Result<&Active, MetadataUnavailable>) -> (Vec<MetadataRecord>, Answer) + Send>;
 /// Answers the asker: `Ok` when the records are committed and published.
 type Answer = Box<dyn FnOnce(Result<(), MetadataUnavailable>) + Send>;
 
 /// A data directory that went offline: its place, and why.
 type DirectoryFailed = (usize, ::log::Failure);
 
-/// The change was not carried out, or nobody knows: the room has stopped or its log failed.
+/// What another node, or an operator, asks of the quorum.
+struct Question {
+    request: Request,
+    /// For a fetch: what its sender knows to be committed, and how long it would wait for more.
+    known: Offset,
+    wait: Duration,
+    answer: oneshot::Sender<Given>,
+}
+
+/// What the quorum answers: with the batches that follow, and where the log begins.
+struct Given {
+    reply: Reply,
+    batches: Vec<Batch>,
+    log_start: Offset,
+}
+
+/// The change was not carried out, or nobody knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MetadataUnavailable;
+pub enum MetadataUnavailable {
+    /// Another node decides, or nobody at present: nothing was done.
+    NotController,
+    /// The room has stopped, its log failed, or it does not lead any more: it may still come true.
+    Unknown,
+}
 
 impl std::fmt::Display for MetadataUnavailable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the metadata log takes no changes")
+        f.write_str(match self {
+            MetadataUnavailable::NotController => "this node is not the active controller",
+            MetadataUnavailable::Unknown => "the metadata log takes no changes",
+        })
     }
 }
 
 impl std::error::Error for MetadataUnavailable {}
+
+/// The metadata quorum as this node knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct QuorumInfo {
+    /// The newest epoch.
+    pub(crate) epoch: QuorumEpoch,
+    /// Who leads it, if anybody is known to.
+    pub(crate) leader: Option<NodeId>,
+    /// Whether changes are decided here.
+    pub(crate) is_active: bool,
+    /// Who votes.
+    pub(crate) voters: Voters,
+    /// End of what is committed.
+    pub(crate) high_watermark: Offset,
+    /// End of this node's log.
+    pub(crate) end: Offset,
+    /// Of a leader: who fetches from it.
+    pub(crate) followers: Vec<FollowerInfo>,
+}
+
+/// How far a replica of the metadata log is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FollowerInfo {
+    pub(crate) replica: ReplicaKey,
+    /// The synced end of its log.
+    pub(crate) end: Offset,
+    /// When it fetched last.
+    pub(crate) fetched: Timestamp,
+    /// When it last had all there was.
+    pub(crate) caught_up: Timestamp,
+}
 
 impl<E: Env> Metadata<E> {
     /// Runs `decide` on the newest state, commits the records it returns, and answers with its other result once they
@@ -83,17 +166,32 @@ impl<E: Env> Metadata<E> {
         R: Send + 'static,
         F: FnOnce(&Controller) -> (Vec<MetadataRecord>, R) + Send + 'static,
     {
+        self.change_at(|active| decide(&active.controller)).await
+    }
+
+    /// The same, for what has to know the offset that its records will have.
+    pub(crate) async fn change_at<R, F>(&self, decide: F) -> Result<R, MetadataUnavailable>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Active) -> (Vec<MetadataRecord>, R) + Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
-        let decide: Decide = Box::new(move |controller| {
-            let (records, result) = decide(controller);
+        let decide: Decide = Box::new(move |active| {
+            // The asker may have left; the change stands all the same.
+            let (records, result) = match active {
+                Ok(active) => decide(active),
+                Err(unavailable) => {
+                    let _ = sender.send(Err(unavailable));
+                    return (Vec::new(), Box::new(|_| {}));
+                }
+            };
             let answer: Answer = Box::new(move |outcome| {
-                // The asker may have left; the change stands all the same.
                 let _ = sender.send(outcome.map(|()| result));
             });
             (records, answer)
         });
-        self.changes.send(decide).await.map_err(|_| MetadataUnavailable)?;
-        receiver.await.map_err(|_| MetadataUnavailable)?
+        self.changes.send(decide).await.map_err(|_| MetadataUnavailable::Unknown)?;
+        receiver.await.map_err(|_| MetadataUnavailable::Unknown)?
     }
 
     /// A data directory went offline.
@@ -111,190 +209,130 @@ impl<E: Env> Metadata<E> {
     pub fn watch(&self) -> watch::Receiver<Arc<View<E>>> {
         self.view.clone()
     }
-}
 
-/// The room itself.
-pub(crate) struct MetadataRoom<E: Env> {
-    changes: mpsc::Receiver<Decide>,
-    failures: mpsc::Receiver<DirectoryFailed>,
-    view: watch::Sender<Arc<View<E>>>,
-    seat: Seat<E>,
-    controller: Controller,
-    registry: Registry<E>,
-    settings: Arc<BrokerSettings>,
-    subscriptions: Arc<Subscriptions>,
-    broker: BrokerId,
-}
+    /// The quorum as this node knows it.
+    pub(crate) fn quorum(&self) -> Arc<QuorumInfo> {
+        self.quorum.borrow().clone()
+    }
 
-impl<E: Env> MetadataRoom<E> {
-    /// The room with a first picture, and its door. `controller` is at `offset`, the end of the log of `seat`, which leads.
-    pub(crate) async fn open(
-        seat: Seat<E>,
-        controller: Controller,
-        offset: Offset,
-        mut registry: Registry<E>,
-        settings: &BrokerSettings,
-        broker: BrokerId,
-    ) -> (MetadataRoom<E>, Metadata<E>) {
-        let settings = Arc::new(in_force(settings, &controller, broker));
-        let image = Arc::new(controller.image().clone());
-        registry.remove_strays(&image).await;
-        registry.follow(&image, &settings, None).await;
-        let subscriptions = Arc::new(Subscriptions::of(&image));
-        let first = registry.view(image, offset, settings.clone(), subscriptions.clone());
-        let (view, followed) = watch::channel(Arc::new(first));
-        let (ask, changes) = mpsc::channel(CHANGES_WAITING_MAX);
-        let (report, failures) = mpsc::channel(DIRECTORIES_MAX);
-        let door = Metadata { changes: ask, failures: report, view: followed };
-        let room = MetadataRoom {
-            changes,
-            failures,
-            view,
-            seat,
-            controller,
-            registry,
-            settings,
-            subscriptions,
-            broker,
+    /// Follows that.
+    pub(crate) fn watch_quorum(&self) -> watch::Receiver<Arc<QuorumInfo>> {
+        self.quorum.clone()
+    }
+
+    /// This node and its metadata directory.
+    pub(crate) fn replica(&self) -> ReplicaKey {
+        self.me
+    }
+
+    /// Completes when the room has ended.
+    pub(crate) async fn ended(&self) {
+        self.questions.closed().await;
+    }
+
+    /// Vote.
+    pub(crate) async fn vote(&self, request: VoteRequest) -> VoteResponse {
+        let refused = |code: ErrorCode| VoteResponse {
+            error_code: code.as_i16(),
+            ..VoteResponse::default()
         };
-        (room, door)
+        if let Err(code) = self.check_cluster(&request.cluster_id) {
+            return refused(code);
+        }
+        let Some(asked) = messages::vote_asked(request, self.me.node) else {
+            return refused(ErrorCode::InvalidRequest);
+        };
+        match self.ask(asked).await {
+            Ok(given) => messages::vote_response(&given.reply),
+            Err(code) => refused(code),
+        }
     }
 
-    /// Topics that cannot be served as they should.
-    pub(crate) fn incomplete(&self) -> Vec<String> {
-        self.registry.incomplete().into_iter().map(str::to_owned).collect()
+    /// BeginQuorumEpoch.
+    pub(crate) async fn begin_epoch(
+        &self,
+        request: BeginQuorumEpochRequest,
+    ) -> BeginQuorumEpochResponse {
+        let refused = |code: ErrorCode| BeginQuorumEpochResponse {
+            error_code: code.as_i16(),
+            ..BeginQuorumEpochResponse::default()
+        };
+        if let Err(code) = self.check_cluster(&request.cluster_id) {
+            return refused(code);
+        }
+        let asked = match messages::begin_asked(request, self.me) {
+            Ok(asked) => asked,
+            Err(code) => return refused(code),
+        };
+        match self.ask(asked).await {
+            Ok(given) => messages::begin_response(&given.reply),
+            Err(code) => refused(code),
+        }
     }
 
-    /// Takes changes until the broker stops.
-    pub(crate) async fn run(mut self, shared: Shared<E>) {
-        loop {
-            let has_unmade = self.registry.has_unmade();
-            tokio::select! {
-                biased;
-                () = shared.stopping() => return,
-                () = shared.env().clock().sleep(UNMADE_PAUSE), if has_unmade => self.make_missing().await,
-                failed = self.failures.recv() => {
-                    let Some((place, failure)) = failed else { return };
-                    let left = self.registry.on_directory_failed(place);
-                    let Some(directory) = left.filter(|_| !planted(Mutant::OneTakesAll)) else {
-                        let reason = failure.to_string();
-                        shared.fail(Failure::Disk { directory: failure.path, reason });
-                        continue;
-                    };
-                    let broker = self.broker;
-                    let give_up: Decide = Box::new(move |controller| {
-                        (controller.give_up_directory(broker, directory), Box::new(|_| {}))
-                    });
-                    if !self.decide(vec![give_up], &shared).await {
-                        return;
-                    }
-                }
-                change = self.changes.recv() => {
-                    let Some(change) = change else { return };
-                    let decisions = self.gather(change);
-                    if !self.decide(decisions, &shared).await {
-                        return;
-                    }
-                }
+    /// EndQuorumEpoch.
+    pub(crate) async fn end_epoch(&self, request: EndQuorumEpochRequest) -> EndQuorumEpochResponse {
+        let refused = |code: ErrorCode| EndQuorumEpochResponse {
+            error_code: code.as_i16(),
+            ..EndQuorumEpochResponse::default()
+        };
+        if let Err(code) = self.check_cluster(&request.cluster_id) {
+            return refused(code);
+        }
+        let Some(asked) = messages::end_asked(request) else {
+            return refused(ErrorCode::InvalidRequest);
+        };
+        match self.ask(asked).await {
+            Ok(given) => messages::end_response(&given.reply),
+            Err(code) => refused(code),
+        }
+    }
+
+    /// Fetch of the metadata log; waits for news as long as the request allows.
+    pub(crate) async fn fetch<R: From<Vec<Batch>>>(&self, request: FetchRequest) -> FetchResponse<R> {
+        let refused = |code: ErrorCode| FetchResponse {
+            error_code: code.as_i16(),
+            ..FetchResponse::default()
+        };
+        if let Err(code) = self.check_cluster(&request.cluster_id) {
+            return refused(code);
+        }
+        let Some((fetch, known)) = messages::fetch_asked(&request) else {
+            return refused(ErrorCode::InvalidRequest);
+        };
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        match self.ask_for(Request::Fetch(fetch), known, wait.min(peers::FETCH_WAIT)).await {
+            Ok(Given { reply, batches, log_start }) => {
+                let records = (!batches.is_empty()).then(|| R::from(batches));
+                messages::fetch_response(&reply, log_start, records)
             }
+            Err(code) => refused(code),
         }
     }
 
-    /// Carries out decisions; `false` if the node cannot go on.
-    async fn decide(&mut self, decisions: Vec<Decide>, shared: &Shared<E>) -> bool {
-        let carried = self.carry_out(decisions).await;
-        if let Err(MetadataLogFailed(reason)) = carried {
-            // What was appended may be durable or not: nobody may act on this state any more.
-            shared.fail(Failure::Metadata { reason });
-            return false;
-        }
-        true
-    }
-
-    /// Logs that a full disk had no space for are created once it has (E11).
-    async fn make_missing(&mut self) {
-        let before = self.view.borrow().clone();
-        if self.registry.make_missing(&before.image, &self.settings).await {
-            let view = self.registry.view(
-                before.image.clone(),
-                before.offset,
-                self.settings.clone(),
-                self.subscriptions.clone(),
-            );
-            self.view.send_replace(Arc::new(view));
-        }
-    }
-
-    /// The changes that wait, `first` before them: they share one sync.
-    fn gather(&mut self, first: Decide) -> Vec<Decide> {
-        let mut decisions = vec![first];
-        while decisions.len() < CHANGES_PER_SYNC_MAX
-            && let Ok(decide) = self.changes.try_recv()
-        {
-            decisions.push(decide);
-        }
-        decisions
-    }
-
-    async fn carry_out(&mut self, decisions: Vec<Decide>) -> Result<(), MetadataLogFailed> {
-        let mut answers = Vec::with_capacity(decisions.len());
-        let committed = self.commit(decisions, &mut answers).await;
-        for answer in answers {
-            // Also an answer without records of its own rests on the state before it.
-            answer(committed.clone().map_err(|_| MetadataUnavailable));
-        }
-        committed
-    }
-
-    async fn commit(
-        &mut self,
-        decisions: Vec<Decide>,
-        answers: &mut Vec<Answer>,
-    ) -> Result<(), MetadataLogFailed> {
-        let mut steps = Vec::new();
-        let mut notices = Vec::new();
-        for decide in decisions {
-            let (records, answer) = decide(&self.controller);
-            answers.push(answer);
-            if records.is_empty() {
-                continue;
+    /// Whoever names no cluster means this one, as in Kafka.
+    fn check_cluster(&self, named: &Option<types::encoding::Str>) -> Result<(), ErrorCode> {
+        match named {
+            Some(named) if named.as_str() != &*self.cluster.0 => {
+                Err(ErrorCode::InconsistentClusterId)
             }
-            let delta = self.controller.apply(&records).map_err(|error| {
-                MetadataLogFailed(format!("a decision makes no sense: {error}"))
-            })?;
-            self.seat.append(&records).await?;
-            notices.extend(records.iter().filter_map(|record| match record {
-                MetadataRecord::Config(config) => notice_of(config),
-                _ => None,
-            }));
-            steps.push((delta, Arc::new(self.controller.image().clone())));
+            _ => Ok(()),
         }
-        let Some((_, image)) = steps.last() else { return Ok(()) };
-        let image = image.clone();
-        let offset = self.seat.flush().await?;
-        for notice in notices {
-            tracing::info!("{notice}");
-        }
-        if steps.iter().any(|(delta, _)| delta.has_client_metrics_changed()) {
-            self.subscriptions = Arc::new(Subscriptions::of(&image));
-        }
-        for (delta, image) in &steps {
-            if delta.has_broker_config_changed(self.broker) {
-                let fixed = self.settings.node.fixed.clone();
-                let node = image.node_configs(fixed, self.broker);
-                self.settings = Arc::new(BrokerSettings::resolve(node));
-            }
-            self.registry.follow(image, &self.settings, Some(delta)).await;
-        }
-        let (settings, subscriptions) = (self.settings.clone(), self.subscriptions.clone());
-        let view = self.registry.view(image, offset, settings, subscriptions);
-        self.view.send_replace(Arc::new(view));
-        Ok(())
     }
-}
 
-/// The broker's settings under the layers that the metadata holds.
-fn in_force(known: &BrokerSettings, controller: &Controller, broker: BrokerId) -> BrokerSettings {
-    let fixed = known.node.fixed.clone();
-    BrokerSettings::resolve(controller.image().node_configs(fixed, broker))
+    async fn ask(&self, request: Request) -> Result<Given, ErrorCode> {
+        self.ask_for(request, Offset::ZERO, Duration::ZERO).await
+    }
+
+    async fn ask_for(
+        &self,
+        request: Request,
+        known: Offset,
+        wait: Duration,
+    ) -> Result<Given, ErrorCode> {
+        let (answer, given) = oneshot::channel();
+        let question = Question { request, known, wait, answer };
+        self.questions.send(question).await.map_err(|_| ErrorCode::BrokerNotAvailable)?;
+        given.await.map_err(|_| ErrorCode::BrokerNotAvailable)
+    }
 }

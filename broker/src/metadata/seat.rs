@@ -1,23 +1,26 @@
 //! This node's seat in the metadata quorum: carries out what [`cluster::quorum`] decides, on the metadata log and the ballot.
 //!
-//! It is the only voter: it elects itself at each start, in a new epoch whose first record says so, and commits after its
-//! own sync (I39). A log that names other voters is refused. So the ballot adds nothing yet to what the log says: no epoch is
-//! told of before its first record is durable. A node whose ballot is lost, or finds no room, goes on by its log.
+//! What leaves the node (questions, answers) and what time is to do are handed to the room. A change is applied when it is
+//! committed *and* synced here: what this node acts on it still knows after a power cut.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cluster::config::BrokerSettings;
 use cluster::metadata::MetadataRecord;
-use cluster::quorum::{Ballot, Control, Effect, Event, Quorum, ReplicaKey, VoterHistory, Voters};
+use cluster::quorum::{
+    Ballot, Effect, Event, Quorum, ReplicaKey, Reply, Request, Ticket, Timer, VoterHistory, Voters,
+};
 use env::{Disk, Env, is_full};
 use log::{LogDir, OpenError};
-use types::mutant::{Mutant, planted};
-use types::{DirectoryId, NodeId, Offset, QuorumEpoch};
+use record::Batch;
+use types::{NodeId, Offset};
 
 use super::ballot::{BallotError, BallotFile};
-use super::log::{MetadataLog, MetadataLogFailed};
+use super::log::{Content, MetadataLog, MetadataLogFailed};
+use crate::directory::DirectoryError;
 use crate::start::StartError;
 
 /// The seat.
@@ -29,32 +32,78 @@ pub(crate) struct Seat<E: Env> {
     ballots: Option<BallotFile<<E::Disk as Disk>::File>>,
     quorum: Quorum,
     me: ReplicaKey,
+    /// Changes that are written here and not applied yet, in order.
+    unapplied: VecDeque<Change>,
     /// A disk that takes longer to store a ballot has failed.
     patience: Duration,
 }
 
+/// One change of the metadata: a batch of the log.
+pub(crate) struct Change {
+    /// The offset after its last record.
+    pub(crate) end: Offset,
+    /// What it says.
+    pub(crate) records: Vec<MetadataRecord>,
+}
+
+/// What comes with an event.
+pub(super) enum Carried {
+    Nothing,
+    /// The records of [`Event::Decided`].
+    Decided(Vec<MetadataRecord>),
+    /// The batches of an answer to a fetch.
+    Fetched(Vec<Batch>),
+}
+
+/// What the quorum wants done outside its seat.
+pub(super) enum Outside {
+    Send(NodeId, Request),
+    Reply(Ticket, Reply),
+    Arm(Timer),
+    /// The snapshot that the leader names cannot be had.
+    NoSnapshot,
+}
+
 impl<E: Env> Seat<E> {
-    /// Opens the log and the ballot in the metadata directory `path`, which is `directory`.
+    /// Opens the log and the ballot in the metadata directory `path`, which is that of `me`. Where the log says nothing of
+    /// voters, `founders` vote.
     pub(crate) async fn open(
         env: &E,
         path: &Path,
-        node: NodeId,
-        directory: DirectoryId,
+        me: ReplicaKey,
+        founders: &Voters,
         settings: &BrokerSettings,
     ) -> Result<Seat<E>, StartError> {
-        let me = ReplicaKey { node, directory };
-        let log = MetadataLog::open(env, path.to_owned(), directory, node, settings).await?;
+        let log = MetadataLog::open(env, path.to_owned(), me.directory, settings).await?;
         let path = log.dir().path().to_owned();
+        let read = read(&log, me, founders).await;
+        let (voters, unapplied) = read.map_err(|error| StartError::Disk {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         let patience = settings.disk_sync_timeout;
         let opened = env.timeout(patience, BallotFile::open(env.disk(), &path)).await;
         let opened = opened.unwrap_or_else(|| Err(BallotError::Io(io::ErrorKind::TimedOut.into())));
+        // Who votes alone tells nobody of an epoch before the log knows of it, and needs no other memory.
+        let is_alone = voters.newest().nodes().eq([me.node]);
+        let is_new = log.end() == Offset::ZERO;
         let (ballots, ballot) = match opened {
             Ok((file, ballot)) => (Some(file), ballot),
-            Err(BallotError::Damaged(file)) => {
+            Err(BallotError::Missing(_)) if is_alone || is_new => (None, Ballot::default()),
+            Err(BallotError::Damaged(file)) if is_alone => {
                 tracing::warn!(file = %file.display(), "the ballot cannot be read: it is made anew");
                 (None, Ballot::default())
             }
-            Err(BallotError::Io(error)) if is_full(&error) => (None, Ballot::default()),
+            Err(BallotError::Missing(file) | BallotError::Damaged(file)) => {
+                // To vote twice in an epoch could elect two leaders (I37).
+                let reason = format!(
+                    "{} is missing or cannot be read, and whom this node voted for with it; remove node {me} from the \
+                     voters, empty the directory {}, and add the node again",
+                    file.display(),
+                    path.display()
+                );
+                return Err(DirectoryError::Damaged { path: file, reason }.into());
+            }
             Err(BallotError::Io(error)) => {
                 let reason = format!("reading the ballot: {error}");
                 return Err(StartError::Disk { path, reason });
@@ -63,9 +112,8 @@ impl<E: Env> Seat<E> {
                 return Err(StartError::open(&path, OpenError::Newer { path: file, version }));
             }
         };
-        let voters = VoterHistory::new(Voters::of([me]));
         let quorum = Quorum::new(me, ballot, log.shape(), voters);
-        Ok(Seat { env: env.clone(), path, log, ballots, quorum, me, patience })
+        Ok(Seat { env: env.clone(), path, log, ballots, quorum, me, unapplied, patience })
     }
 
     /// Directory of its log.
@@ -73,87 +121,111 @@ impl<E: Env> Seat<E> {
         self.log.dir()
     }
 
-    /// Its log.
-    pub(crate) fn log(&self) -> &MetadataLog<E> {
+    /// What is written and not applied, in order: at first all there is.
+    pub(crate) fn unapplied(&self) -> impl Iterator<Item = &Change> {
+        self.unapplied.iter()
+    }
+
+    /// Whether nobody else votes.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.quorum.voters().nodes().eq([self.me.node])
+    }
+
+    pub(super) fn log(&self) -> &MetadataLog<E> {
         &self.log
     }
 
-    /// Who sits here.
-    pub(crate) fn replica(&self) -> ReplicaKey {
+    pub(super) fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
+    pub(super) fn replica(&self) -> ReplicaKey {
         self.me
     }
 
-    /// The epoch it is in.
-    pub(crate) fn epoch(&self) -> QuorumEpoch {
-        self.quorum.epoch()
-    }
-
-    /// Takes the lead: from here on records may be decided.
-    pub(crate) async fn lead(&mut self) -> Result<(), MetadataLogFailed> {
-        self.take(Event::Start, &[]).await?;
-        self.flush().await?;
-        match self.quorum.may_decide() {
-            true => Ok(()),
-            false => Err(MetadataLogFailed(format!("{} does not lead", self.quorum))),
-        }
-    }
-
-    /// Appends the records of one change as one batch; they are not committed before [`Seat::flush`].
-    pub(crate) async fn append(
-        &mut self,
-        records: &[MetadataRecord],
-    ) -> Result<(), MetadataLogFailed> {
-        let count = u32::try_from(records.len()).expect("a change of fewer than 2^32 records");
-        self.take(Event::Decided(count), records).await
-    }
-
-    /// Commits everything appended; returns the offset of the last record.
-    pub(crate) async fn flush(&mut self) -> Result<Offset, MetadataLogFailed> {
-        let end = self.log.flush().await?;
-        self.take(Event::Synced(end), &[]).await?;
-        let committed = self.quorum.high_watermark();
-        assert!(
-            committed >= end || planted(Mutant::MetadataAckBeforeSync),
-            "the only voter commits what it has synced (I39)"
-        );
-        Ok(Offset(end.0 - 1))
-    }
-
-    /// Lets the quorum take an event, and does what it asks for; `decided` are the records of [`Event::Decided`].
-    async fn take(
+    /// Lets the quorum take an event, and does on this node what it asks for; returns what is to be done outside.
+    pub(super) async fn take(
         &mut self,
         event: Event,
-        decided: &[MetadataRecord],
-    ) -> Result<(), MetadataLogFailed> {
+        carried: Carried,
+    ) -> Result<Vec<Outside>, MetadataLogFailed> {
         let mut effects = Vec::new();
         self.quorum.step(event, &mut effects);
+        let mut carried = Some(carried);
+        let mut outside = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Store(ballot) => self.store(&ballot).await?,
-                Effect::AppendControl(Control::LeaderChange(_)) => {
-                    self.log.append_leader_change(self.quorum.epoch(), self.me)?;
+                Effect::AppendControl(control) => {
+                    let (epoch, voters) = (self.quorum.epoch(), self.quorum.voters());
+                    self.log.append_control(&control, epoch, self.me, voters)?;
                 }
-                Effect::AppendDecided => self.log.append(decided, self.quorum.epoch())?,
-                // Whoever flushes asks for the one; the other is of no account where nobody else is.
-                Effect::HighWatermark(_) | Effect::Arm(_) => {}
-                Effect::Halt(reason) => return Err(MetadataLogFailed(reason)),
-                other => {
-                    let reason = format!("the only voter of a quorum has nobody for {other:?}");
+                Effect::AppendDecided | Effect::AppendFetched => match carried.take() {
+                    Some(Carried::Decided(records)) => self.append_decided(records)?,
+                    Some(Carried::Fetched(batches)) => self.append_fetched(batches)?,
+                    _ => return Err(MetadataLogFailed("there is nothing to append".into())),
+                },
+                Effect::Truncate(end) => {
+                    self.log.truncate(end).await?;
+                    self.unapplied.retain(|change| change.end <= end);
+                }
+                Effect::Arm(timer) => outside.push(Outside::Arm(timer)),
+                Effect::Send(node, request) => outside.push(Outside::Send(node, request)),
+                Effect::Reply(ticket, reply) => outside.push(Outside::Reply(ticket, reply)),
+                // No log forgets anything yet: whoever names a snapshot is of a newer release.
+                Effect::FetchSnapshot(..) => outside.push(Outside::NoSnapshot),
+                Effect::Restart(position) => {
+                    let reason = format!("no snapshot was loaded that ends at {}", position.offset);
                     return Err(MetadataLogFailed(reason));
                 }
+                // Read where it is wanted.
+                Effect::HighWatermark(_) => {}
+                Effect::Halt(reason) => return Err(MetadataLogFailed(reason)),
             }
         }
+        Ok(outside)
+    }
+
+    fn append_decided(&mut self, records: Vec<MetadataRecord>) -> Result<(), MetadataLogFailed> {
+        self.log.append(&records, self.quorum.epoch())?;
+        self.unapplied.push_back(Change { end: self.log.end(), records });
         Ok(())
+    }
+
+    fn append_fetched(&mut self, batches: Vec<Batch>) -> Result<(), MetadataLogFailed> {
+        // What cannot be read is not stored either.
+        let mut changes = Vec::new();
+        for batch in &batches {
+            if let Content::Records(records) = Content::of(batch)? {
+                changes.push(Change { end: batch.end_offset(), records });
+            }
+        }
+        self.log.append_fetched(batches)?;
+        self.unapplied.extend(changes);
+        Ok(())
+    }
+
+    /// Takes out the changes that are committed and synced here.
+    pub(super) fn committed(&mut self) -> Vec<Change> {
+        let end = self.applicable();
+        let count = self.unapplied.partition_point(|change| change.end <= end);
+        self.unapplied.drain(..count).collect()
+    }
+
+    /// End of what is committed and synced here.
+    pub(super) fn applicable(&self) -> Offset {
+        self.quorum.high_watermark().min(self.log.synced())
     }
 
     async fn store(&mut self, ballot: &Ballot) -> Result<(), MetadataLogFailed> {
         let (disk, path) = (self.env.disk().clone(), self.path.clone());
+        let is_alone = self.is_alone();
         let ballots = &mut self.ballots;
         let storing = async {
             match ballots {
                 Some(file) => file.store(ballot).await,
                 None => match BallotFile::create(&disk, &path, ballot).await {
-                    Err(error) if is_full(&error) => {
+                    Err(error) if is_alone && is_full(&error) => {
                         tracing::warn!(path = %path.display(), "no space for the ballot of this node");
                         Ok(())
                     }
@@ -166,5 +238,70 @@ impl<E: Env> Seat<E> {
             let path = self.path.display();
             MetadataLogFailed(format!("the ballot of epoch {} in {path}: {error}", ballot.epoch))
         })
+    }
+}
+
+/// The voters along the log, and its changes.
+async fn read<E: Env>(
+    log: &MetadataLog<E>,
+    me: ReplicaKey,
+    founders: &Voters,
+) -> Result<(VoterHistory, VecDeque<Change>), MetadataLogFailed> {
+    let mut unapplied = VecDeque::new();
+    let mut electorate = None;
+    let mut changes = Vec::new();
+    log.replay(|batch, content| match content {
+        Content::Records(records) => {
+            unapplied.push_back(Change { end: batch.end_offset(), records });
+        }
+        Content::LeaderChange(voters) => electorate = Some(voters),
+        Content::Voters(voters) => changes.push((batch.base_offset(), voters)),
+    })
+    .await?;
+    let mut history = VoterHistory::new(electors(me, founders, electorate, !unapplied.is_empty()));
+    for (offset, voters) in changes {
+        history.push(offset, voters);
+    }
+    Ok((history, unapplied))
+}
+
+/// Who votes as long as the log does not name voters: those who could vote for its leaders. A log that has none, of a node
+/// that was alone, goes on alone, whatever a configuration says by now: others are added one by one (I42).
+fn electors(
+    me: ReplicaKey,
+    founders: &Voters,
+    electorate: Option<Voters>,
+    has_records: bool,
+) -> Voters {
+    let alone = Voters::of([me]);
+    let Some(voters) = electorate else {
+        return if has_records { alone } else { founders.clone() };
+    };
+    if voters.nodes().eq(founders.nodes()) {
+        return founders.clone();
+    }
+    if voters.nodes().eq([me.node]) { alone } else { voters }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{DirectoryId, Uuid};
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_alone_goes_on_alone() {
+        let key = |node: i32| ReplicaKey {
+            node: NodeId(node),
+            directory: DirectoryId(Uuid([node as u8; 16])),
+        };
+        let (me, all) = (key(1), Voters::of([1, 2, 3].map(key)));
+        let alone = Voters::of([me]);
+        assert_eq!(electors(me, &all, None, false), all, "a new node");
+        assert_eq!(electors(me, &all, None, true), alone, "of a release without leader changes");
+        assert_eq!(electors(me, &all, Some(alone.clone()), true), alone);
+        assert_eq!(electors(me, &all, Some(all.clone()), false), all);
+        let others = Voters::of([2, 3].map(key));
+        assert_eq!(electors(me, &all, Some(others.clone()), true), others);
     }
 }

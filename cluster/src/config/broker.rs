@@ -96,6 +96,15 @@ pub struct BrokerSettings {
     pub scrub_interval: Duration,
     /// `disk.sync.timeout.ms`.
     pub disk_sync_timeout: Duration,
+
+    /// `controller.quorum.election.timeout.ms`.
+    pub quorum_election_timeout: Duration,
+    /// `controller.quorum.fetch.timeout.ms`.
+    pub quorum_fetch_timeout: Duration,
+    /// `controller.quorum.request.timeout.ms`.
+    pub quorum_request_timeout: Duration,
+    /// `controller.quorum.retry.backoff.ms`.
+    pub quorum_retry_backoff: Duration,
 }
 
 impl BrokerSettings {
@@ -160,6 +169,10 @@ impl BrokerSettings {
                 .filter(|rate| *rate > 0),
             scrub_interval: get.duration("log.scrub.interval.ms"),
             disk_sync_timeout: get.duration("disk.sync.timeout.ms"),
+            quorum_election_timeout: get.duration("controller.quorum.election.timeout.ms"),
+            quorum_fetch_timeout: get.duration("controller.quorum.fetch.timeout.ms"),
+            quorum_request_timeout: get.duration("controller.quorum.request.timeout.ms"),
+            quorum_retry_backoff: get.duration("controller.quorum.retry.backoff.ms"),
             node,
         }
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
+use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, Bytes, BytesMut};
 use cluster::config::BrokerSettings;
 use env::{Conn, ConnReader, ConnWriter, Disk, Env, Net, Part};
@@ -38,9 +38,11 @@ pub fn config(dir: &Path, settings: &[(&str, &str)]) -> BrokerConfig {
             bind: "127.0.0.1:0".parse().unwrap(),
             advertised: None,
             protocol: ListenerProtocol::Plaintext,
+            audience: Audience::Clients,
         }],
         log_dirs: vec![dir.to_owned()],
         metadata_dir: None,
+        voters: Vec::new(),
         settings: BrokerSettings::parse(values).unwrap().0,
     }
 }

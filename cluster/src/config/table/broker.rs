@@ -71,17 +71,17 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Where to find the metadata quorum."),
     key("controller.quorum.election.backoff.max.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
         .help("Longest wait before another metadata election."),
-    key("controller.quorum.election.timeout.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.quorum.election.timeout.ms", Kind::Int, Some("1000")).at_least(100).unit(Unit::Millis)
         .help("How long to wait for votes in a metadata election."),
     key("controller.quorum.fetch.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(ONE_NODE)
         .help("Largest answer to a fetch from the metadata quorum."),
     key("controller.quorum.fetch.snapshot.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(ONE_NODE)
         .help("Largest answer to a snapshot fetch from the metadata quorum."),
-    key("controller.quorum.fetch.timeout.ms", Kind::Int, Some("2000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.quorum.fetch.timeout.ms", Kind::Int, Some("2000")).at_least(100).unit(Unit::Millis)
         .help("How long a voter may hear nothing from the metadata leader."),
-    key("controller.quorum.request.timeout.ms", Kind::Int, Some("2000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.quorum.request.timeout.ms", Kind::Int, Some("2000")).at_least(100).unit(Unit::Millis)
         .help("How long a request within the metadata quorum may take."),
-    key("controller.quorum.retry.backoff.ms", Kind::Int, Some("20")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.quorum.retry.backoff.ms", Kind::Int, Some("20")).at_least(1).unit(Unit::Millis)
         .help("Wait before a request within the metadata quorum is repeated."),
     key("controller.quorum.voters", Kind::List, Some(""))
         .help("The voters of a static metadata quorum, as id@host:port."),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, ListenerConfig, ListenerProtocol, Observer};
+use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol, Observer};
 use client::Admin;
 use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Env};
@@ -611,9 +611,11 @@ impl Play {
                 bind: (ip_of(BROKER), PORT).into(),
                 advertised: None,
                 protocol: ListenerProtocol::Plaintext,
+                audience: Audience::Clients,
             }],
             log_dirs: self.log_dirs().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
+            voters: Vec::new(),
             settings,
         }
     }
