@@ -82,7 +82,10 @@ impl ToErrorCode for AppendError {
             AppendError::LeaderEpochFenced { .. } => ErrorCode::NotLeaderOrFollower,
             AppendError::ProducerFenced { .. } => ErrorCode::InvalidProducerEpoch,
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-            AppendError::OffsetsExhausted => ErrorCode::UnknownServerError,
+            // The former is told to a follower, never to a client.
+            AppendError::OutOfPlace { .. } | AppendError::OffsetsExhausted => {
+                ErrorCode::UnknownServerError
+            }
         }
     }
 }

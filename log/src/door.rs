@@ -15,7 +15,7 @@ use types::mutant::{Mutant, planted};
 use types::{Counter, Histogram, Offset};
 
 use crate::ballast::Ballast;
-use crate::log::Log;
+use crate::log::{Expired, Log};
 use crate::{AppendError, ChangeError, Ends, Failure, LogConfig, LogDirOptions, LogSpec, Retained};
 
 /// The waiting side of a command.
@@ -27,7 +27,8 @@ pub(crate) enum Command<D: Disk> {
     Delete { log: Log<D>, reply: Reply<()> },
     Truncate { log: Log<D>, offset: Offset, reply: Reply<()> },
     LogStart { log: Log<D>, offset: Offset, reply: Reply<Offset> },
-    Retain { log: Log<D>, start: Offset, roll: bool, reply: Reply<Retained> },
+    Reset { log: Log<D>, offset: Offset, reply: Reply<()> },
+    Retain { log: Log<D>, expired: Expired, reply: Reply<Retained> },
     Config { log: Log<D>, config: LogConfig, reply: Reply<()> },
     Flush { log: Log<D>, reply: Reply<Ends> },
     Close { reply: Reply<()> },
@@ -41,6 +42,7 @@ impl<D: Disk> Command<D> {
             Command::Create { reply, .. } => drop(reply.send(Err(error))),
             Command::Delete { reply, .. }
             | Command::Truncate { reply, .. }
+            | Command::Reset { reply, .. }
             | Command::Config { reply, .. }
             | Command::Close { reply } => drop(reply.send(Err(error))),
             Command::LogStart { reply, .. } => drop(reply.send(Err(error))),
@@ -266,11 +268,13 @@ impl<D: Disk> Door<D> {
         !self.space_low.load(Ordering::Relaxed)
     }
 
-    /// Whether a client may append now (E11, E12).
-    pub fn admit(&self) -> Result<(), AppendError> {
-        if !self.has_space() {
-            return Err(AppendError::NoSpace);
-        }
+    /// Whether there is space for a client's records (E11).
+    pub fn admit_by_space(&self) -> Result<(), AppendError> {
+        if self.has_space() { Ok(()) } else { Err(AppendError::NoSpace) }
+    }
+
+    /// Whether more bytes may wait to be written (E12).
+    pub fn admit_by_queue(&self) -> Result<(), AppendError> {
         if self.queued_bytes.load(Ordering::Relaxed) >= self.options.queued_bytes_max {
             return Err(AppendError::Busy);
         }

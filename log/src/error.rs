@@ -77,6 +77,13 @@ pub enum AppendError {
         /// The sequence that would follow.
         expected: Sequence,
     },
+    /// A leader's batch does not begin where the log, or the batch before it, ends (I2).
+    OutOfPlace {
+        /// Where it would have to begin.
+        expected: Offset,
+        /// Where it begins.
+        found: Offset,
+    },
     /// No more offsets: the log has reached the end of the number range.
     OffsetsExhausted,
 }
@@ -99,6 +106,9 @@ impl fmt::Display for AppendError {
             }
             AppendError::OutOfOrderSequence { id, sequence, expected } => {
                 write!(f, "producer {id} sent sequence {sequence}, expected {expected}")
+            }
+            AppendError::OutOfPlace { expected, found } => {
+                write!(f, "a batch begins at offset {found} where the log goes on at {expected}")
             }
             AppendError::OffsetsExhausted => f.write_str("the log has no offsets left"),
         }
@@ -193,7 +203,7 @@ pub enum ChangeError {
     Deleted,
     /// The file system is full; the bytes stay queued and are written when there is space (E11).
     NoSpace,
-    /// The offset is beyond the end of the log.
+    /// The offset is none of the log, or none that a log may have.
     OffsetOutOfRange {
         /// The offset asked for.
         offset: Offset,

@@ -2,7 +2,7 @@
 //!
 //! Acknowledgements wait for one sync that covers every dirty log of the directory; recovery time follows the journal's
 //! bound, not the logs' size. This crate knows files and batches; it knows no network, no topic configuration names and
-//! no replication: who leads, and what is committed, is decided above.
+//! no replication: who leads, what is committed, and what a follower cuts or asks for is decided above.
 //!
 //! ```text
 //!  append ──► queue ──► committer: segments (page cache), one journal group, one sync ──► listeners
@@ -26,4 +26,6 @@ mod walk;
 pub use config::{Durability, LogConfig, LogDirOptions, LogSpec};
 pub use dir::{DirCounts, LogDir, RecoveryReport, Stray};
 pub use error::{AppendError, ChangeError, Failure, OpenError, Quarantined, ReadError};
-pub use log::{Append, Appended, Ends, Found, Log, Origin, ProducerView, Read, Retained, Slice};
+pub use log::{
+    Append, Appended, Ends, Found, Log, Origin, ProducerView, Read, Replicated, Retained, Slice,
+};

@@ -47,6 +47,7 @@ use crate::producers::{Producers, Verdict};
 use crate::{AppendError, ChangeError, Durability, LogConfig, Quarantined};
 
 pub(crate) use read::SCAN_BYTES;
+pub(crate) use retain::Expired;
 pub(crate) use scrub::Finding;
 pub(crate) use sound::Sound;
 pub(crate) use write::{Round, WriteError};
@@ -355,16 +356,17 @@ impl<F> State<F> {
         }
     }
 
-    /// Queues a batch that was judged good.
-    fn push(&mut self, batch: &Batch, epoch: LeaderEpoch, now: Timestamp) {
-        if self.must_roll(batch, now) {
+    /// Queues a batch that was judged good and stands at the log's end.
+    fn push(&mut self, batch: Batch, now: Timestamp) {
+        if self.must_roll(&batch, now) {
             self.roll();
         }
-        let placed = batch.placed(self.log_end, epoch);
-        let header = *placed.header();
-        self.epochs.begin(epoch, header.base_offset()); // I4
+        let header = *batch.header();
+        if let Some(epoch) = header.leader_epoch() {
+            self.epochs.begin(epoch, header.base_offset()); // I4
+        }
         self.producers.add(&header, now);
-        let (head, rest) = placed.into_parts();
+        let (head, rest) = batch.into_parts();
         let bytes = head.len() + rest.len();
         let active = self.segments.back_mut().expect("a roll makes the first segment");
         active.ages.first_append.get_or_insert(now);
@@ -382,6 +384,45 @@ impl<F> State<F> {
         self.log_end = header.end_offset();
         self.queued_bytes += bytes;
         self.snapshot_bytes += bytes as u64;
+    }
+
+    /// Judges what a leader has stored by its place and epochs alone: producers were its business. Answers the end of it.
+    fn judge_replicated(&self, batches: &[Batch]) -> Result<Offset, AppendError> {
+        let mut end = self.log_end;
+        // A term that began here without a record binds nobody (E5).
+        let mut newest = self.epochs.at(Offset(end.0 - 1)).unwrap_or(LeaderEpoch(0));
+        for batch in batches {
+            let (found, epoch) = (batch.base_offset(), LeaderEpoch(batch.epoch()));
+            if found != end {
+                return Err(AppendError::OutOfPlace { expected: end, found }); // I2
+            }
+            if epoch < newest {
+                return Err(AppendError::LeaderEpochFenced { epoch, newest }); // I3
+            }
+            if batch.bytes_total() as u64 > REPLICATED_BYTES_MAX {
+                let (bytes, bytes_max) = (batch.bytes_total(), REPLICATED_BYTES_MAX);
+                return Err(AppendError::TooLarge { bytes, bytes_max });
+            }
+            (end, newest) = (batch.end_offset(), epoch);
+        }
+        if end > OFFSET_MAX { Err(AppendError::OffsetsExhausted) } else { Ok(end) }
+    }
+
+    /// The log is empty and goes on at `start`.
+    pub fn reset(&mut self, start: Offset) {
+        let point = Point { offset: start, segment: start, position: 0 };
+        self.segments.clear();
+        self.queue.clear();
+        self.recent.clear();
+        self.damages.clear();
+        self.snapshots.clear();
+        self.epochs = Epochs::default();
+        self.producers = Producers::default();
+        (self.stable, self.durable, self.written) = (point, point, point);
+        (self.log_start, self.log_end) = (start, start);
+        (self.snapshot_bytes, self.unsynced_records, self.flush_due) = (0, 0, None);
+        self.generation += 1;
+        self.entries_changed = true;
     }
 
     /// Judges all batches of an append together; the original when all are duplicates.
@@ -449,6 +490,12 @@ impl<F> State<F> {
     }
 }
 
+/// No log ends beyond: there is a next offset, and one after it, wherever one is asked for.
+pub(crate) const OFFSET_MAX: Offset = Offset(i64::MAX - 2);
+
+/// The largest batch that a leader may have accepted: no segment may be set to hold more.
+const REPLICATED_BYTES_MAX: u64 = i32::MAX as u64;
+
 /// Who appends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -468,6 +515,17 @@ pub struct Append {
     /// The broker's wall clock.
     pub now: Timestamp,
     /// Who appends.
+    pub origin: Origin,
+}
+
+/// An append of what another replica has stored.
+#[derive(Clone, Debug)]
+pub struct Replicated {
+    /// The batches with the offsets and epochs that their leader gave them, their checksums verified; of any number of epochs.
+    pub batches: Vec<Batch>,
+    /// The broker's wall clock.
+    pub now: Timestamp,
+    /// Who appends at the leader.
     pub origin: Origin,
 }
 
@@ -648,7 +706,8 @@ impl<D: Disk> Log<D> {
             return Err(AppendError::Offline); // I10
         }
         if origin == Origin::Client {
-            door.admit()?; // E11, E12
+            door.admit_by_space()?;
+            door.admit_by_queue()?;
         }
         let mut state = self.lock();
         if state.deleted {
@@ -667,7 +726,7 @@ impl<D: Disk> Log<D> {
             return Err(AppendError::TooLarge { bytes: large.bytes_total(), bytes_max });
         }
         let spans = batches.iter().map(|b| i64::from(b.last_offset_delta()) + 1).sum::<i64>();
-        if state.log_end.0 >= i64::MAX - 1 - spans {
+        if state.log_end.0 > OFFSET_MAX.0 - spans {
             return Err(AppendError::OffsetsExhausted);
         }
         if let Some(original) = state.judge(&batches)? {
@@ -678,7 +737,8 @@ impl<D: Disk> Log<D> {
         let base_offset = state.log_end;
         let queued = state.queued_bytes;
         for batch in &batches {
-            state.push(batch, leader_epoch, now);
+            let placed = batch.placed(state.log_end, leader_epoch);
+            state.push(placed, now);
         }
         let appended = Appended {
             base_offset,
@@ -687,19 +747,65 @@ impl<D: Disk> Log<D> {
             duplicate: false,
             log_start: state.log_start,
         };
-        door.queued(state.queued_bytes - queued);
+        self.queued(state, queued, batches.len());
+        Ok(appended)
+    }
+
+    /// Appends batches as their leader stored them, byte for byte, under the log's own short lock: notes producers and where
+    /// epochs begin. All or nothing (I13). Answers the log's end then.
+    pub fn append_replicated(&self, append: Replicated) -> Result<Offset, AppendError> {
+        let Replicated { mut batches, now, origin } = append;
+        let door = &self.inner.door;
+        if door.is_offline() {
+            return Err(AppendError::Offline); // I10
+        }
+        if origin == Origin::Client {
+            door.admit_by_space()?;
+        }
+        door.admit_by_queue()?;
+        let mut state = self.lock();
+        if state.deleted {
+            return Err(AppendError::Deleted);
+        }
+        if state.blocked || door.is_closing() {
+            return Err(AppendError::Busy);
+        }
+        let end = state.judge_replicated(&batches)?;
+        // From here on nothing can fail (I13).
+        state.is_vital |= origin == Origin::Coordinator;
+        if planted(Mutant::ReplicatedRestamped)
+            && let Some(newest) = batches.last().map(|last| LeaderEpoch(last.epoch()))
+        {
+            batches = batches.iter().map(|b| b.placed(b.base_offset(), newest)).collect();
+        }
+        let (queued, count) = (state.queued_bytes, batches.len());
+        if count > 0 {
+            // What this replica began as a leader, without a record, is no epoch of the log (I4).
+            let log_end = state.log_end;
+            state.epochs.truncate_end(log_end);
+        }
+        for batch in batches {
+            state.push(batch, now);
+        }
+        self.queued(state, queued, count);
+        Ok(end)
+    }
+
+    /// So many batches were queued, behind `before` bytes: whoever writes them hears of it.
+    fn queued(&self, mut state: MutexGuard<'_, State<D::File>>, before: usize, batches: usize) {
+        let door = &self.inner.door;
+        door.queued(state.queued_bytes - before);
         // The bytes of a page-cache log are written by `write_out`, which every appender calls.
         let sync = state.sync;
-        let list = sync && !state.dirty;
+        let list = sync && batches > 0 && !state.dirty;
         state.dirty |= list;
         drop(state);
         if list {
             door.dirty(self.clone());
         }
         if sync {
-            door.arrived(batches.len());
+            door.arrived(batches);
         }
-        Ok(appended)
     }
 
     /// Where the log stands.
@@ -708,7 +814,8 @@ impl<D: Disk> Log<D> {
     }
 
     /// Called after `written`, `durable` or `log_start` has moved, outside the log's lock, by whoever moved it. Calls
-    /// may come from several tasks and out of order: take the largest.
+    /// may come from several tasks and out of order: take the largest. Only a truncation or a reset takes ends back: who
+    /// asks for one asks the log for its ends when it is done.
     pub fn set_listener(&self, listener: Arc<dyn Fn(Ends) + Send + Sync>) {
         self.lock().listener = Some(listener);
     }
@@ -779,6 +886,16 @@ impl<D: Disk> Log<D> {
     /// Cuts the log at `offset`, down to the start of the batch that holds it. Durable when it returns (I8).
     pub async fn truncate(&self, offset: Offset) -> Result<(), ChangeError> {
         self.command(|reply| Command::Truncate { log: self.clone(), offset, reply }).await
+    }
+
+    /// Empties the log, which begins again at `offset`, wherever that is: no records, epochs, producers or quarantined ranges
+    /// are left. Durable when it returns (I12).
+    pub async fn reset(&self, offset: Offset) -> Result<(), ChangeError> {
+        let log_end = self.ends().log_end;
+        if !(Offset::ZERO..=OFFSET_MAX).contains(&offset) {
+            return Err(ChangeError::OffsetOutOfRange { offset, log_end });
+        }
+        self.command(|reply| Command::Reset { log: self.clone(), offset, reply }).await
     }
 
     /// Waits until everything appended so far survives a power cut, whatever the log's durability.

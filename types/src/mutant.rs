@@ -81,6 +81,10 @@ mutants! {
     WrongLevelCounts = "wrong-level-counts",
     /// I2, I8: bytes truncated before a completed sync come back, because TRUNCATE was not durable first.
     TruncateNotJournaled = "truncate-not-journaled",
+    /// I12: RESET is not durable before a log is emptied.
+    ResetNotJournaled = "reset-not-journaled",
+    /// I16, I17: a follower's batches bear the newest epoch of those that came with them.
+    ReplicatedRestamped = "replicated-restamped",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.
     NoEpochAnswered = "no-epoch-answered",
     /// E8: a log whose directory is not there is made anew in another.

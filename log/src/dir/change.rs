@@ -1,9 +1,11 @@
-//! Changes of logs: create, delete, truncate, log start, retention, configuration, flush. The committer executes them one
+//! Changes of logs: create, delete, truncate, reset, log start, retention, configuration, flush. The committer executes them one
 //! after the other (creations that wait together share a group), each in this order: decide, make it durable in the
 //! journal, do it to the files, answer. After a crash replay does the files' part again.
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use env::{Clock, Disk, File, OpenMode, is_full};
 use types::mutant::{Mutant, planted};
@@ -16,7 +18,7 @@ use super::{Garbage, Inner};
 use crate::door::{Command, Reply};
 use crate::journal::{Frame, FrameKind};
 use crate::layout::{self, Kind, METADATA_FILE};
-use crate::log::{Log, Point, State};
+use crate::log::{Anchor, Expired, Log, Marks, Point, State};
 use crate::{ChangeError, Durability, LogConfig, LogSpec, Retained};
 
 /// Flag of a CREATE frame: the log is a page-cache log.
@@ -52,12 +54,16 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                     let result = self.truncate(&log, offset).await?;
                     answer(reply, result);
                 }
+                Command::Reset { log, offset, reply } => {
+                    let result = self.reset(&log, offset).await?;
+                    answer(reply, result);
+                }
                 Command::LogStart { log, offset, reply } => {
                     let result = self.log_start(&log, offset).await?;
                     answer(reply, result.map(|retained| retained.log_start));
                 }
-                Command::Retain { log, start, roll, reply } => {
-                    let result = self.retain(&log, start, roll).await?;
+                Command::Retain { log, expired, reply } => {
+                    let result = self.retain(&log, expired).await?;
                     answer(reply, result);
                 }
                 Command::Config { log, config, reply } => {
@@ -238,32 +244,37 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             state.check();
             (gone, state.config.delete_delay)
         };
-        let mut paths = Vec::new();
-        for (base, _) in &gone {
-            for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot] {
-                paths.extend(self.set_aside(&kind.path(&log.inner.path, *base)).await?);
-            }
-        }
-        if !paths.is_empty() {
-            let due = self.clock.now() + delay;
-            self.dir.throw_away(Garbage { due, paths, is_dir: false });
-        }
+        let kinds = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot];
+        let paths =
+            gone.iter().flat_map(|(base, _)| kinds.map(|kind| kind.path(&log.inner.path, *base)));
+        self.set_aside(paths, delay).await?;
         log.tell();
         let bytes = gone.iter().map(|(_, bytes)| bytes).sum();
         Ok(Ok(Retained { segments: gone.len(), bytes, log_start: offset }))
     }
 
-    /// Renames a file so that nobody takes it for part of the log; `None` if it is not there.
+    /// Renames those of `paths` that are there, so that nobody takes them for part of the log; they are removed after `delay`.
     async fn set_aside(
         &self,
-        path: &std::path::Path,
-    ) -> Result<Option<std::path::PathBuf>, Offline> {
-        let target = layout::aside(path);
-        match self.rename(path, &target).await {
-            Ok(()) => Ok(Some(target)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.fail_io(format!("removing {}", path.display()), &error)),
+        paths: impl Iterator<Item = PathBuf>,
+        delay: Duration,
+    ) -> Result<(), Offline> {
+        let mut aside = Vec::new();
+        for path in paths {
+            let target = layout::aside(&path);
+            match self.rename(&path, &target).await {
+                Ok(()) => aside.push(target),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(self.fail_io(format!("removing {}", path.display()), &error));
+                }
+            }
         }
+        if !aside.is_empty() {
+            let due = self.clock.now() + delay;
+            self.dir.throw_away(Garbage { due, paths: aside, is_dir: false });
+        }
+        Ok(())
     }
 
     /// Renames what is to be removed: it makes space, so it may spend the ballast on a longer name.
@@ -279,11 +290,15 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
     async fn retain(
         &mut self,
         log: &Log<D>,
-        start: Offset,
-        roll: bool,
+        Expired { start, roll, generation }: Expired,
     ) -> Result<Result<Retained, ChangeError>, Offline> {
         let start = {
             let mut state = log.lock();
+            // The log was cut or begun anew: what was judged is not what is there.
+            if state.generation != generation {
+                let log_start = state.log_start;
+                return Ok(Ok(Retained { segments: 0, bytes: 0, log_start }));
+            }
             let active = state.segments.back().map(|active| (active.base, active.size));
             match active {
                 Some((_, size)) if roll && size > 0 && start == state.log_end => {
@@ -446,14 +461,14 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             return Ok(Err(ChangeError::NoSpace));
         }
         let _writer = log.inner.writer.lock().await;
-        let cut = match log.batch_at(offset).await {
+        let cut = match log.boundary_at(offset).await {
             // The log start lies inside the batch to go: the log is emptied and begins again there (E8).
-            Ok(Some((cut, _))) if cut.offset < log.ends().log_start => {
+            Some(cut) if cut.offset < log.ends().log_start => {
                 let start = log.ends().log_start;
                 Point { offset: start, segment: start, position: 0 }
             }
-            Ok(Some((cut, _))) => cut,
-            Ok(None) | Err(_) => {
+            Some(cut) => cut,
+            None => {
                 log.lock().blocked = false;
                 let log_end = log.ends().log_end;
                 return Ok(Err(ChangeError::OffsetOutOfRange { offset, log_end }));
@@ -487,15 +502,75 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         if let Err(error) = done {
             return Err(self.fail_io(format!("truncating {}", log.inner.partition), &error));
         }
+        self.unblock(log).await?;
+        Ok(Ok(()))
+    }
+
+    /// A cut is done: appends go on. Replay would cut a page-cache log again, below what is appended from now on without the
+    /// journal: that is ruled out first.
+    async fn unblock(&mut self, log: &Log<D>) -> Result<(), Offline> {
         let paged = !log.lock().sync;
-        // Replay would cut the log again, below what is appended from now on without the journal: nothing is appended
-        // before that is ruled out.
         while paged && !self.checkpoint(Scope::All).await? && !self.dir.door.is_closing() {
             self.clock.sleep(RETRY).await;
         }
-        let mut state = log.lock();
-        state.blocked = false;
-        state.check();
+        {
+            let mut state = log.lock();
+            state.blocked = false;
+            state.check();
+        }
+        log.tell();
+        Ok(())
+    }
+
+    /// Empties the log: the journal first; then memory and files, which no checkpoint sees apart.
+    async fn reset(
+        &mut self,
+        log: &Log<D>,
+        offset: Offset,
+    ) -> Result<Result<(), ChangeError>, Offline> {
+        {
+            let mut state = log.lock();
+            if state.deleted {
+                return Ok(Err(ChangeError::Deleted));
+            }
+            state.blocked = true;
+        }
+        tracing::debug!(partition = %log.inner.partition, %offset, ends = ?log.ends(), "log is reset");
+        let _writer = log.inner.writer.lock().await;
+        let frame = Frame {
+            log: log.inner.id,
+            segment_base: offset,
+            position: 0,
+            kind: FrameKind::Reset { offset },
+        };
+        // The log has the group in its marks when no checkpoint is under way: until then none may free it.
+        *self.dir.uncounted() = Some(self.dir.journal.lock().await.next_position());
+        let groups = match planted(Mutant::ResetNotJournaled) {
+            true => None,
+            false => Some(self.journal(vec![frame]).await?),
+        };
+        let checkpointing = self.dir.checkpointing.lock().await;
+        let (queued, delay) = {
+            let mut state = log.lock();
+            state.reset(offset);
+            if let Some(groups) = groups {
+                state.marks = Marks { oldest: Some(groups.start), syncing: None, next: groups.end };
+                // Nothing that was there before counts any more.
+                state.anchor = Anchor { point: state.stable, group: groups.start };
+            }
+            (std::mem::take(&mut state.queued_bytes), state.config.delete_delay)
+        };
+        *self.dir.uncounted() = None;
+        self.dir.door.unqueued(queued);
+        let path = &log.inner.path;
+        let entries = match self.dir.door.disk.list(path).await {
+            Ok(entries) => entries,
+            Err(error) => return Err(self.fail_io(format!("listing {}", path.display()), &error)),
+        };
+        let files = entries.iter().filter(|entry| Kind::parse(&entry.name).is_some());
+        self.set_aside(files.map(|entry| path.join(&entry.name)), delay).await?;
+        drop(checkpointing);
+        self.unblock(log).await?;
         Ok(Ok(()))
     }
 

@@ -232,10 +232,16 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             Err(WriteError::Failed) if planted(Mutant::AppendAfterIoError) => return Ok(false),
             Err(WriteError::Failed) => return Err(Offline),
         }
+        let sync = state.sync;
         // Whatever came while it was written is in the queue.
         state.dirty = !state.queue.is_empty();
         if state.dirty {
             rest.push(part.log.clone());
+        }
+        drop(state);
+        if sync {
+            // Followers are given what its sync is still under way for.
+            part.log.tell();
         }
         Ok(true)
     }

@@ -400,7 +400,7 @@ impl<D: Disk> Opening<D> {
         // What the anchor vouches for is not done again.
         if position < log.stored.anchor.group || log.deleted {
             // But the journal repeats its last group under a new number, which the anchor does not vouch for.
-            log.cut |= matches!(frame.kind, FrameKind::Truncate { .. });
+            log.cut |= matches!(frame.kind, FrameKind::Truncate { .. } | FrameKind::Reset { .. });
             return Ok(());
         }
         let partition = log.stored.partition.clone();
@@ -432,6 +432,7 @@ impl<D: Disk> Opening<D> {
                 log.stored.log_start = log.stored.log_start.max(offset); // I11
                 Ok(())
             }
+            FrameKind::Reset { offset } => log.reset(&disk, offset).await,
             FrameKind::Delete => log.delete(&disk).await,
             FrameKind::Create { .. } => Ok(()),
         };

@@ -19,7 +19,9 @@ pub(super) const HEAD_BYTES: usize = 96;
 pub const DATA_FRAME_BYTES: u64 = 1 << 20;
 
 const FILE_MAGIC: &[u8; 8] = b"FTLDJRNL";
-const FILE_VERSION: u32 = 1;
+const FILE_VERSION: u32 = 2;
+/// The same without RESET.
+const FILE_VERSION_OLDEST: u32 = 1;
 const FILE_HEADER_BYTES: usize = 104;
 const GROUP_MAGIC: u32 = u32::from_le_bytes(*b"FTGR");
 const ENTRY_BYTES: usize = 48;
@@ -37,6 +39,7 @@ const KIND_TRUNCATE: u8 = 3;
 const KIND_LOG_START: u8 = 4;
 const KIND_CREATE: u8 = 5;
 const KIND_DELETE: u8 = 6;
+const KIND_RESET: u8 = 7;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -133,7 +136,7 @@ impl FileHeader {
             return HeaderRead::Newer(version);
         }
         let (covered, check) = fields.split_at(FILE_HEADER_BYTES - 8);
-        if version != FILE_VERSION
+        if version < FILE_VERSION_OLDEST
             || crc_fast::checksum(CrcAlgorithm::Crc64Nvme, covered) != u64_at(check, 0)
         {
             return HeaderRead::Unreadable;
@@ -298,6 +301,10 @@ fn prepare_plain(frame: &Frame) -> Result<Prepared, JournalError> {
         FrameKind::LogStart { offset } => {
             body.put_i64_le(offset.0);
             KIND_LOG_START
+        }
+        FrameKind::Reset { offset } => {
+            body.put_i64_le(offset.0);
+            KIND_RESET
         }
         FrameKind::Create { topic, topic_id, partition, epoch, flags } => {
             if topic.as_str().len() > BODY_BYTES_MAX - 64 {
@@ -484,6 +491,7 @@ fn decode_plain(kind: u8, body: &[u8]) -> Option<Option<FrameKind>> {
         }
         KIND_TRUNCATE => FrameKind::Truncate { end: offset()? },
         KIND_LOG_START => FrameKind::LogStart { offset: offset()? },
+        KIND_RESET => FrameKind::Reset { offset: offset()? },
         KIND_CREATE if body.len() >= 26 => FrameKind::Create {
             topic_id: TopicId(uuid_at(body, 0)),
             partition: PartitionIndex(u32_at(body, 16) as i32),

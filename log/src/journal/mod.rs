@@ -99,6 +99,11 @@ pub enum FrameKind {
         /// The new start of the log.
         offset: Offset,
     },
+    /// The log is empty and begins at `offset`: all its segments are no more.
+    Reset {
+        /// Start and end of the log.
+        offset: Offset,
+    },
     /// The log exists from here on.
     Create {
         /// The topic's name.
@@ -124,6 +129,7 @@ impl FrameKind {
             FrameKind::Extent { .. } => "EXTENT",
             FrameKind::Truncate { .. } => "TRUNCATE",
             FrameKind::LogStart { .. } => "LOG_START",
+            FrameKind::Reset { .. } => "RESET",
             FrameKind::Create { .. } => "CREATE",
             FrameKind::Delete => "DELETE",
         }

@@ -547,6 +547,25 @@ impl<D: Disk> Log<D> {
             }
         }
     }
+
+    /// Where the batch that holds `offset` begins, or the damage that it lies in.
+    pub(crate) async fn boundary_at(&self, offset: Offset) -> Option<Point> {
+        for _ in 0..2 {
+            let holds = |damage: &&Damage| (damage.start.offset..damage.end).contains(&offset);
+            let damage = self.lock().damages.iter().find(holds).copied();
+            if let Some(damage) = damage {
+                return Some(damage.start);
+            }
+            if let Ok(Some((point, _))) = self.batch_at(offset).await {
+                return Some(point);
+            }
+            // Whoever reads finds out what is rotten, and where the log goes on.
+            let end = Offset(i64::MAX);
+            let read = Read { from: offset, end, bytes_max: 1, at_least_one: true };
+            drop(self.read(read).await);
+        }
+        None
+    }
 }
 
 /// A derived file; whatever cannot be read is as good as missing.

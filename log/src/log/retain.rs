@@ -13,6 +13,17 @@ use super::{Log, Retained, Segment};
 use crate::ChangeError;
 use crate::door::Command;
 
+/// What retention wants to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expired {
+    /// The log start that it wants.
+    pub start: Offset,
+    /// The active segment goes, too: it is rolled first.
+    pub roll: bool,
+    /// Of the log that was looked at.
+    pub generation: u64,
+}
+
 impl<D: Disk> Log<D> {
     /// Deletes what retention no longer wants, below `high_watermark` only; an expired active segment is rolled first.
     /// `now` is the broker's wall clock. Also forgets expired producers (P6).
@@ -21,20 +32,21 @@ impl<D: Disk> Log<D> {
         now: Timestamp,
         high_watermark: Offset,
     ) -> Result<Retained, ChangeError> {
-        let nothing = {
+        let (nothing, generation) = {
             let mut state = self.lock();
             if state.deleted {
                 return Err(ChangeError::Deleted);
             }
             let expiration = state.config.producer_id_expiration;
             state.producers.expire(now, expiration);
-            Retained { segments: 0, bytes: 0, log_start: state.log_start }
+            let nothing = Retained { segments: 0, bytes: 0, log_start: state.log_start };
+            (nothing, state.generation)
         };
         let Some((start, roll)) = self.expired_end(now, high_watermark).await else {
             return Ok(nothing);
         };
-        let log = self.clone();
-        self.command(|reply| Command::Retain { log, start, roll, reply }).await
+        let (log, expired) = (self.clone(), Expired { start, roll, generation });
+        self.command(|reply| Command::Retain { log, expired, reply }).await
     }
 
     /// The log start that retention wants, and whether the active segment must be rolled for it.

@@ -168,24 +168,31 @@ impl<D: Disk> Log<D> {
     /// The open file of a segment; a new one is created.
     pub(crate) async fn segment_file(&self, base: Offset) -> io::Result<D::File> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the segment is gone");
-        let mode = {
-            let mut state = self.lock();
-            let segment = state.segment(base).ok_or_else(gone)?;
-            if let Some(file) = &segment.file {
-                return Ok(file.clone());
-            }
-            // A segment that has gone meanwhile must not come back, least of all in a successor's directory.
-            if segment.is_new { OpenMode::Create } else { OpenMode::Write }
-        };
         let path = Kind::Log.path(&self.inner.path, base);
-        let file = self.inner.door.disk.open(&path, mode).await?;
-        // Two readers may have opened it; the handle that is kept is the one that will be synced.
-        let mut state = self.lock();
-        let segment = state.segment(base).ok_or_else(gone)?;
-        let created = std::mem::take(&mut segment.is_new);
-        let file = segment.file.get_or_insert(file).clone();
-        state.entries_changed |= created;
-        Ok(file)
+        loop {
+            let (mode, generation) = {
+                let mut state = self.lock();
+                let generation = state.generation;
+                let segment = state.segment(base).ok_or_else(gone)?;
+                if let Some(file) = &segment.file {
+                    return Ok(file.clone());
+                }
+                // A segment that has gone meanwhile must not come back, least of all in a successor's directory.
+                (if segment.is_new { OpenMode::Create } else { OpenMode::Write }, generation)
+            };
+            let file = self.inner.door.disk.open(&path, mode).await?;
+            let mut state = self.lock();
+            // It went while it was opened, and the next segment that begins here has another file.
+            if state.generation != generation {
+                continue;
+            }
+            // Two readers may have opened it; the handle that is kept is the one that will be synced.
+            let segment = state.segment(base).ok_or_else(gone)?;
+            let created = std::mem::take(&mut segment.is_new);
+            let file = segment.file.get_or_insert(file).clone();
+            state.entries_changed |= created;
+            return Ok(file);
+        }
     }
 }
 

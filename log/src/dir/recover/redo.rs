@@ -154,6 +154,26 @@ impl<F: File> Redo<F> {
         self.end.offset = end;
     }
 
+    /// The log begins anew: whatever it was before counts no more.
+    pub async fn reset<D: Disk<File = F>>(&mut self, disk: &D, start: Offset) -> io::Result<()> {
+        for entry in disk.list(&self.path).await? {
+            if Kind::parse(&entry.name).is_some() {
+                remove_if_there(disk, &self.path.join(&entry.name)).await?;
+            }
+        }
+        self.files.clear();
+        self.sizes.clear();
+        self.touched.clear();
+        self.stored.epochs.clear();
+        self.stored.damages.clear();
+        self.stored.log_start = start;
+        self.end = Point { offset: start, segment: start, position: 0 };
+        self.trusted = self.end;
+        self.lost = None;
+        self.cut = true;
+        Ok(())
+    }
+
     /// The directory goes at once: the next CREATE may be of the same name.
     pub async fn delete<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         self.deleted = true;
