@@ -27,7 +27,14 @@ fn what_was_appended_comes_back_in_order() {
         let mut first = open(&disk).await.expect("opens");
         assert!(first.frames.is_empty());
         let a = vec![plain(1, 0), data(1, 0, 200, 1), data(2, 0, 9000, 2)];
-        let b = vec![data(1, 200, 61, 3), plain(2, 1), plain(2, 2), plain(1, 3), plain(1, 4)];
+        let b = vec![
+            data(1, 200, 61, 3),
+            plain(2, 1),
+            plain(2, 2),
+            plain(1, 3),
+            plain(1, 4),
+            plain(2, 5),
+        ];
         assert_eq!(first.journal.append_group(a.clone()).await.expect("appends"), Position(1));
         first.journal.append_group(b.clone()).await.expect("appends");
         let disk = disk.power_cut();
@@ -263,6 +270,31 @@ fn e8_another_directory_a_newer_release_and_lost_headers_are_refused() {
             write_over(&fork, &path, copy, &[0; 104]).await;
         }
         assert_eq!(open(&fork).await.expect("opens").steps(), steps(&[data(1, 0, 500, 1)]));
+    });
+}
+
+/// A release reads what its predecessor wrote: the first version knew no RESET, and differs in nothing else.
+#[test]
+fn a_journal_of_the_first_version_is_read() {
+    block_on(async {
+        let disk = disk(7);
+        let mut journal = open(&disk).await.expect("opens").journal;
+        let kept = vec![plain(1, 0), data(1, 0, 500, 1), plain(1, 1)];
+        journal.append_group(kept.clone()).await.expect("appends");
+        drop(journal);
+        for (path, _) in files(&disk) {
+            let mut header = disk.peek(&path).expect("there")[..104].to_vec();
+            header[8..12].copy_from_slice(&1u32.to_le_bytes());
+            let check = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &header[..96]);
+            header[96..].copy_from_slice(&check.to_le_bytes());
+            write_over(&disk, &path, 0, &header).await;
+            write_over(&disk, &path, 4096, &header).await;
+        }
+        let mut second = open(&disk).await.expect("opens");
+        assert_eq!(second.steps(), steps(&kept));
+        second.journal.append_group(vec![plain(1, 5)]).await.expect("appends");
+        let third = open(&disk.power_cut()).await.expect("opens");
+        assert_eq!(third.steps(), steps(&[kept, vec![plain(1, 5)]].concat()));
     });
 }
 

@@ -22,7 +22,7 @@ async fn small_journal(seed: u64) -> (SimDisk, Vec<(Position, Frame)>) {
         vec![data(2, 0, 5_000, 2), plain(2, 1), data(1, 300, 100, 3)],
         vec![data(3, 0, 40_000, 4)],
         vec![data(3, 40_000, 20_000, 5), data(2, 5_000, 61, 6)],
-        vec![plain(3, 3), plain(3, 4)],
+        vec![plain(3, 3), plain(3, 4), plain(3, 5)],
     ];
     for frames in groups {
         let position = journal.append_group(frames.clone()).await.expect("appends");

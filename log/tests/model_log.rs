@@ -1,32 +1,72 @@
-//! Logs against a vector: random appends, flushes, cuts, deletions, checkpoints and restarts, with a crash at a random
-//! change of the disk. What was announced durable must be there, in order and only once; nothing else may appear but a
-//! whole-batch prefix of what was appended (I2, I6, I7, I8, I9, I12).
+//! Logs against a vector: random appends, flushes, cuts, resets, deletions, checkpoints and restarts, with a crash at a
+//! random change of the disk. What was announced durable must be there, in order and only once; nothing else may appear but
+//! a whole-batch prefix of what was appended (I2, I6, I7, I8, I9, I12). The third log follows the first: it is fed from what
+//! that one serves, and wherever it has come is the same log as far as that (I4, I17, I51).
 
 mod support;
 
 use proptest::prelude::*;
+use record::Batch;
 use support::*;
 use types::Offset;
+
+/// The log that is followed.
+const LEADER: usize = 0;
+/// The one that follows it.
+const FOLLOWER: usize = 2;
 
 /// One step of a run. `log` picks one of three logs.
 #[derive(Clone, Debug)]
 enum Step {
-    Append { log: usize, records: usize, size: usize },
-    Flush { log: usize },
-    Truncate { log: usize, back: i64 },
-    Start { log: usize, part: f64 },
-    Recreate { log: usize },
-    Read { log: usize, budget: usize },
+    Append {
+        log: usize,
+        records: usize,
+        size: usize,
+        producer: bool,
+    },
+    /// The follower fetches once.
+    Fetch {
+        budget: usize,
+    },
+    /// A new leader.
+    Elect,
+    Reset {
+        log: usize,
+        to: i64,
+    },
+    Flush {
+        log: usize,
+    },
+    Truncate {
+        log: usize,
+        back: i64,
+    },
+    Start {
+        log: usize,
+        part: f64,
+    },
+    Recreate {
+        log: usize,
+    },
+    Read {
+        log: usize,
+        budget: usize,
+    },
     Idle,
-    Restart { power: bool },
+    Restart {
+        power: bool,
+    },
     Close,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let log = 0..3usize;
     prop_oneof![
-        12 => (log.clone(), 1..4usize, 0..600usize)
-            .prop_map(|(log, records, size)| Step::Append { log, records, size }),
+        12 => (0..FOLLOWER, 1..4usize, 0..600usize, any::<bool>())
+            .prop_map(|(log, records, size, producer)| Step::Append { log, records, size, producer }),
+        6 => (1..3000usize).prop_map(|budget| Step::Fetch { budget }),
+        1 => Just(Step::Elect),
+        1 => (log.clone(), 0..60i64).prop_map(|(log, to)| Step::Reset { log, to }),
         5 => log.clone().prop_map(|log| Step::Flush { log }),
         2 => (log.clone(), 0..12i64).prop_map(|(log, back)| Step::Truncate { log, back }),
         2 => (log.clone(), 0.0..1.0f64).prop_map(|(log, part)| Step::Start { log, part }),
@@ -52,9 +92,13 @@ struct Model {
     /// A cut that was asked for and not answered: either may be found.
     cut_maybe: Option<Vec<(i64, Vec<String>)>>,
     generation: u8,
+    /// A reset that was asked for and not answered: either may be found.
+    reset_maybe: Option<i64>,
     deleted_maybe: bool,
     exists: bool,
     paged: bool,
+    /// Its leader's term.
+    epoch: i32,
 }
 
 impl Model {
@@ -62,6 +106,14 @@ impl Model {
         // A cut in the batch that holds the log start empties the log, which begins again at its start.
         let end = self.batches.last().map_or(0, |(base, values)| base + values.len() as i64);
         end.max(self.log_start)
+    }
+
+    /// The log is empty and begins at `to`.
+    fn reset(&mut self, to: i64) {
+        self.batches.clear();
+        (self.log_start, self.log_start_maybe) = (to, to);
+        (self.durable, self.written) = (to, to);
+        (self.cut_maybe, self.reset_maybe) = (None, None);
     }
 
     fn values(&self) -> Vec<(i64, String)> {
@@ -111,6 +163,11 @@ impl Run {
         };
         let ends = found.ends();
         let start = ends.log_start.0;
+        if let Some(to) = model.reset_maybe.take()
+            && (start, ends.log_end.0) == (to, to)
+        {
+            model.reset(to);
+        }
         assert!(
             start == model.log_start || start == model.log_start_maybe,
             "I11: start {start} {model:?}"
@@ -162,7 +219,8 @@ impl Run {
     fn note_announced(&mut self, dir: &log::LogDir<sim::disk::SimDisk>) {
         for (at, model) in self.models.iter_mut().enumerate() {
             let Some(log) = dir.log(&partition(&Run::name(at))) else { continue };
-            if model.exists && !model.deleted_maybe && model.cut_maybe.is_none() {
+            let is_known = model.cut_maybe.is_none() && model.reset_maybe.is_none();
+            if model.exists && !model.deleted_maybe && is_known {
                 model.durable = model.durable.max(log.ends().durable.0);
             }
         }
@@ -187,9 +245,11 @@ impl Run {
                     }
                     return done;
                 }
-                Step::Append { log, records, size } => {
-                    self.append(&dir, *log, *records, *size).await
+                Step::Append { log, records, size, producer } => {
+                    self.append(&dir, *log, *records, *size, *producer).await
                 }
+                Step::Fetch { budget } => self.fetch(&dir, *budget).await,
+                Step::Elect => self.models[LEADER].epoch += 1,
                 other => self.change(&dir, other).await,
             }
         }
@@ -221,6 +281,7 @@ impl Run {
         at: usize,
         records: usize,
         size: usize,
+        producer: bool,
     ) {
         let Some(log) = self.log(dir, at).await else { return };
         let values: Vec<String> = (0..records)
@@ -230,7 +291,14 @@ impl Run {
             })
             .collect();
         let refs: Vec<&str> = values.iter().map(String::as_str).collect();
-        if let Ok(appended) = try_append(&log, vec![batch(&refs)], 0) {
+        let batch = if producer {
+            let known = log.producers().first().and_then(|known| known.last_sequence);
+            stamped(&refs, 7, 0, known.map_or(0, |last| last.0 + 1))
+        } else {
+            batch(&refs)
+        };
+        let epoch = self.models[at].epoch.max(log.newest_epoch().map_or(0, |epoch| epoch.0));
+        if let Ok(appended) = try_append(&log, vec![batch], epoch) {
             assert_eq!(
                 appended.base_offset.0,
                 self.models[at].end().max(self.models[at].log_start),
@@ -240,6 +308,120 @@ impl Run {
         }
         if log.write_out().await.is_ok() {
             self.models[at].written = self.models[at].end();
+        }
+    }
+
+    /// The follower fetches as followers do: it cuts what its leader does not have, begins anew where that is too far away,
+    /// and appends what comes.
+    async fn fetch(&mut self, dir: &log::LogDir<sim::disk::SimDisk>, budget: usize) {
+        let Some(leader) = self.log(dir, LEADER).await else { return };
+        let Some(follower) = self.log(dir, FOLLOWER).await else { return };
+        let (theirs, ours) = (leader.ends(), follower.ends());
+        let same = self.common_end();
+        if ours.log_end < theirs.log_start || theirs.written < ours.log_start {
+            let to =
+                if ours.log_end < theirs.log_start { theirs.log_start } else { theirs.written };
+            return self.reset(&follower, FOLLOWER, to.0).await;
+        }
+        if same < ours.log_end.0 {
+            return self.truncate(&follower, FOLLOWER, same).await;
+        }
+        let read = log::Read {
+            from: ours.log_end,
+            end: theirs.written,
+            bytes_max: budget,
+            at_least_one: true,
+        };
+        let Ok(batches) = leader.batches(read).await else {
+            assert!(self.world.disk.has_crashed() || ours.log_end > theirs.written);
+            return;
+        };
+        // A follower that stands inside a batch of its leader begins with the next one.
+        if let Some(first) = batches.first().filter(|first| first.base_offset() < ours.log_end) {
+            let to = first.end_offset().0;
+            return self.reset(&follower, FOLLOWER, to).await;
+        }
+        let values = |batch: &Batch| -> Vec<String> {
+            let text = |record: record::Record| {
+                String::from_utf8(record.value.expect("a value").to_vec()).expect("text")
+            };
+            batch.records(1 << 20).map(|record| text(record.expect("readable"))).collect()
+        };
+        let fetched: Vec<_> =
+            batches.iter().map(|batch| (batch.base_offset().0, values(batch))).collect();
+        let append = log::Replicated { batches, now: NOW, origin: log::Origin::Client };
+        if let Ok(end) = follower.append_replicated(append) {
+            self.models[FOLLOWER].batches.extend(fetched);
+            assert_eq!(end.0, self.models[FOLLOWER].end());
+        }
+        if follower.write_out().await.is_ok() {
+            self.models[FOLLOWER].written = self.models[FOLLOWER].end();
+        }
+        self.compare(&leader, &follower).await;
+    }
+
+    /// How far the follower holds what its leader holds.
+    fn common_end(&self) -> i64 {
+        let (theirs, ours) = (&self.models[LEADER], &self.models[FOLLOWER]);
+        let start = ours.log_start.max(theirs.log_start);
+        let above = |model: &Model| -> Vec<(i64, Vec<String>)> {
+            let all = model.batches.iter().filter(|(base, _)| *base >= start);
+            all.cloned().collect()
+        };
+        let (theirs, ours) = (above(theirs), above(ours));
+        let same = theirs.iter().zip(&ours).take_while(|(a, b)| a == b).last();
+        same.map_or(start, |((base, values), _)| base + values.len() as i64)
+    }
+
+    /// What both logs hold is the same, bytes and epochs; of logs that are complete, so are the producers.
+    async fn compare(
+        &self,
+        leader: &log::Log<sim::disk::SimDisk>,
+        follower: &log::Log<sim::disk::SimDisk>,
+    ) {
+        let (theirs, ours) = (leader.ends(), follower.ends());
+        let start = theirs.log_start.max(ours.log_start);
+        let end = theirs.written.min(ours.written);
+        let read = log::Read { from: start, end, bytes_max: 1 << 20, at_least_one: true };
+        let (Ok(led), Ok(followed)) = (leader.batches(read).await, follower.batches(read).await)
+        else {
+            assert!(start > end || self.world.disk.has_crashed());
+            return;
+        };
+        assert_eq!(led, followed, "I17");
+        for batch in &followed {
+            assert_eq!(follower.epoch_at(batch.last_offset()), batch.leader_epoch(), "I4");
+        }
+        if (theirs.log_start, theirs.log_end) == (ours.log_start, ours.log_end) {
+            assert_eq!(leader.epochs(), follower.epochs(), "I4");
+            // A log start takes records and leaves their producers.
+            if start == Offset(0) {
+                assert_eq!(leader.producers(), follower.producers(), "I51");
+            }
+        }
+    }
+
+    async fn truncate(&mut self, log: &log::Log<sim::disk::SimDisk>, at: usize, to: i64) {
+        let mut cut = self.models[at].batches.clone();
+        cut.retain(|(base, values)| base + values.len() as i64 <= to);
+        self.models[at].cut_maybe = Some(cut.clone());
+        if log.truncate(Offset(to)).await.is_ok() {
+            let model = &mut self.models[at];
+            model.batches = cut;
+            model.durable = model.durable.min(model.end());
+            model.written = model.written.min(model.end());
+            model.cut_maybe = None;
+            assert_eq!(log.ends().log_end.0, model.end().max(log.ends().log_start.0));
+        }
+    }
+
+    async fn reset(&mut self, log: &log::Log<sim::disk::SimDisk>, at: usize, to: i64) {
+        self.models[at].reset_maybe = Some(to);
+        if log.reset(Offset(to)).await.is_ok() {
+            self.models[at].reset(to);
+            let ends = log.ends();
+            assert_eq!((ends.log_start.0, ends.durable.0, ends.log_end.0), (to, to, to));
+            assert!(log.producers().is_empty() && log.epochs().is_empty());
         }
     }
 
@@ -257,17 +439,11 @@ impl Run {
                 let Some(log) = self.log(dir, at).await else { return };
                 let model = &mut self.models[at];
                 let to = (model.end() - back).max(model.log_start).max(0);
-                let mut cut = model.batches.clone();
-                cut.retain(|(base, values)| base + values.len() as i64 <= to);
-                model.cut_maybe = Some(cut.clone());
-                if log.truncate(Offset(to)).await.is_ok() {
-                    let model = &mut self.models[at];
-                    model.batches = cut;
-                    model.durable = model.durable.min(model.end());
-                    model.written = model.written.min(model.end());
-                    model.cut_maybe = None;
-                    assert_eq!(log.ends().log_end.0, model.end().max(log.ends().log_start.0));
-                }
+                self.truncate(&log, at, to).await;
+            }
+            Step::Reset { log: at, to } => {
+                let Some(log) = self.log(dir, at).await else { return };
+                self.reset(&log, at, to).await;
             }
             Step::Start { log: at, part } => {
                 let Some(log) = self.log(dir, at).await else { return };
@@ -412,15 +588,15 @@ fn a_crash_at_every_change_loses_nothing_announced() {
     use Step::*;
     let story = |log: usize| {
         vec![
-            Append { log, records: 3, size: 100 },
-            Append { log, records: 1, size: 900 },
+            Append { log, records: 3, size: 100, producer: true },
+            Append { log, records: 1, size: 900, producer: false },
             Flush { log },
-            Append { log, records: 2, size: 1500 },
-            Append { log, records: 2, size: 1500 },
+            Append { log, records: 2, size: 1500, producer: true },
+            Append { log, records: 2, size: 1500, producer: true },
             Flush { log },
             Truncate { log, back: 3 },
-            Append { log, records: 1, size: 3000 },
-            Append { log, records: 1, size: 3000 },
+            Append { log, records: 1, size: 3000, producer: false },
+            Append { log, records: 1, size: 3000, producer: false },
             Flush { log },
             Start { log, part: 0.7 },
             Idle,
@@ -430,6 +606,11 @@ fn a_crash_at_every_change_loses_nothing_announced() {
     steps.extend([Close, Recreate { log: 0 }]);
     steps.extend(story(0));
     steps.extend([Restart { power: true }, Recreate { log: 1 }, Close]);
+    steps.extend([Fetch { budget: 900 }, Fetch { budget: 900 }, Fetch { budget: 9000 }]);
+    for to in [50, 3] {
+        let append = Append { log: 1, records: 2, size: 900, producer: true };
+        steps.extend([Reset { log: 1, to }, append.clone(), Flush { log: 1 }, append, Idle]);
+    }
     steps.extend(story(2));
     for power in [true, false] {
         for paged in [true, false] {

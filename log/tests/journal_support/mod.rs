@@ -59,7 +59,7 @@ pub fn data(log: u64, position: u64, bytes: usize, filler: u8) -> Frame {
 
 /// A frame without payload, of a kind that `which` picks.
 pub fn plain(log: u64, which: u8) -> Frame {
-    let kind = match which % 5 {
+    let kind = match which % 6 {
         0 => FrameKind::Create {
             topic: "orders".into(),
             topic_id: TopicId(Uuid([which; 16])),
@@ -70,6 +70,7 @@ pub fn plain(log: u64, which: u8) -> Frame {
         1 => FrameKind::Truncate { end: Offset(i64::from(which)) },
         2 => FrameKind::LogStart { offset: Offset(i64::from(which)) },
         3 => FrameKind::Extent { len: 5_000_000, check: u64::from(which) },
+        5 => FrameKind::Reset { offset: Offset(i64::from(which)) },
         _ => FrameKind::Delete,
     };
     Frame { log: LogId(log), segment_base: Offset(9), position: 77, kind }
