@@ -13,9 +13,7 @@ use cluster::telemetry::{Subscriptions, Telemetry};
 use env::Env;
 use log::LogDir;
 use tokio::sync::watch;
-use types::{
-    BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName,
-};
+use types::{BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
 
 use cluster::config::BrokerSettings;
 

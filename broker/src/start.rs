@@ -205,9 +205,8 @@ impl<E: Env> Broker<E> {
         }
         let watched = watch_metadata_dir(shared.clone(), metadata_log_dir.clone());
         spawner.spawn("directory-watch", watched);
-        let (for_controllers, for_clients): (Vec<_>, Vec<_>) = sockets
-            .into_iter()
-            .partition(|socket| socket.info.audience == Audience::Controllers);
+        let (for_controllers, for_clients): (Vec<_>, Vec<_>) =
+            sockets.into_iter().partition(|socket| socket.info.audience == Audience::Controllers);
         let open = |sockets: Vec<Socket<E>>| {
             for Socket { listener, info, .. } in sockets {
                 let (broker, connections) = (shared.clone(), connections.clone());
@@ -446,10 +445,7 @@ fn known<E: Env>(seat: &Seat<E>) -> Result<(NewestEpochs, bool), String> {
 }
 
 /// Registers this broker, and waits until the metadata that this node serves by say so.
-async fn register<E: Env>(
-    shared: &Shared<E>,
-    registration: RegisterBroker,
-) -> Result<(), Failure> {
+async fn register<E: Env>(shared: &Shared<E>, registration: RegisterBroker) -> Result<(), Failure> {
     let mut failure = shared.0.failure.subscribe();
     let registered = async {
         let mut quorum = shared.metadata().watch_quorum();

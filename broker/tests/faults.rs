@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, Failure, Audience, ListenerConfig, ListenerProtocol};
+use broker::{Audience, Broker, BrokerConfig, Failure, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, BytesMut};
 use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol};
+use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, Bytes, BytesMut};
 use cluster::config::BrokerSettings;
 use env::{Clock, Conn, ConnReader, ConnWriter, Env, Net, Part};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol};
+use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, Bytes, BytesMut};
 use client::{Admin, Client, ClientConfig, Consumer, ConsumerConfig, Producer, ProducerConfig};
 use client::{ProducerRecord, ResetPolicy};

@@ -82,7 +82,15 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
     let log_dirs = log_dirs(keys)?;
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
     notices.extend(lonely(&settings));
-    let config = BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, voters: Vec::new(), settings };
+    let config = BrokerConfig {
+        node_id,
+        cluster_id,
+        listeners,
+        log_dirs,
+        metadata_dir,
+        voters: Vec::new(),
+        settings,
+    };
     let observed_at = observed_at(keys)?;
     Ok(Node { config, observed_at, notices })
 }

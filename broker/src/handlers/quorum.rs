@@ -26,8 +26,7 @@ const TIMES_VERSION_MIN: i16 = 1;
 
 impl<F> From<Vec<Batch>> for Records<F> {
     fn from(batches: Vec<Batch>) -> Records<F> {
-        let parts: Vec<Part<F>> =
-            batches.iter().map(|batch| Part::Mem(batch.to_bytes())).collect();
+        let parts: Vec<Part<F>> = batches.iter().map(|batch| Part::Mem(batch.to_bytes())).collect();
         let bytes = parts.iter().map(Part::len).sum();
         Records { parts, bytes }
     }
@@ -41,9 +40,7 @@ pub(super) async fn vote<E: Env>(
 ) -> Reply<VoteResponse> {
     Reply::Now(match authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
         Ok(()) => broker.metadata().vote(request).await,
-        Err(denied) => {
-            VoteResponse { error_code: denied.code.as_i16(), ..VoteResponse::default() }
-        }
+        Err(denied) => VoteResponse { error_code: denied.code.as_i16(), ..VoteResponse::default() },
     })
 }
 
@@ -107,7 +104,12 @@ pub(super) async fn describe_quorum<E: Env>(
     }
     let view = broker.view();
     let now = broker.env().clock().timestamp();
-    let quorum = Told { quorum: &broker.quorum(), me: broker.metadata().replica(), now, version: ctx.api_version };
+    let quorum = Told {
+        quorum: &broker.quorum(),
+        me: broker.metadata().replica(),
+        now,
+        version: ctx.api_version,
+    };
     // As in Kafka: nothing else may be asked with it.
     let is_alone = matches!(&request.topics[..], [topic] if topic.partitions.len() == 1);
     let partition = |topic: &str, index: i32| match (topic, index) {
@@ -133,10 +135,8 @@ pub(super) async fn describe_quorum<E: Env>(
             port: endpoint.port,
         });
         let registered = view.image.broker(BrokerId(node.0));
-        let others = registered.into_iter().flat_map(|info| &info.listeners).map(|known| Listener {
-            name: known.name.clone(),
-            host: known.host.clone(),
-            port: known.port,
+        let others = registered.into_iter().flat_map(|info| &info.listeners).map(|known| {
+            Listener { name: known.name.clone(), host: known.host.clone(), port: known.port }
         });
         // Who votes alone has no listener for other voters.
         let listeners: Vec<Listener> = own.collect();
@@ -146,7 +146,11 @@ pub(super) async fn describe_quorum<E: Env>(
     let nodes = quorum.quorum.voters.0.iter().map(node);
     Reply::Now(DescribeQuorumResponse {
         topics: topics.collect(),
-        nodes: if ctx.api_version >= DIRECTORIES_VERSION_MIN { nodes.collect() } else { Vec::new() },
+        nodes: if ctx.api_version >= DIRECTORIES_VERSION_MIN {
+            nodes.collect()
+        } else {
+            Vec::new()
+        },
         ..DescribeQuorumResponse::default()
     })
 }
@@ -176,19 +180,24 @@ impl Told<'_> {
             let directory = voter.directory.or(known.map(|known| known.replica.directory));
             let replica = ReplicaKey { node: *node, directory: directory.unwrap_or_default() };
             match known {
-                _ if *node == self.me.node => self.replica(self.me, quorum.end.0, self.now, self.now),
+                _ if *node == self.me.node => {
+                    self.replica(self.me, quorum.end.0, self.now, self.now)
+                }
                 Some(known) => self.replica(replica, known.end.0, known.fetched, known.caught_up),
                 None => self.replica(replica, -1, Timestamp(-1), Timestamp(-1)),
             }
         };
-        let observers = quorum.followers.iter().filter(|known| !quorum.voters.contains(known.replica));
+        let observers =
+            quorum.followers.iter().filter(|known| !quorum.voters.contains(known.replica));
         ResponsePartitionData {
             leader_id: leader,
             leader_epoch: quorum.epoch.0,
             high_watermark: quorum.high_watermark.0,
             current_voters: quorum.voters.0.iter().map(voter).collect(),
             observers: observers
-                .map(|known| self.replica(known.replica, known.end.0, known.fetched, known.caught_up))
+                .map(|known| {
+                    self.replica(known.replica, known.end.0, known.fetched, known.caught_up)
+                })
                 .collect(),
             ..ResponsePartitionData::default()
         }

@@ -285,7 +285,8 @@ impl Content {
                 }
                 ControlRecord::Quorum(VOTERS) => return Ok(Content::Voters(voters_of(value)?)),
                 other => {
-                    let reason = format!("the record at offset {offset} is {other:?}, of a newer release");
+                    let reason =
+                        format!("the record at offset {offset} is {other:?}, of a newer release");
                     return Err(MetadataLogFailed(reason));
                 }
             }
@@ -387,18 +388,17 @@ mod tests {
     #[test]
     fn what_the_quorum_writes_is_read_again() {
         let mut voters = Voters::of([key(3), key(4)]);
-        voters.0.get_mut(&NodeId(4)).expect("there").endpoints = vec![Endpoint {
-            listener: "CONTROLLER".into(),
-            host: "h".into(),
-            port: 9,
-        }];
+        voters.0.get_mut(&NodeId(4)).expect("there").endpoints =
+            vec![Endpoint { listener: "CONTROLLER".into(), host: "h".into(), port: 9 }];
         let batch = voters_batch(&voters, Timestamp(1)).expect("encoded").build();
         assert!(matches!(Content::of(&batch), Ok(Content::Voters(read)) if read == voters));
         voters.0.insert(NodeId(3), Voter::default());
         voters.0.insert(NodeId(4), Voter::default());
         let batch = leader_change_batch(key(3), &voters, Timestamp(1)).expect("encoded").build();
         let Ok(Content::LeaderChange(read)) = Content::of(&batch) else { panic!("not read") };
-        voters.0.insert(NodeId(3), Voter { directory: Some(key(3).directory), endpoints: Vec::new() });
+        voters
+            .0
+            .insert(NodeId(3), Voter { directory: Some(key(3).directory), endpoints: Vec::new() });
         assert_eq!(read, voters);
     }
 }

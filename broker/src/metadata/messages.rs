@@ -331,16 +331,12 @@ pub(super) fn fetch_response<R>(
             partition.last_stable_offset = records.high_watermark.0;
         }
         Answer::Diverging(shared) => {
-            partition.diverging_epoch = fetch::EpochEndOffset {
-                epoch: shared.epoch.0,
-                end_offset: shared.offset.0,
-            };
+            partition.diverging_epoch =
+                fetch::EpochEndOffset { epoch: shared.epoch.0, end_offset: shared.offset.0 };
         }
         Answer::Snapshot(end) => {
-            partition.snapshot_id = fetch::SnapshotId {
-                end_offset: end.offset.0,
-                epoch: end.epoch.0,
-            };
+            partition.snapshot_id =
+                fetch::SnapshotId { end_offset: end.offset.0, epoch: end.epoch.0 };
         }
         Answer::Vote(_) | Answer::Done | Answer::Refused(_) => {}
     }

@@ -84,7 +84,8 @@ pub(crate) struct Active {
 
 /// Decides on the newest state; returns the records to commit and how to answer once they are. Where nobody can decide it
 /// is told why, and gives neither.
-type Decide = Box<dyn FnOnce(Result<&Active, MetadataUnavailable>) -> (Vec<MetadataRecord>, Answer) + Send>;
+type Decide =
+    Box<dyn FnOnce(Result<&Active, MetadataUnavailable>) -> (Vec<MetadataRecord>, Answer) + Send>;
 /// Answers the asker: `Ok` when the records are committed and published.
 type Answer = Box<dyn FnOnce(Result<(), MetadataUnavailable>) + Send>;
 
@@ -232,10 +233,8 @@ impl<E: Env> Metadata<E> {
 
     /// Vote.
     pub(crate) async fn vote(&self, request: VoteRequest) -> VoteResponse {
-        let refused = |code: ErrorCode| VoteResponse {
-            error_code: code.as_i16(),
-            ..VoteResponse::default()
-        };
+        let refused =
+            |code: ErrorCode| VoteResponse { error_code: code.as_i16(), ..VoteResponse::default() };
         if let Err(code) = self.check_cluster(&request.cluster_id) {
             return refused(code);
         }
@@ -289,7 +288,10 @@ impl<E: Env> Metadata<E> {
     }
 
     /// Fetch of the metadata log; waits for news as long as the request allows.
-    pub(crate) async fn fetch<R: From<Vec<Batch>>>(&self, request: FetchRequest) -> FetchResponse<R> {
+    pub(crate) async fn fetch<R: From<Vec<Batch>>>(
+        &self,
+        request: FetchRequest,
+    ) -> FetchResponse<R> {
         let refused = |code: ErrorCode| FetchResponse {
             error_code: code.as_i16(),
             ..FetchResponse::default()

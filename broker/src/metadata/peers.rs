@@ -156,7 +156,9 @@ impl<E: Env> Lane<E> {
                      no data directory is of another cluster"
                 );
             }
-            Some(error) => tracing::warn!(%node, %error, "a node of the metadata quorum does not answer"),
+            Some(error) => {
+                tracing::warn!(%node, %error, "a node of the metadata quorum does not answer")
+            }
             None => tracing::info!(%node, "a node of the metadata quorum answers again"),
         }
         self.said = said;

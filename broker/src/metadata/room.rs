@@ -61,7 +61,7 @@ pub(crate) struct MetadataRoom<E: Env> {
     seat: Seat<E>,
     timers: BTreeMap<Timer, Instant>,
     /// What the quorum has not answered yet, and fetches that wait for news.
-    asked: BTreeMap<Ticket, (Request, Question)>,
+    asked: BTreeMap<Ticket, Question>,
     parked: Vec<Parked>,
     next_ticket: u64,
     /// When each replica fetched last, and when it last had all there was.
@@ -89,7 +89,6 @@ pub(crate) struct MetadataRoom<E: Env> {
 
 /// A fetch that waits for news.
 struct Parked {
-    request: Request,
     question: Question,
     deadline: Instant,
     /// End of the log, and epoch, that it has seen.
@@ -248,7 +247,9 @@ impl<E: Env> MetadataRoom<E> {
                     }
                     Outside::Reply(ticket, reply) => self.on_reply(ticket, reply).await?,
                     Outside::NoSnapshot => {
-                        tracing::error!("the metadata leader names a snapshot, which this release cannot fetch");
+                        tracing::error!(
+                            "the metadata leader names a snapshot, which this release cannot fetch"
+                        );
                         events.push_back((Event::NotLoaded, Carried::Nothing));
                     }
                 }
@@ -340,20 +341,20 @@ impl<E: Env> MetadataRoom<E> {
     async fn ask(&mut self, question: Question) -> Result<(), MetadataLogFailed> {
         self.next_ticket += 1;
         let (ticket, request) = (Ticket(self.next_ticket), question.request.clone());
-        self.asked.insert(ticket, (request.clone(), question));
+        self.asked.insert(ticket, question);
         self.take(Event::Asked(ticket, request), Carried::Nothing).await
     }
 
     async fn on_reply(&mut self, ticket: Ticket, reply: Reply) -> Result<(), MetadataLogFailed> {
-        let Some((request, question)) = self.asked.remove(&ticket) else { return Ok(()) };
+        let Some(question) = self.asked.remove(&ticket) else { return Ok(()) };
         let mut batches = Vec::new();
-        if let (Said::Records(told), Request::Fetch(fetch)) = (&reply.body, &request) {
+        if let (Said::Records(told), Request::Fetch(fetch)) = (&reply.body, &question.request) {
             batches = self.seat.log().written_from(fetch.last.offset).await?;
             let is_news = !batches.is_empty() || told.high_watermark > question.known;
             if !is_news && !question.wait.is_zero() && !question.answer.is_closed() {
                 let deadline = self.env.clock().now() + question.wait;
                 let seen = (self.seat.log().written(), reply.epoch);
-                self.parked.push(Parked { request, question, deadline, seen });
+                self.parked.push(Parked { question, deadline, seen });
                 return Ok(());
             }
         }
@@ -388,7 +389,8 @@ impl<E: Env> MetadataRoom<E> {
 
     async fn decide(&mut self, decide: Decide) -> Result<(), MetadataLogFailed> {
         let Some(active) = &mut self.active else {
-            decide(Err(MetadataUnavailable::NotController));
+            // It has told its asker.
+            let _ = decide(Err(MetadataUnavailable::NotController));
             return Ok(());
         };
         let (records, answer) = decide(Ok(active));
@@ -419,7 +421,8 @@ impl<E: Env> MetadataRoom<E> {
         };
         let broker = self.broker;
         self.decide(Box::new(move |active| {
-            let records = active.map(|active| active.controller.give_up_directory(broker, directory));
+            let records =
+                active.map(|active| active.controller.give_up_directory(broker, directory));
             (records.unwrap_or_default(), Box::new(|_| {}))
         }))
         .await

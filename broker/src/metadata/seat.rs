@@ -77,10 +77,8 @@ impl<E: Env> Seat<E> {
         let log = MetadataLog::open(env, path.to_owned(), me.directory, settings).await?;
         let path = log.dir().path().to_owned();
         let read = read(&log, me, founders).await;
-        let (voters, unapplied) = read.map_err(|error| StartError::Disk {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
+        let (voters, unapplied) = read
+            .map_err(|error| StartError::Disk { path: path.clone(), reason: error.to_string() })?;
         let patience = settings.disk_sync_timeout;
         let opened = env.timeout(patience, BallotFile::open(env.disk(), &path)).await;
         let opened = opened.unwrap_or_else(|| Err(BallotError::Io(io::ErrorKind::TimedOut.into())));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol};
+use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol};
 use bytes::{Buf, Bytes, BytesMut};
 use cluster::config::BrokerSettings;
 use env::{Conn, ConnReader, ConnWriter, Disk, Env, Net, Part};

@@ -262,7 +262,9 @@ impl Play {
                 self.stage.world.mark("append refused for space");
                 true
             }
-            AppendError::LeaderEpochFenced { .. } | AppendError::OffsetsExhausted => false,
+            AppendError::LeaderEpochFenced { .. }
+            | AppendError::OutOfPlace { .. }
+            | AppendError::OffsetsExhausted => false,
             AppendError::TooLarge { .. } => {
                 self.stage.world.mark("batch too large");
                 true

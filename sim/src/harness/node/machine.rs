@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, Audience, ListenerConfig, ListenerProtocol, Observer};
+use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol, Observer};
 use client::Admin;
 use cluster::config::{BrokerSettings, NodeConfigs};
 use env::{Clock, Env};
