@@ -144,13 +144,16 @@ impl<E: Env> Broker<E> {
         seat.lead().await.map_err(in_metadata)?;
         let quorum = QuorumInfo { leader: seat.replica(), epoch: seat.epoch() };
         let broker = BrokerId(config.node_id.0);
+        let was_stopped_cleanly = data_dirs.iter().all(|dir| dir.recovery().clean);
+        let before = controller.image().broker(broker).filter(|_| was_stopped_cleanly);
         let registration = RegisterBroker {
             id: broker,
             incarnation: env.rng().uuid(),
             listeners: sockets.iter().map(|socket| socket.registered()).collect(),
             rack: settings.rack.as_deref().map(Into::into),
+            features: cluster::controller::supported(),
             directories: data_dirs.iter().map(LogDir::id).collect(),
-            was_stopped_cleanly: data_dirs.iter().all(|dir| dir.recovery().clean),
+            stopped_epoch: before.map(|before| before.epoch),
             may_have_lost_unsynced: false,
             is_fenced: false,
         };

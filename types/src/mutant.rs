@@ -121,6 +121,16 @@ mutants! {
     LostStaysEligible = "lost-stays-eligible",
     /// I26: a replica joins that is registered otherwise than its leader knows.
     StaleReplicaJoins = "stale-replica-joins",
+    /// I35: what an older registration of a broker says is believed.
+    StaleBrokerBelieved = "stale-broker-believed",
+    /// I43: a second process of a broker id registers while the first one lives.
+    TwinRegisters = "twin-registers",
+    /// L2: a new controller, which has heard nobody yet, fences all at once.
+    NewControllerFences = "new-controller-fences",
+    /// I15: a broker may lead before it has applied its own registration.
+    UnfencedBehind = "unfenced-behind",
+    /// E31: a broker stops before the others know that they lead what it led.
+    StopsUnheard = "stops-unheard",
     /// I30: an election that nobody needs is told to have been held.
     NeedlessElection = "needless-election",
     /// M9: no duplicate detection.

@@ -183,7 +183,11 @@ impl<E: Env> MetadataRoom<E> {
                     };
                     let broker = self.broker;
                     let give_up: Decide = Box::new(move |controller| {
-                        (controller.give_up_directory(broker, directory), Box::new(|_| {}))
+                        let epoch = controller.image().broker(broker).map(|own| own.epoch);
+                        let epoch = epoch.unwrap_or_default();
+                        let given_up =
+                            controller.give_up_directories(broker, epoch, &[directory]);
+                        (given_up.unwrap_or_default(), Box::new(|_| {}))
                     });
                     if !self.decide(vec![give_up], &shared).await {
                         return;

@@ -6,7 +6,7 @@ use types::encoding::Str;
 use types::mutant::{Mutant, planted};
 
 use super::{Controller, Decision, Refusal};
-use crate::metadata::{METADATA_LEVEL, METADATA_VERSION};
+use crate::metadata::{BrokerFeature, METADATA_LEVEL, METADATA_VERSION};
 
 /// A feature that this release supports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,16 @@ pub const FEATURES: [SupportedFeature; 1] = [SupportedFeature {
     level_max: METADATA_LEVEL,
     level_new: METADATA_LEVEL,
 }];
+
+/// What a broker of this release says of itself when it registers.
+pub fn supported() -> Vec<BrokerFeature> {
+    let features = FEATURES.iter().map(|feature| BrokerFeature {
+        name: feature.name.into(),
+        level_min: feature.level_min,
+        level_max: feature.level_max,
+    });
+    features.collect()
+}
 
 /// A wish to change a feature's level.
 #[derive(Clone, PartialEq, Eq, Debug)]
