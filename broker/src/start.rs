@@ -158,7 +158,7 @@ impl<E: Env> Broker<E> {
             is_fenced: false,
         };
         let (controller, offset) =
-            register(&mut seat, controller, is_new, registration).await.map_err(in_metadata)?;
+            register(&mut seat, controller, registration).await.map_err(in_metadata)?;
 
         let metrics = Metrics::new();
         let registry = Registry::new(env.clone(), broker, data_dirs.clone(), metrics.clone());
@@ -425,19 +425,15 @@ fn newest_epochs(image: &Image) -> Arc<BTreeMap<(TopicId, PartitionIndex), Leade
     Arc::new(of_each.map(|(topic, index, known)| ((topic.id, index), known.leader_epoch)).collect())
 }
 
-/// Registers this broker in the metadata, with the cluster's first records if it is new.
+/// Registers this broker in the metadata, behind what a controller writes first.
 async fn register<E: Env>(
     seat: &mut Seat<E>,
     mut controller: Controller,
-    is_new: bool,
     registration: RegisterBroker,
 ) -> Result<(Controller, Offset), MetadataLogFailed> {
-    let mut records = Vec::new();
     let end = seat.log().end();
-    if is_new {
-        records = controller.bootstrap();
-        controller.apply(&records).map_err(|error| failed(&error))?;
-    }
+    let mut records = controller.bootstrap();
+    controller.apply(&records).map_err(|error| failed(&error))?;
     // The offset that the registration will have: larger than any before it (I43).
     let epoch = BrokerEpoch(end.0 + records.len() as i64);
     let (registered, answer) = controller.register_broker(&registration, epoch);

@@ -117,6 +117,8 @@ mutants! {
     DeleteNotJournaled = "delete-not-journaled",
     /// I20, P12: a change of `min.insync.replicas` leaves eligible who was.
     MinIsrChangeUnheard = "min-isr-change-unheard",
+    /// P12: `min.insync.replicas` of all brokers can be taken away, and each node's file counts again.
+    MinIsrOfFile = "min-isr-of-file",
     /// I28: a replica that has lost what it reported stays in sync or eligible.
     LostStaysEligible = "lost-stays-eligible",
     /// I26: a replica joins that is registered otherwise than its leader knows.

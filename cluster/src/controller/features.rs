@@ -52,16 +52,18 @@ pub struct FeatureChange {
 }
 
 impl Controller {
-    /// The first records of a new cluster.
+    /// What a controller writes before anything else, unless it is there: the features of a new cluster, and one
+    /// `min.insync.replicas` for all ([`Controller::one_min_isr`]).
     pub fn bootstrap(&self) -> Vec<MetadataRecord> {
-        let on = FEATURES.iter().filter(|feature| feature.level_new > 0);
-        on.map(|feature| {
+        let is_new = !self.image.features().contains_key(METADATA_VERSION);
+        let on = FEATURES.iter().filter(|feature| is_new && feature.level_new > 0);
+        let features = on.map(|feature| {
             MetadataRecord::FeatureLevel(FeatureLevelRecord {
                 name: feature.name.into(),
                 feature_level: feature.level_new,
             })
-        })
-        .collect()
+        });
+        features.chain(self.one_min_isr()).collect()
     }
 
     /// Changes feature levels, all of them or none.

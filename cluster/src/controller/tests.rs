@@ -18,6 +18,8 @@
 //! > register 1 epoch=9 process=7      registers if no other process of that id is heard of; again, if it is the same
 //! > beat 1 has=10 end=12 fence stop failed=1001     a heartbeat, by default with its registration applied
 //! > wait 9000ms | expire | refused 1 | controller 0 process=7     time, and a new controller, in broker 0 if it names one
+//! > file min.insync.replicas=2      what the controller's file says
+//! > written broker:1 min.insync.replicas=2      records as an older release has written them, unjudged
 //! > ids 0 5 | feature metadata.version 33 | bootstrap | show
 //! ```
 //!
@@ -30,6 +32,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
+use record::stored::metadata::{ConfigRecord, TopicRecord};
 use types::{BrokerEpoch, BrokerId, DirectoryId, Instant, PartitionIndex, TopicId, Uuid};
 
 use self::sessions::SESSION_TIMEOUT;
@@ -247,6 +250,21 @@ impl Teller {
             "bootstrap" => {
                 let records = self.controller.bootstrap();
                 self.take(records, false);
+            }
+            "file" => {
+                let values = words.iter().map(|word| word.split_once('=').unwrap());
+                self.controller.fixed =
+                    Arc::new(values.map(|(name, value)| (name.into(), value.into())).collect());
+            }
+            "written" => {
+                let Resource { kind, name: resource_name } = resource(words[0]);
+                let changes = words[1..].iter().map(|word| change(word));
+                let records = changes.map(|ConfigChange { name, value, .. }| {
+                    let (resource_type, resource_name) = (kind as i8, resource_name.clone());
+                    let record = ConfigRecord { resource_type, resource_name, name, value };
+                    MetadataRecord::Config(record)
+                });
+                self.take(records.collect(), false);
             }
             "show" => self.show(),
             "wait" | "beat" | "refused" | "expire" | "controller" => self.session(verb, words),
@@ -506,10 +524,7 @@ proptest! {
 fn a_long_replay_is_linear() {
     let mut controller = Controller::new(Image::empty(), Arc::default());
     for number in 1..20_000u128 {
-        let record = record::stored::metadata::TopicRecord {
-            name: format!("t{number}").into(),
-            topic_id: numbered(number),
-        };
+        let record = TopicRecord { name: format!("t{number}").into(), topic_id: numbered(number) };
         controller.apply(&[MetadataRecord::Topic(record)]).unwrap();
     }
     assert_eq!(controller.image().topics_count(), 19_999);

@@ -26,6 +26,7 @@ const EXPLORED: &[Mutant] = &[
 /// Bugs of what no seed runs yet: named tests of `cluster` see them.
 const TESTED: &[Mutant] = &[
     Mutant::MinIsrChangeUnheard,
+    Mutant::MinIsrOfFile,
     Mutant::LostStaysEligible,
     Mutant::StaleReplicaJoins,
     Mutant::StaleBrokerBelieved,
