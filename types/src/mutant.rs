@@ -121,10 +121,22 @@ mutants! {
     DeleteNotJournaled = "delete-not-journaled",
     /// I20, P12: a change of `min.insync.replicas` leaves eligible who was.
     MinIsrChangeUnheard = "min-isr-change-unheard",
+    /// P12: `min.insync.replicas` of all brokers can be taken away, and each node's file counts again.
+    MinIsrOfFile = "min-isr-of-file",
     /// I28: a replica that has lost what it reported stays in sync or eligible.
     LostStaysEligible = "lost-stays-eligible",
     /// I26: a replica joins that is registered otherwise than its leader knows.
     StaleReplicaJoins = "stale-replica-joins",
+    /// I35: what an older registration of a broker says is believed.
+    StaleBrokerBelieved = "stale-broker-believed",
+    /// I43: a second process of a broker id registers while the first one lives.
+    TwinRegisters = "twin-registers",
+    /// L2: a new controller, which has heard nobody yet, fences all at once.
+    NewControllerFences = "new-controller-fences",
+    /// I15: a broker may lead before it has applied its own registration.
+    UnfencedBehind = "unfenced-behind",
+    /// E31: a broker stops before the others know that they lead what it led.
+    StopsUnheard = "stops-unheard",
     /// I30: an election that nobody needs is told to have been held.
     NeedlessElection = "needless-election",
     /// M9: no duplicate detection.

@@ -8,12 +8,14 @@ use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, ProducerId, Uuid};
 
 use super::change::{Judge, Wish};
-use super::features::FEATURES;
 use super::liveness::{change_of, counts};
-use super::{Controller, Decision, Refusal};
+use super::{Controller, Decision, Refusal, duplicates};
 use crate::metadata::{
     BrokerFeature, BrokerInfo, BrokerListener, PartitionInfo, TopicInfo, register,
 };
+
+/// Ids below this number name no directory, as in Kafka.
+const RESERVED_DIRECTORIES: u128 = 100;
 
 /// Producer ids that a broker gets at once, as in Kafka.
 const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
@@ -29,11 +31,13 @@ pub struct RegisterBroker {
     pub listeners: Vec<BrokerListener>,
     /// Its rack.
     pub rack: Option<Str>,
+    /// Levels of features that it supports.
+    pub features: Vec<BrokerFeature>,
     /// Its log directories.
     pub directories: Vec<DirectoryId>,
-    /// Whether its process ended cleanly the last time. If not, its logs may have lost what nobody was promised, so its
-    /// terms as leader end here and clients can tell the old tail from the new (I16).
-    pub was_stopped_cleanly: bool,
+    /// The registration under which its last process ended cleanly. If that is not the one known, its logs may have lost
+    /// what nobody was promised, so its terms as leader end here and clients can tell the old tail from the new (I16).
+    pub stopped_epoch: Option<BrokerEpoch>,
     /// Whether what page-cache logs had not synced may be lost: the machine stopped, or the broker cannot tell (I28, P10).
     pub may_have_lost_unsynced: bool,
     /// Whether it may lead only when it has caught up with the metadata ([`Controller::unfence_broker`]).
@@ -50,51 +54,83 @@ pub struct ProducerIdBlock {
 }
 
 impl Controller {
-    /// Registers a broker; what the process before it led and was in sync with is settled anew. `epoch` must be above every epoch before: the room gives the offset that the record
-    /// will have in the metadata log, as Kafka does. Answers the epoch.
+    /// Registers a broker; what the process before it led and was in sync with is settled anew. `epoch` must be above every
+    /// epoch before: the room gives the offset that the record will have in the metadata log, as Kafka does. Answers the
+    /// epoch; the same process again, whose answer was lost, the one that it has.
     pub fn register_broker(
         &self,
         request: &RegisterBroker,
         epoch: BrokerEpoch,
     ) -> Decision<Result<BrokerEpoch, Refusal>> {
         let before = self.image.broker(request.id);
-        if let Some(before) = before
+        if let Some(before) = before.filter(|before| before.incarnation == request.incarnation) {
+            return (Vec::new(), Ok(before.epoch));
+        }
+        if let Err(refusal) = self.check_registration(request, epoch) {
+            return (Vec::new(), Err(refusal));
+        }
+        let broker = BrokerInfo {
+            id: request.id,
+            epoch,
+            incarnation: request.incarnation,
+            listeners: request.listeners.clone(),
+            features: request.features.clone(),
+            rack: request.rack.clone(),
+            is_fenced: request.is_fenced,
+            is_stopping: false,
+            directories: request.directories.clone(),
+        };
+        let was_stopped_cleanly =
+            before.is_some_and(|before| request.stopped_epoch == Some(before.epoch));
+        let records = vec![MetadataRecord::RegisterBroker(register(&broker))];
+        let records = self.consequences(records, |judge, topic, _, partition| {
+            judge.arrival(request, was_stopped_cleanly, topic, partition)
+        });
+        (records, Ok(epoch))
+    }
+
+    fn check_registration(
+        &self,
+        request: &RegisterBroker,
+        epoch: BrokerEpoch,
+    ) -> Result<(), Refusal> {
+        let refuse = |code, message: String| Err(Refusal::new(code, message));
+        if let Some(before) = self.image.broker(request.id)
             && before.epoch >= epoch
         {
             let message = format!(
                 "Broker {} is registered with epoch {}, which is not before {epoch}.",
                 request.id, before.epoch
             );
-            return (Vec::new(), Err(Refusal::new(ErrorCode::StaleBrokerEpoch, message)));
+            return refuse(ErrorCode::StaleBrokerEpoch, message);
+        }
+        let invalid = |message| refuse(ErrorCode::InvalidRegistration, message);
+        if request.directories.is_empty() {
+            return invalid("No directories specified in request".to_owned());
+        }
+        if request.directories.iter().any(is_reserved) {
+            return invalid("Reserved directory ID in request".to_owned());
+        }
+        if !duplicates(request.directories.iter()).is_empty() {
+            return invalid("Duplicate directory ID in request".to_owned());
         }
         if let Some((other, directory)) = self.owner_of_any(request) {
-            let message = format!("Broker {other} already has the log directory {directory}.");
-            return (
-                Vec::new(),
-                Err(Refusal::new(ErrorCode::DuplicateBrokerRegistration, message)),
-            );
+            let message =
+                format!("Broker {other} is already registered with directory {directory}");
+            return invalid(message);
         }
-        let features = FEATURES.iter().map(|feature| BrokerFeature {
-            name: feature.name.into(),
-            level_min: feature.level_min,
-            level_max: feature.level_max,
-        });
-        let broker = BrokerInfo {
-            id: request.id,
-            epoch,
-            incarnation: request.incarnation,
-            listeners: request.listeners.clone(),
-            features: features.collect(),
-            rack: request.rack.clone(),
-            is_fenced: request.is_fenced,
-            is_stopping: false,
-            directories: request.directories.clone(),
-        };
-        let records = vec![MetadataRecord::RegisterBroker(register(&broker))];
-        let records = self.consequences(records, |judge, topic, _, partition| {
-            judge.arrival(request, topic, partition)
-        });
-        (records, Ok(epoch))
+        for (name, level) in self.image.features() {
+            let known = request.features.iter().find(|feature| feature.name == *name);
+            let (min, max) = known.map_or((0, 0), |known| (known.level_min, known.level_max));
+            if !(min..=max).contains(level) {
+                let message = format!(
+                    "Unable to register because the broker does not support finalized version {level} of {name}. \
+                     The broker wants a version between {min} and {max}, inclusive."
+                );
+                return refuse(ErrorCode::UnsupportedVersion, message);
+            }
+        }
+        Ok(())
     }
 
     fn owner_of_any(&self, request: &RegisterBroker) -> Option<(BrokerId, DirectoryId)> {
@@ -105,26 +141,32 @@ impl Controller {
         })
     }
 
-    /// One of a broker's log directories failed, and others are left: what is new goes to those. Its partitions stay assigned
+    /// Log directories of a broker failed, and others are left: what is new goes to those. Its partitions stay assigned
     /// to it, and the next registration tells anew which directories work.
-    pub fn give_up_directory(&self, id: BrokerId, directory: DirectoryId) -> Vec<MetadataRecord> {
-        let Some(broker) = self.image.broker(id) else { return Vec::new() };
-        let left = broker.directories.iter().filter(|known| **known != directory);
+    pub fn give_up_directories(
+        &self,
+        id: BrokerId,
+        epoch: BrokerEpoch,
+        failed: &[DirectoryId],
+    ) -> Result<Vec<MetadataRecord>, Refusal> {
+        let broker = self.registered(id, epoch)?;
+        let left = broker.directories.iter().filter(|known| !failed.contains(known));
         let log_dirs: Vec<Uuid> = left.map(|known| known.0).collect();
         // A record without directories says nothing of them.
         if log_dirs.is_empty()
             || log_dirs.len() == broker.directories.len()
             || planted(Mutant::FailedStillChosen)
         {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let change = BrokerRegistrationChangeRecord { log_dirs, ..change_of(broker) };
+        let lies_there = |partition: &PartitionInfo| {
+            partition.directory_of(id).is_some_and(|own| failed.contains(&own))
+        };
         let has_others = |partition: &PartitionInfo| partition.replicas.len() > 1;
-        self.after(change, |partition| {
-            has_others(partition)
-                && counts(partition, id)
-                && partition.directory_of(id) == Some(directory)
-        })
+        Ok(self.after(change, |partition| {
+            has_others(partition) && counts(partition, id) && lies_there(partition)
+        }))
     }
 
     /// Forgets a broker. What it holds stays assigned to it, and goes on without it.
@@ -146,28 +188,13 @@ impl Controller {
         broker: BrokerId,
         epoch: BrokerEpoch,
     ) -> Decision<Result<ProducerIdBlock, Refusal>> {
-        let refuse = |code, message: String| (Vec::new(), Err(Refusal::new(code, message)));
-        match self.image.broker(broker) {
-            None => {
-                return refuse(
-                    ErrorCode::BrokerIdNotRegistered,
-                    format!("No broker with id {broker} found."),
-                );
-            }
-            Some(known) if known.epoch != epoch => {
-                let message =
-                    format!("Expected broker epoch {}, but got broker epoch {epoch}", known.epoch);
-                return refuse(ErrorCode::StaleBrokerEpoch, message);
-            }
-            Some(_) => {}
+        if let Err(refusal) = self.registered(broker, epoch) {
+            return (Vec::new(), Err(refusal));
         }
         let first = self.image.next_producer_id();
         let Some(next_producer_id) = first.checked_add(PRODUCER_IDS_PER_BLOCK) else {
-            return refuse(
-                ErrorCode::UnknownServerError,
-                "Exhausted all producerIds as the next block's end producerId has exceeded long type limit"
-                    .to_owned(),
-            );
+            let message = "Exhausted all producerIds as the next block's end producerId has exceeded long type limit";
+            return (Vec::new(), Err(Refusal::new(ErrorCode::UnknownServerError, message)));
         };
         let record =
             ProducerIdsRecord { broker_id: broker.0, broker_epoch: epoch.0, next_producer_id };
@@ -176,11 +203,16 @@ impl Controller {
     }
 }
 
+fn is_reserved(directory: &DirectoryId) -> bool {
+    u128::from_be_bytes(directory.0.0) < RESERVED_DIRECTORIES
+}
+
 impl Judge<'_> {
     /// What a partition goes on as when a broker comes back (as this image knows it already).
     fn arrival(
         &self,
         request: &RegisterBroker,
+        was_stopped_cleanly: bool,
         topic: &TopicInfo,
         partition: &PartitionInfo,
     ) -> Option<Wish> {
@@ -188,7 +220,7 @@ impl Judge<'_> {
         if !partition.replicas.contains(&id) {
             return None;
         }
-        let goes_on = request.was_stopped_cleanly && self.is_there(id, partition);
+        let goes_on = was_stopped_cleanly && self.is_there(id, partition);
         if !counts(partition, id) || goes_on {
             // Whoever waited for it waits no more.
             return partition.leader.is_none().then(Wish::default);
@@ -199,7 +231,7 @@ impl Judge<'_> {
         Some(Wish {
             isr: Some(others.collect()),
             lost: if may_have_lost { vec![id] } else { Vec::new() },
-            ends_term: !request.was_stopped_cleanly && partition.leader == Some(id),
+            ends_term: !was_stopped_cleanly && partition.leader == Some(id),
             ..Wish::default()
         })
     }

@@ -16,7 +16,7 @@ use types::encoding::Str;
 use types::mutant::{Mutant, planted};
 use types::{BrokerId, DirectoryId, PartitionIndex};
 
-use super::Controller;
+use super::{Controller, Series};
 use crate::config::{self, NodeConfigs};
 use crate::metadata::{Image, MetadataRecord, PartitionInfo, Resource, ResourceKind, TopicInfo};
 
@@ -82,13 +82,14 @@ impl Controller {
     /// `records`, and what follows from them for each partition of which something is wished once they are applied.
     pub(super) fn consequences(
         &self,
-        mut records: Vec<MetadataRecord>,
+        records: Vec<MetadataRecord>,
         wish: impl Fn(&Judge<'_>, &TopicInfo, PartitionIndex, &PartitionInfo) -> Option<Wish>,
     ) -> Vec<MetadataRecord> {
-        let mut scratch = Controller::new(self.image.clone(), self.fixed.clone());
-        scratch.apply(&records).expect("the controller's own records make sense");
-        let judge = scratch.judge();
-        for (topic, index, partition) in scratch.image.partitions() {
+        let mut series = self.series();
+        series.take(records);
+        let Series { controller, mut records } = series;
+        let judge = controller.judge();
+        for (topic, index, partition) in controller.image.partitions() {
             if let Some(wish) = wish(&judge, topic, index, partition) {
                 records.extend(judge.change(topic, index, partition, &wish).1);
             }

@@ -172,12 +172,21 @@ impl Controller {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         check_values(resource, &changed)?;
-        let is_single = resource.kind == ResourceKind::Broker && !resource.name.is_empty();
-        if is_single && before.get(MIN_ISR) != after.get(MIN_ISR) && after.contains_key(MIN_ISR) {
-            // Leaders and controller would count by different numbers (P12).
-            let message =
-                "Broker-level min.insync.replicas cannot be altered while ELR is enabled.";
-            return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+        // Leaders and controller would count by different numbers (P12).
+        let is_changed = before.get(MIN_ISR) != after.get(MIN_ISR);
+        let is_set = after.contains_key(MIN_ISR);
+        if resource.kind == ResourceKind::Broker && is_changed {
+            let is_default = resource.name.is_empty();
+            if !is_default && is_set {
+                let message =
+                    "Broker-level min.insync.replicas cannot be altered while ELR is enabled.";
+                return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+            }
+            if is_default && !is_set && !planted(Mutant::MinIsrOfFile) {
+                let message =
+                    "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.";
+                return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+            }
         }
         let gone = before.keys().filter(|name| !after.contains_key(*name));
         let sets = changed.iter().map(|(name, value)| (name, Some(value.clone())));
@@ -191,6 +200,34 @@ impl Controller {
             })
         });
         Ok(records.collect())
+    }
+
+    /// Makes `min.insync.replicas` one value for all, which leaders and controller read in the metadata alone: where all
+    /// brokers have none, what this controller's file says becomes theirs, and no broker keeps one of its own (P12).
+    pub(super) fn one_min_isr(&self) -> Vec<MetadataRecord> {
+        let all = Resource::all_brokers();
+        let of_all =
+            match self.image.config(&all).contains_key(MIN_ISR) {
+                true => None,
+                false => self.fixed.get(MIN_ISR).map(|value| value.to_string()).or_else(|| {
+                    find(BROKER, MIN_ISR).and_then(|key| key.default).map(str::to_owned)
+                }),
+            };
+        let of_all = of_all.map(|value| (all, Some(value.into())));
+        let own = self.image.configured().filter(|(resource, values)| {
+            let is_single = resource.kind == ResourceKind::Broker && !resource.name.is_empty();
+            is_single && values.contains_key(MIN_ISR)
+        });
+        let changes = of_all.into_iter().chain(own.map(|(resource, _)| (resource.clone(), None)));
+        let records = changes.map(|(resource, value)| {
+            MetadataRecord::Config(ConfigRecord {
+                resource_type: resource.kind as i8,
+                resource_name: resource.name,
+                name: MIN_ISR.into(),
+                value,
+            })
+        });
+        self.with_elections(records.collect())
     }
 
     /// Refuses a resource that cannot have values.

@@ -6,7 +6,7 @@ use types::encoding::Str;
 use types::mutant::{Mutant, planted};
 
 use super::{Controller, Decision, Refusal};
-use crate::metadata::{METADATA_LEVEL, METADATA_VERSION};
+use crate::metadata::{BrokerFeature, METADATA_LEVEL, METADATA_VERSION};
 
 /// A feature that this release supports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +30,16 @@ pub const FEATURES: [SupportedFeature; 1] = [SupportedFeature {
     level_new: METADATA_LEVEL,
 }];
 
+/// What a broker of this release says of itself when it registers.
+pub fn supported() -> Vec<BrokerFeature> {
+    let features = FEATURES.iter().map(|feature| BrokerFeature {
+        name: feature.name.into(),
+        level_min: feature.level_min,
+        level_max: feature.level_max,
+    });
+    features.collect()
+}
+
 /// A wish to change a feature's level.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FeatureChange {
@@ -42,16 +52,18 @@ pub struct FeatureChange {
 }
 
 impl Controller {
-    /// The first records of a new cluster.
+    /// What a controller writes before anything else, unless it is there: the features of a new cluster, and one
+    /// `min.insync.replicas` for all ([`Controller::one_min_isr`]).
     pub fn bootstrap(&self) -> Vec<MetadataRecord> {
-        let on = FEATURES.iter().filter(|feature| feature.level_new > 0);
-        on.map(|feature| {
+        let is_new = !self.image.features().contains_key(METADATA_VERSION);
+        let on = FEATURES.iter().filter(|feature| is_new && feature.level_new > 0);
+        let features = on.map(|feature| {
             MetadataRecord::FeatureLevel(FeatureLevelRecord {
                 name: feature.name.into(),
                 feature_level: feature.level_new,
             })
-        })
-        .collect()
+        });
+        features.chain(self.one_min_isr()).collect()
     }
 
     /// Changes feature levels, all of them or none.

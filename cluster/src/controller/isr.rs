@@ -34,9 +34,8 @@ impl Controller {
         epoch: BrokerEpoch,
         wishes: &[AlterPartition],
     ) -> Decision<Result<Vec<Result<PartitionInfo, Refusal>>, Refusal>> {
-        match self.image.broker(broker) {
-            Some(known) if known.epoch == epoch => {}
-            _ => return (Vec::new(), Err(ErrorCode::StaleBrokerEpoch.into())),
+        if self.registered(broker, epoch).is_err() {
+            return (Vec::new(), Err(ErrorCode::StaleBrokerEpoch.into()));
         }
         let judge = self.judge();
         let repeated = duplicates(wishes.iter().map(|wish| (wish.topic, wish.index)));

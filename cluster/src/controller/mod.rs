@@ -18,25 +18,29 @@ mod names;
 mod partitions;
 mod placement;
 mod reassign;
+mod sessions;
 mod topics;
 
 use std::fmt;
 use std::sync::Arc;
 
-use types::{BrokerId, ErrorCode, Uuid};
+use types::mutant::{Mutant, planted};
+use types::{BrokerEpoch, BrokerId, ErrorCode, Uuid};
 
 pub use brokers::{ProducerIdBlock, RegisterBroker};
 pub use configs::{AlterConfigs, Altered, ConfigChange, ConfigOp, SetConfigs, notice_of};
 pub use elections::ElectLeaders;
-pub use features::{FEATURES, FeatureChange, SupportedFeature};
+pub use features::{FEATURES, FeatureChange, SupportedFeature, supported};
 pub use isr::AlterPartition;
+pub use liveness::AssignReplica;
 pub use names::check_name;
 pub use partitions::GrowTopic;
 pub use reassign::Reassign;
+pub use sessions::{Heartbeat, HeartbeatAnswer, Sessions};
 pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
 
 use crate::config::{BrokerSettings, ConfigMap};
-use crate::metadata::{ApplyError, Delta, Image, MetadataRecord};
+use crate::metadata::{ApplyError, BrokerInfo, Delta, Image, MetadataRecord};
 
 /// Partitions that one request may create: a mutation limit that keeps a batch of metadata records small.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
@@ -115,10 +119,43 @@ impl Controller {
         applied.map(|()| delta)
     }
 
+    /// The broker, if that is its registration now (I35).
+    fn registered(&self, id: BrokerId, epoch: BrokerEpoch) -> Result<&BrokerInfo, Refusal> {
+        let Some(broker) = self.image.broker(id) else {
+            let message = format!("No broker with id {id} found.");
+            return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, message));
+        };
+        if broker.epoch != epoch && !planted(Mutant::StaleBrokerBelieved) {
+            let message =
+                format!("Expected broker epoch {}, but got broker epoch {epoch}", broker.epoch);
+            return Err(Refusal::new(ErrorCode::StaleBrokerEpoch, message));
+        }
+        Ok(broker)
+    }
+
+    /// Begins several decisions that are one batch.
+    fn series(&self) -> Series {
+        let controller = Controller::new(self.image.clone(), self.fixed.clone());
+        Series { controller, records: Vec::new() }
+    }
+
     /// The cluster's defaults: fixed values below those set for all brokers.
     fn defaults(&self) -> BrokerSettings {
         // No broker has this id: values of single brokers are none of the cluster's.
         BrokerSettings::resolve(self.image.node_configs(self.fixed.clone(), BrokerId(-1)))
+    }
+}
+
+/// Decisions one after the other, each on what those before it lead to.
+struct Series {
+    controller: Controller,
+    records: Vec<MetadataRecord>,
+}
+
+impl Series {
+    fn take(&mut self, records: Vec<MetadataRecord>) {
+        self.controller.apply(&records).expect("the controller's own records make sense");
+        self.records.extend(records);
     }
 }
 

@@ -9,25 +9,33 @@
 //! > alter topic:t retention.ms=5 -flush.ms cleanup.policy+=compact ; broker: log.retention.ms=5
 //! > set topic:t retention.ms=5      all values at once
 //! > lose 1 1002                     a log directory of broker 1
-//! > fence 1 | unfence 1 | stop 1      a broker goes, comes, wants to go
+//! > fence 1 | unfence 1 | stop 1      a broker goes, comes, wants to go; epoch= of another registration
 //! > broker 1 epoch=9 fenced unclean lost    comes back after its machine has lost what was not synced
 //! > place 1 t-0 1005             its replica lies in another directory
 //! > isr t-0 by=0 1,2              the leader's in-sync set; epoch= version= when it is behind; stale: members registered before
 //! > elect preferred t-0 | elect unclean t-0
 //! > move t-0 3,4 resize | stay t-0  reassigns, takes back
+//! > register 1 epoch=9 process=7      registers if no other process of that id is heard of; again, if it is the same
+//! > beat 1 has=10 end=12 fence stop failed=1001     a heartbeat, by default with its registration applied
+//! > wait 9000ms | expire | refused 1 | controller 0 process=7     time, and a new controller, in broker 0 if it names one
+//! > file min.insync.replicas=2      what the controller's file says
+//! > written broker:1 min.insync.replicas=2      records as an older release has written them, unjudged
 //! > ids 0 5 | feature metadata.version 33 | bootstrap | show
 //! ```
 //!
 //! Every decision is applied; validating only must give no records, and the same answer as doing.
 
 mod partitions;
+mod sessions;
 
 use std::fmt::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
-use types::{BrokerEpoch, BrokerId, DirectoryId, PartitionIndex, TopicId, Uuid};
+use record::stored::metadata::{ConfigRecord, TopicRecord};
+use types::{BrokerEpoch, BrokerId, DirectoryId, Instant, PartitionIndex, TopicId, Uuid};
 
+use self::sessions::SESSION_TIMEOUT;
 use super::*;
 use crate::metadata::{BrokerListener, Resource, ResourceKind, record_version, snapshot};
 
@@ -75,6 +83,8 @@ fn numbered(number: u128) -> Uuid {
 
 struct Teller {
     controller: Controller,
+    sessions: Sessions,
+    now: Instant,
     ids: u128,
     out: String,
 }
@@ -95,7 +105,9 @@ impl Teller {
         #[cfg(feature = "mutants")]
         types::mutant::plant_from_environment();
         let controller = Controller::new(Image::empty(), Arc::default());
-        Teller { controller, ids: 0, out: String::new() }
+        let now = Instant::default();
+        let sessions = Sessions::new(now, SESSION_TIMEOUT, None, controller.image());
+        Teller { controller, sessions, now, ids: 0, out: String::new() }
     }
 
     fn run(&mut self, command: &str) {
@@ -199,13 +211,15 @@ impl Teller {
                 self.altered(answers);
                 self.take(records, check_only);
             }
-            "broker" => self.broker(words),
+            "broker" => self.broker(words, false),
+            "register" => self.broker(words, true),
             "lose" => {
                 let number = |word: &str| word.parse::<u128>().unwrap();
                 let id = BrokerId(words[0].parse().unwrap());
                 let directory = DirectoryId(numbered(number(words[1])));
-                let records = self.controller.give_up_directory(id, directory);
-                self.take(records, false);
+                let epoch = self.epoch(id, words);
+                let result = self.controller.give_up_directories(id, epoch, &[directory]);
+                self.settle("directory", result);
             }
             "leave" => {
                 let id = BrokerId(words[0].parse().unwrap());
@@ -237,12 +251,28 @@ impl Teller {
                 let records = self.controller.bootstrap();
                 self.take(records, false);
             }
+            "file" => {
+                let values = words.iter().map(|word| word.split_once('=').unwrap());
+                self.controller.fixed =
+                    Arc::new(values.map(|(name, value)| (name.into(), value.into())).collect());
+            }
+            "written" => {
+                let Resource { kind, name: resource_name } = resource(words[0]);
+                let changes = words[1..].iter().map(|word| change(word));
+                let records = changes.map(|ConfigChange { name, value, .. }| {
+                    let (resource_type, resource_name) = (kind as i8, resource_name.clone());
+                    let record = ConfigRecord { resource_type, resource_name, name, value };
+                    MetadataRecord::Config(record)
+                });
+                self.take(records.collect(), false);
+            }
             "show" => self.show(),
+            "wait" | "beat" | "refused" | "expire" | "controller" => self.session(verb, words),
             _ => self.partition(verb, words),
         }
     }
 
-    fn broker(&mut self, words: &[&str]) {
+    fn broker(&mut self, words: &[&str], is_heard: bool) {
         let id: i32 = words[0].parse().unwrap();
         let directories = option(words, "dirs").unwrap_or("100");
         let listener = BrokerListener {
@@ -251,22 +281,40 @@ impl Teller {
             port: 9092,
             security_protocol: 0,
         };
+        let epoch = BrokerEpoch(option(words, "epoch").unwrap_or("1").parse().unwrap());
+        // Another process each time, unless the story says which.
+        let process = option(words, "process").map_or(epoch.0 as u128, |p| p.parse().unwrap());
+        let before = self.controller.image().broker(BrokerId(id)).map(|before| before.epoch);
+        let stopped = option(words, "stopped").map(|epoch| BrokerEpoch(epoch.parse().unwrap()));
+        let mut features = supported();
+        if let Some(level) = option(words, "level") {
+            features[0].level_max = level.parse().unwrap();
+        }
         let request = RegisterBroker {
             id: BrokerId(id),
-            incarnation: numbered(7),
+            incarnation: numbered(process),
             listeners: vec![listener],
             rack: option(words, "rack").map(Into::into),
+            features,
             directories: directories
                 .split(',')
-                .map(|d| DirectoryId(numbered(d.parse::<u128>().unwrap() + 1000 * id as u128)))
+                .filter(|number| !number.is_empty())
+                .map(|number| number.parse::<i64>().unwrap() + 1000 * i64::from(id))
+                .map(|number| DirectoryId(numbered(number as u128)))
                 .collect(),
-            was_stopped_cleanly: !words.contains(&"unclean"),
+            stopped_epoch: stopped.or(before.filter(|_| !words.contains(&"unclean"))),
             may_have_lost_unsynced: words.contains(&"lost"),
             is_fenced: words.contains(&"fenced"),
         };
-        let epoch = BrokerEpoch(option(words, "epoch").unwrap_or("1").parse().unwrap());
-        let (records, result) = self.controller.register_broker(&request, epoch);
-        self.say("broker", result.map(|_| "registered"));
+        let (records, result) = match is_heard {
+            true => self.sessions.register(self.now, &self.controller, &request, epoch),
+            false => self.controller.register_broker(&request, epoch),
+        };
+        let text = match result {
+            Ok(told) if told != epoch => Ok(format!("registered as {told} before")),
+            result => result.map(|_| "registered".to_owned()),
+        };
+        self.say("broker", text.as_deref().map_err(Clone::clone));
         self.take(records, false);
     }
 
@@ -284,6 +332,20 @@ impl Teller {
             Err(refusal) => refusal.to_string(),
         };
         let _ = writeln!(self.out, "{name}: {}", text.replace(&"x".repeat(250), "(long)"));
+    }
+
+    /// The registration that a line means: the present one, unless it names another.
+    fn epoch(&self, id: BrokerId, words: &[&str]) -> BrokerEpoch {
+        let known = self.controller.image().broker(id).map_or(BrokerEpoch(0), |known| known.epoch);
+        option(words, "epoch").map_or(known, |epoch| BrokerEpoch(epoch.parse().unwrap()))
+    }
+
+    /// Takes in what was decided, or says why not.
+    fn settle(&mut self, name: &str, result: Result<Vec<MetadataRecord>, Refusal>) {
+        match result {
+            Ok(records) => self.take(records, false),
+            Err(refusal) => self.say(name, Err(refusal)),
+        }
     }
 
     /// Takes records in, through their encoding.
@@ -462,10 +524,7 @@ proptest! {
 fn a_long_replay_is_linear() {
     let mut controller = Controller::new(Image::empty(), Arc::default());
     for number in 1..20_000u128 {
-        let record = record::stored::metadata::TopicRecord {
-            name: format!("t{number}").into(),
-            topic_id: numbered(number),
-        };
+        let record = TopicRecord { name: format!("t{number}").into(), topic_id: numbered(number) };
         controller.apply(&[MetadataRecord::Topic(record)]).unwrap();
     }
     assert_eq!(controller.image().topics_count(), 19_999);

@@ -80,8 +80,7 @@ impl Controller {
         new_id: NewId<'_>,
     ) -> Decision<Vec<CreatedTopic>> {
         let duplicates = duplicates(topics.iter().map(|topic| &topic.name));
-        let mut scratch = Controller::new(self.image.clone(), self.fixed.clone());
-        let mut records = Vec::new();
+        let mut series = self.series();
         let mut results = Vec::new();
         let mut partitions_left = PARTITIONS_PER_REQUEST_MAX;
         let mut answered = BTreeSet::new();
@@ -94,18 +93,15 @@ impl Controller {
                 }
                 continue;
             }
-            let created = scratch.create_topic(topic, &mut partitions_left, new_id);
+            let created = series.controller.create_topic(topic, &mut partitions_left, new_id);
             let result = created.map(|(own, creation)| {
                 // Later topics of the request collide with this one, and are placed after it.
-                scratch.apply(&own).expect("the controller's own records make sense");
-                records.extend(own);
+                series.take(own);
                 creation
             });
             results.push(CreatedTopic { name: topic.name.clone(), result });
         }
-        if validate_only {
-            records.clear();
-        }
+        let records = if validate_only { Vec::new() } else { series.records };
         (records, results)
     }
 

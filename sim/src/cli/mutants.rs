@@ -24,8 +24,17 @@ const EXPLORED: &[Mutant] = &[
 ];
 
 /// Bugs of what no seed runs yet: named tests of `cluster` see them.
-const TESTED: &[Mutant] =
-    &[Mutant::MinIsrChangeUnheard, Mutant::LostStaysEligible, Mutant::StaleReplicaJoins];
+const TESTED: &[Mutant] = &[
+    Mutant::MinIsrChangeUnheard,
+    Mutant::MinIsrOfFile,
+    Mutant::LostStaysEligible,
+    Mutant::StaleReplicaJoins,
+    Mutant::StaleBrokerBelieved,
+    Mutant::TwinRegisters,
+    Mutant::NewControllerFences,
+    Mutant::UnfencedBehind,
+    Mutant::StopsUnheard,
+];
 
 /// A walk costs a small part of what a seed costs.
 const WALKS_PER_SEED: u64 = 10;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use types::{BrokerEpoch, BrokerId, DirectoryId, PartitionIndex};
+use types::{BrokerEpoch, BrokerId, DirectoryId, PartitionIndex, TopicId};
 
-use super::super::{AlterPartition, ElectLeaders, Reassign};
+use super::super::{AlterPartition, AssignReplica, ElectLeaders, Reassign};
 use super::{Teller, brokers, numbered, option};
 use crate::metadata::PartitionInfo;
 
@@ -36,19 +36,31 @@ impl Teller {
     pub(super) fn partition(&mut self, verb: &str, words: &[&str]) {
         let broker = || BrokerId(words[0].parse().unwrap());
         match verb {
-            "fence" => self.take(self.controller.fence_broker(broker()), false),
-            "unfence" => self.take(self.controller.unfence_broker(broker()), false),
+            "fence" => {
+                let epoch = self.epoch(broker(), words);
+                self.take(self.controller.fence_brokers(&[(broker(), epoch)]), false);
+            }
+            "unfence" => {
+                let epoch = self.epoch(broker(), words);
+                self.settle("broker", self.controller.unfence_broker(broker(), epoch));
+            }
             "stop" => {
-                self.take(self.controller.stop_broker(broker()), false);
+                let epoch = self.epoch(broker(), words);
+                self.settle("broker", self.controller.stop_broker(broker(), epoch));
                 let text = if self.controller.may_stop(broker()) { "may stop" } else { "leads" };
                 self.say("broker", Ok(text));
             }
             "place" => {
                 let (topic, index) = named(words[1]);
-                let topic = self.controller.image().topic(topic).unwrap().id;
+                let topic = self.controller.image().topic(topic);
+                let topic = topic.map_or(TopicId(numbered(99)), |topic| topic.id);
                 let directory = DirectoryId(numbered(words[2].parse().unwrap()));
-                let places = [(topic, index, directory)];
-                self.take(self.controller.assign_directories(broker(), &places), false);
+                let places = [AssignReplica { topic, index, directory }];
+                let epoch = self.epoch(broker(), words);
+                let (records, answer) = self.controller.assign_replicas(broker(), epoch, &places);
+                let answer = answer.and_then(|answers| answers[0].clone());
+                self.say(words[1], answer.map(|()| "placed"));
+                self.take(records, false);
             }
             "isr" => self.isr(words),
             "elect" => {
