@@ -14,11 +14,13 @@
 mod config;
 mod connection;
 mod context;
+mod controller;
 pub mod coordinator;
 mod directory;
 mod error_map;
 mod fetch_session;
 pub mod handlers;
+mod lifecycle;
 pub mod metadata;
 mod metrics;
 pub mod partition;
@@ -35,6 +37,7 @@ pub use context::{
 };
 pub use directory::{DirectoryError, MetaProperties, format};
 pub use error_map::{Refused, ToErrorCode, error_code};
+pub use metadata::{FollowerInfo, QuorumInfo};
 pub use metrics::TopicCounts;
 pub use shared::{Failure, ListenerInfo, Shared, TopicView, View};
 pub use snapshot::{

@@ -19,6 +19,7 @@ use cluster::config::BrokerSettings;
 
 use crate::config::{Audience, BrokerConfig};
 use crate::context::ListenerName;
+use crate::controller::ControllerWay;
 use crate::coordinator::Groups;
 use crate::fetch_session::Sessions;
 pub(crate) use crate::metadata::QuorumInfo;
@@ -39,6 +40,9 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) broken_dirs: Vec<PathBuf>,
     pub(crate) metadata: Metadata<E>,
     pub(crate) sessions: Sessions,
+    /// To the active controller: for this broker's own questions, and for those of its clients.
+    pub(crate) own_way: ControllerWay,
+    pub(crate) clients_way: ControllerWay,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) telemetry: Mutex<Telemetry>,
     pub(crate) groups: Groups,
@@ -87,6 +91,16 @@ impl<E: Env> Shared<E> {
     /// The door of the metadata room.
     pub fn metadata(&self) -> &Metadata<E> {
         &self.0.metadata
+    }
+
+    /// The way to the active controller for what this broker itself wants.
+    pub(crate) fn own_way(&self) -> &ControllerWay {
+        &self.0.own_way
+    }
+
+    /// The way to the active controller for what its clients want.
+    pub(crate) fn clients_way(&self) -> &ControllerWay {
+        &self.0.clients_way
     }
 
     /// The newest published picture.
@@ -190,6 +204,11 @@ pub enum Failure {
         /// What happened.
         reason: String,
     },
+    /// The controller wants nothing of this process.
+    Registration {
+        /// What it says.
+        reason: String,
+    },
     /// The metadata log cannot be written.
     Metadata {
         /// What happened.
@@ -202,6 +221,9 @@ impl fmt::Display for Failure {
         match self {
             Failure::Disk { directory, reason } => {
                 write!(f, "log directory {} failed: {reason}", directory.display())
+            }
+            Failure::Registration { reason } => {
+                write!(f, "the controller refuses this broker: {reason}")
             }
             Failure::Metadata { reason } => write!(f, "the metadata log failed: {reason}"),
         }
@@ -231,6 +253,8 @@ pub struct TopicView<E: Env> {
     /// Its partitions by index; `None` where this broker holds no replica, or cannot: its directory is not there, or has no
     /// space for it yet.
     pub(crate) partitions: Vec<Option<Partition<E>>>,
+    /// Which of them others lead, or nobody.
+    pub(crate) elsewhere: Vec<bool>,
 }
 
 impl<E: Env> View<E> {
@@ -256,12 +280,25 @@ impl<E: Env> TopicView<E> {
         self.partitions.get(usize::try_from(index.0).ok()?)?.as_ref()
     }
 
-    /// The partition of that index, or what to tell who asks for it: one that exists and is not served lies in a log
-    /// directory that does not work.
+    /// The partition of that index, or what to tell who asks for it: one that exists, is led here and is not served lies in a
+    /// log directory that does not work.
     pub fn serving(&self, index: PartitionIndex) -> Result<&Partition<E>, ErrorCode> {
         let place = usize::try_from(index.0).ok().and_then(|at| self.partitions.get(at));
         let place = place.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        place.as_ref().ok_or(ErrorCode::KafkaStorageError)
+        place.as_ref().ok_or(match self.is_elsewhere(index) {
+            true => ErrorCode::NotLeaderOrFollower,
+            false => ErrorCode::KafkaStorageError,
+        })
+    }
+
+    /// Whether it is not this broker that leads the partition.
+    pub(crate) fn is_elsewhere(&self, index: PartitionIndex) -> bool {
+        usize::try_from(index.0).ok().and_then(|at| self.elsewhere.get(at)) == Some(&true)
+    }
+
+    /// Whether a partition that this broker leads cannot be served.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.partitions.iter().zip(&self.elsewhere).any(|(own, other)| own.is_none() && !other)
     }
 
     /// Number of partitions.

@@ -24,7 +24,7 @@ use crate::context::ListenerName;
 use crate::handlers::{INTERNAL_TOPICS, SERVED};
 use crate::metrics::TopicCounts;
 use crate::partition::Partition;
-use crate::shared::{ListenerInfo, Shared, View};
+use crate::shared::{ListenerInfo, QuorumInfo, Shared, View};
 use crate::together;
 
 /// Takes snapshots of a broker; cheap to clone, and harmless after the broker's end.
@@ -217,6 +217,16 @@ pub enum Degraded {
 const COORDINATOR_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<E: Env> Observer<E> {
+    /// The metadata quorum as this node knows it.
+    pub fn quorum(&self) -> Arc<QuorumInfo> {
+        self.shared.quorum()
+    }
+
+    /// The metadata that it serves by.
+    pub fn view(&self) -> Arc<View<E>> {
+        self.shared.view()
+    }
+
     /// Whether a data directory is left that works, full or not.
     pub fn has_working_directory(&self) -> bool {
         self.data_dirs.iter().any(|dir| !dir.is_offline())

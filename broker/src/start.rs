@@ -12,14 +12,15 @@ use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::RegisterBroker;
 use cluster::metadata::{BrokerListener, Delta, Image};
 use cluster::quorum::ReplicaKey;
-use env::{Clock, Disk, Env, Listener, Net, Rng, Spawn};
+use env::{Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
-use types::{BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionIndex, TopicId};
+use types::{BrokerId, DirectoryId, LeaderEpoch, PartitionIndex, TopicId, Uuid};
 
 use crate::config::{Audience, BrokerConfig, ListenerConfig};
 use crate::connection::{Acceptor, Connections};
 use crate::context::ListenerName;
+use crate::controller::ControllerWay;
 use crate::directory::{self, Broken, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
 use crate::metadata::{self, MetadataRoom, Opening, ProducerIds, Seat};
@@ -27,7 +28,7 @@ use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
 use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::snapshot::Observer;
-use crate::{coordinator, retention};
+use crate::{coordinator, lifecycle, retention};
 
 /// A fetch session that was idle for so long may be displaced, as in Kafka.
 const SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
@@ -103,8 +104,6 @@ impl StartError {
 const BALLAST_SHARE: u64 = 4;
 /// How long a stopping broker waits for its connections.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// Pause before a broker tries again to register.
-const REGISTRATION_PAUSE: Duration = Duration::from_millis(50);
 /// How long it waits for a log directory to be closed cleanly.
 const CLOSE_TIME: Duration = Duration::from_secs(30);
 
@@ -126,10 +125,12 @@ impl<E: Env> Broker<E> {
         let founders = config.founders(me);
         let seat = Seat::open(&env, &metadata_dir, me, &founders, settings).await?;
         let metadata_log_dir = seat.dir().clone();
-        let (newest_epochs, is_new) = known(&seat).map_err(|reason| StartError::Disk {
+        let last_known = known(&seat).map_err(|reason| StartError::Disk {
             path: metadata_log_dir.path().to_owned(),
             reason,
         })?;
+        let newest_epochs = newest_epochs(&last_known);
+        let is_new = seat.unapplied().next().is_none();
 
         let mut data_dirs = Vec::new();
         for path in &config.log_dirs {
@@ -146,19 +147,24 @@ impl<E: Env> Broker<E> {
             check_metadata(metadata_log_dir.path(), is_new, &data_dirs)?;
         }
         let broker = BrokerId(config.node_id.0);
+        let was_stopped_cleanly = data_dirs.iter().all(|dir| dir.recovery().clean);
+        let before = last_known.broker(broker).filter(|_| was_stopped_cleanly);
+        let incarnation = env.rng().uuid();
         let registration = RegisterBroker {
             id: broker,
-            incarnation: env.rng().uuid(),
+            incarnation,
             listeners: sockets
                 .iter()
                 .filter(|socket| socket.info.audience == Audience::Clients)
                 .map(|socket| socket.registered())
                 .collect(),
             rack: settings.rack.as_deref().map(Into::into),
+            features: cluster::controller::supported(),
             directories: data_dirs.iter().map(LogDir::id).collect(),
-            was_stopped_cleanly: data_dirs.iter().all(|dir| dir.recovery().clean),
+            stopped_epoch: before.map(|before| before.epoch),
             may_have_lost_unsynced: false,
-            is_fenced: false,
+            // Who is alone has caught up with all there is.
+            is_fenced: !seat.is_alone(),
         };
 
         let metrics = Metrics::new();
@@ -170,6 +176,7 @@ impl<E: Env> Broker<E> {
             registry,
             settings: settings.clone(),
             cluster: cluster_id.clone(),
+            incarnation,
         });
         let (groups, group_room) = coordinator::new(&config);
         let sessions = Sessions::new(settings.fetch_sessions_max, SESSION_EVICTION_AGE);
@@ -181,6 +188,8 @@ impl<E: Env> Broker<E> {
             broken_dirs: broken.into_iter().map(|broken| broken.path).collect(),
             metadata: door,
             sessions,
+            own_way: ControllerWay::default(),
+            clients_way: ControllerWay::default(),
             producer_ids: ProducerIds::default(),
             telemetry: Mutex::default(),
             groups,
@@ -216,10 +225,12 @@ impl<E: Env> Broker<E> {
         };
         // The other nodes come first: without them there is nobody to register with.
         open(for_controllers);
-        if let Err(failure) = register(&shared, registration).await {
+        spawner.spawn("lifecycle", lifecycle::run(shared.clone(), registration));
+        if let Err(failure) = served_by(&shared, incarnation).await {
             shared.0.stopping.send_replace(true);
             return Err(match failure {
                 Failure::Disk { directory, reason } => StartError::Disk { path: directory, reason },
+                Failure::Registration { reason } => StartError::Config(reason),
                 Failure::Metadata { reason } => {
                     StartError::Disk { path: metadata_log_dir.path().to_owned(), reason }
                 }
@@ -257,6 +268,7 @@ impl<E: Env> Broker<E> {
     /// Stops accepting, lets requests in flight finish for a short while, closes the logs cleanly.
     pub async fn shutdown(self) {
         let Observer { shared, connections, data_dirs, metadata_log_dir, .. } = &self.observer;
+        lifecycle::leave(shared).await;
         shared.0.stopping.send_replace(true);
         let env = shared.env();
         if env.timeout(DRAIN_TIME, connections.fewer_than(1)).await.is_none() {
@@ -431,55 +443,37 @@ fn is_known(path: &Path) -> bool {
         || name == directory::META_PROPERTIES
 }
 
-/// The terms that partitions are led in by the newest metadata that this node has, committed or not, as their logs have to
-/// know them; and whether there is none at all.
-fn known<E: Env>(seat: &Seat<E>) -> Result<(NewestEpochs, bool), String> {
+/// The newest metadata that this node has, committed or not.
+fn known<E: Env>(seat: &Seat<E>) -> Result<Image, String> {
     let mut delta = Delta::new(Image::empty());
     for record in seat.unapplied().flat_map(|change| &change.records) {
         delta.apply(record).map_err(|error| error.to_string())?;
     }
-    let (image, _) = delta.finish();
-    let of_each = image.partitions();
-    let epochs = of_each.map(|(topic, index, known)| ((topic.id, index), known.leader_epoch));
-    Ok((Arc::new(epochs.collect()), seat.unapplied().next().is_none()))
+    Ok(delta.finish().0)
 }
 
-/// Registers this broker, and waits until the metadata that this node serves by say so.
-async fn register<E: Env>(shared: &Shared<E>, registration: RegisterBroker) -> Result<(), Failure> {
+/// The terms that partitions are led in, as their logs have to know them.
+fn newest_epochs(image: &Image) -> NewestEpochs {
+    let of_each = image.partitions();
+    let epochs = of_each.map(|(topic, index, known)| ((topic.id, index), known.leader_epoch));
+    Arc::new(epochs.collect())
+}
+
+/// Waits until the metadata say that this process may lead, or it has failed.
+async fn served_by<E: Env>(shared: &Shared<E>, incarnation: Uuid) -> Result<(), Failure> {
     let mut failure = shared.0.failure.subscribe();
-    let registered = async {
-        let mut quorum = shared.metadata().watch_quorum();
-        let mut views = shared.metadata().watch();
-        loop {
-            // The room ends only with the process, or with a failure that is told.
-            let _ = quorum.wait_for(|quorum| quorum.is_active).await;
-            let request = registration.clone();
-            let registering = shared.metadata().change_at(move |active| {
-                // The offset that the registration will have: larger than any before it (I43).
-                active.controller.register_broker(&request, BrokerEpoch(active.next.0))
-            });
-            match registering.await {
-                Ok(Ok(epoch)) => {
-                    let id = registration.id;
-                    let is_known = |view: &Arc<View<E>>| {
-                        view.image.broker(id).is_some_and(|known| known.epoch == epoch)
-                    };
-                    let _ = views.wait_for(is_known).await;
-                    return Ok(());
-                }
-                Ok(Err(refusal)) => return Err(Failure::Metadata { reason: refusal.to_string() }),
-                // Somebody else leads by now.
-                Err(_) => shared.env().clock().sleep(REGISTRATION_PAUSE).await,
-            }
-        }
+    let mut views = shared.metadata().watch();
+    let is_in = |view: &Arc<View<E>>| {
+        let own = view.image.broker(shared.broker_id());
+        own.is_some_and(|own| own.incarnation == incarnation && !own.is_fenced)
     };
     tokio::select! {
         biased;
-        failed = failure.wait_for(Option::is_some) => match failed.ok().and_then(|failed| failed.clone()) {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        },
-        registered = registered => registered,
+        failed = failure.wait_for(Option::is_some) => {
+            failed.ok().and_then(|failed| failed.clone()).map_or(Ok(()), Err)
+        }
+        // The room ends only with the process, or with a failure that is told.
+        _ = views.wait_for(is_in) => Ok(()),
     }
 }
 

@@ -20,17 +20,20 @@ pub enum Name {
     Directory,
     /// One node and its clients.
     Node,
+    /// Several nodes that decide together.
+    Cluster,
 }
 
 impl Name {
     /// Every scenario.
-    pub const ALL: [Name; 2] = [Name::Directory, Name::Node];
+    pub const ALL: [Name; 3] = [Name::Directory, Name::Node, Name::Cluster];
 
     /// Its name on the command line.
     pub const fn text(self) -> &'static str {
         match self {
             Name::Directory => "directory",
             Name::Node => "node",
+            Name::Cluster => "cluster",
         }
     }
 
@@ -42,6 +45,9 @@ impl Name {
             }
             Name::Node => {
                 "a whole node and its clients: producers, groups, readers, topics coming and going, under every fault"
+            }
+            Name::Cluster => {
+                "three or five nodes with one metadata quorum, and administrators that ask any of them"
             }
         }
     }
@@ -170,7 +176,11 @@ impl Scenario {
     pub fn draw(decisions: &Decisions, fixed: &Fixed) -> Scenario {
         let dice = decisions.stream(0, Subsystem::Scenario);
         let pick = |n: u64| dice.choose(Kind::Scenario, n);
-        let drawn = if pick(5) == 0 { Name::Directory } else { Name::Node };
+        let drawn = match pick(5) {
+            0 => Name::Directory,
+            1 => Name::Cluster,
+            _ => Name::Node,
+        };
         let name = or(fixed.scenario, drawn);
         let production = or(fixed.production, pick(10) == 9);
         let gentle = pick(20) == 0;

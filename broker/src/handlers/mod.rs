@@ -8,6 +8,7 @@
 mod api_versions;
 mod cluster;
 mod configs;
+mod controllers;
 mod features;
 mod fetch;
 mod group;
@@ -27,6 +28,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use env::{Env, Part};
@@ -92,14 +94,35 @@ pub(crate) const SERVED: [ApiKey; 36] = [
 ];
 
 /// The requests that are served where controllers call.
-pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 6] = [
+pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 11] = [
     ApiKey::Fetch,
     ApiKey::ApiVersions,
     ApiKey::Vote,
     ApiKey::BeginQuorumEpoch,
     ApiKey::EndQuorumEpoch,
     ApiKey::DescribeQuorum,
+    ApiKey::Envelope,
+    ApiKey::BrokerRegistration,
+    ApiKey::BrokerHeartbeat,
+    ApiKey::AllocateProducerIds,
+    ApiKey::CreateTopics,
 ];
+
+/// What only the active controller can answer: another node passes it on.
+const FORWARDED: [ApiKey; 10] = [
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::CreatePartitions,
+    ApiKey::AlterConfigs,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::ElectLeaders,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
+    ApiKey::UpdateFeatures,
+    ApiKey::DescribeQuorum,
+];
+/// How long a controller is looked for on behalf of a client.
+const FORWARD_TIME: Duration = Duration::from_secs(30);
 
 /// The requests that are served to those who call at a listener.
 pub(crate) fn served(audience: Audience) -> &'static [ApiKey] {
@@ -157,6 +180,14 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(id: ConnectionId, listener: Arc<ListenerInfo>, peer: SocketAddr) -> Client {
         Client { id, listener, peer, client_id: None, software: None }
+    }
+
+    /// Whose request another broker has passed on.
+    fn behind(ctx: &RequestContext, host: &[u8]) -> Client {
+        let v4 = <[u8; 4]>::try_from(host).map(IpAddr::from);
+        let host = v4.or_else(|_| <[u8; 16]>::try_from(host).map(IpAddr::from));
+        let peer = SocketAddr::new(host.unwrap_or(ctx.host), ctx.port);
+        Client::new(ctx.connection, ctx.listener.clone(), peer)
     }
 
     /// Where it came in.
@@ -225,16 +256,51 @@ pub(crate) async fn dispatch<E: Env>(
     received: Instant,
     frame: Bytes,
 ) -> Reply<Encoded<E>> {
-    let mut reader = Reader::new(frame);
+    let mut reader = Reader::new(frame.clone());
     let header = match RequestHeader::of_frame(&mut reader) {
         Ok(header) => header,
         Err(error) => return Reply::Close(format!("malformed request header: {error}")),
     };
-    let (version, correlation_id) = (header.request_api_version, header.correlation_id);
-    let key = match header.api_key() {
-        Some(key) if served(client.listener.audience).contains(&key) => key,
+    let audience = client.listener.audience;
+    let is_passed_on = audience == Audience::Clients
+        && header.api_key().is_some_and(|key| FORWARDED.contains(&key))
+        && is_decided_elsewhere(broker);
+    if is_passed_on {
+        let ctx = client.context(&header, received);
+        let deadline = received + FORWARD_TIME;
+        let forwarding = broker.clients_way().forward(broker, &ctx, frame, deadline);
+        return match Box::pin(forwarding).await {
+            Ok(answer) => Reply::Now(Ok(vec![Part::Mem(answer)])),
+            // Nobody knows whether it was done: so it is when a connection breaks.
+            Err(error) => Reply::Close(format!("the active controller did not answer: {error}")),
+        };
+    }
+    match header.api_key() {
+        Some(key) if served(audience).contains(&key) => {}
         Some(key) => return Reply::Close(format!("{} is not served", key.name())),
         None => return Reply::Close(format!("unknown api key {}", header.request_api_key)),
+    }
+    drop(frame);
+    execute(broker, client, received, header, reader).await
+}
+
+/// Whether another node of the quorum decides.
+fn is_decided_elsewhere<E: Env>(broker: &Shared<E>) -> bool {
+    let quorum = broker.quorum();
+    !quorum.is_active && !quorum.is_alone()
+}
+
+/// Runs a request that may be answered here.
+async fn execute<E: Env>(
+    broker: &Shared<E>,
+    client: &mut Client,
+    received: Instant,
+    header: RequestHeader,
+    mut reader: Reader,
+) -> Reply<Encoded<E>> {
+    let (version, correlation_id) = (header.request_api_version, header.correlation_id);
+    let Some(key) = header.api_key() else {
+        return Reply::Close(format!("unknown api key {}", header.request_api_key));
     };
     let (first, last) = key.stable_versions();
     if !(first..=last).contains(&version) {
@@ -277,6 +343,10 @@ pub(crate) async fn dispatch<E: Env>(
         ApiKey::Vote => serve_boxed!(quorum::vote),
         ApiKey::BeginQuorumEpoch => serve_boxed!(quorum::begin_quorum_epoch),
         ApiKey::EndQuorumEpoch => serve_boxed!(quorum::end_quorum_epoch),
+        ApiKey::Envelope => serve_boxed!(controllers::envelope),
+        ApiKey::BrokerRegistration => serve_boxed!(controllers::broker_registration),
+        ApiKey::BrokerHeartbeat => serve_boxed!(controllers::broker_heartbeat),
+        ApiKey::AllocateProducerIds => serve_boxed!(controllers::allocate_producer_ids),
         ApiKey::Fetch => fetch::fetch(&ctx, broker, decode!())
             .await
             .map(move |answer| splice::<E>(answer, version, correlation_id)),

@@ -29,7 +29,7 @@ pub(super) async fn init_producer_id<E: Env>(
     if let Err(denied) = authorize(ctx, Operation::IdempotentWrite, Resource::Cluster) {
         return refuse(denied.code);
     }
-    match broker.producer_ids().next(broker.metadata(), broker.broker_id()).await {
+    match broker.producer_ids().next(broker).await {
         // An idempotent producer that asks again gets another identity, as from Kafka.
         Ok(id) => Reply::Now(InitProducerIdResponse {
             producer_id: id.0,

@@ -12,12 +12,12 @@ use wire::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopicResult,
 };
 use wire::create_topics::{
-    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
-    CreateTopicsResponse,
+    CreatableTopic, CreatableTopicConfig, CreatableTopicConfigs, CreatableTopicResult,
+    CreateTopicsRequest, CreateTopicsResponse,
 };
 use wire::delete_topics::{DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse};
 
-use super::{Reply, error_fields};
+use super::{Reply, error_fields, is_decided_elsewhere};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::coordinator::OFFSETS_TOPIC;
 use crate::error_map::Refused;
@@ -126,7 +126,10 @@ pub(crate) async fn auto_create<E: Env>(
     broker: &Shared<E>,
     names: Vec<TopicName>,
 ) -> Vec<(TopicName, ErrorCode)> {
-    let wanted = names.iter().map(|name| template(broker, name)).collect();
+    let wanted: Vec<CreateTopic> = names.iter().map(|name| template(broker, name)).collect();
+    if is_decided_elsewhere(broker) {
+        return ask_for(broker, wanted).await;
+    }
     match create(broker, wanted, false).await {
         Ok(created) => created
             .into_iter()
@@ -140,6 +143,45 @@ pub(crate) async fn auto_create<E: Env>(
         // Clients ask again.
         Err(_) => names.into_iter().map(|name| (name, ErrorCode::LeaderNotAvailable)).collect(),
     }
+}
+
+/// Asks the active controller for topics; returns those that are not known here afterwards.
+async fn ask_for<E: Env>(
+    broker: &Shared<E>,
+    wanted: Vec<CreateTopic>,
+) -> Vec<(TopicName, ErrorCode)> {
+    let names: Vec<TopicName> = wanted.iter().map(|topic| topic.name.clone().into()).collect();
+    let topic = |topic: CreateTopic| CreatableTopic {
+        name: topic.name,
+        num_partitions: topic.partitions_count,
+        replication_factor: topic.replication_factor,
+        assignments: Vec::new(),
+        configs: topic
+            .configs
+            .into_iter()
+            .map(|(name, value)| CreatableTopicConfig { name, value })
+            .collect(),
+    };
+    let request = CreateTopicsRequest {
+        topics: wanted.into_iter().map(topic).collect(),
+        ..CreateTopicsRequest::default()
+    };
+    let patience = broker.settings().quorum_request_timeout;
+    let asked = broker.own_way().ask(broker, &request, patience).await;
+    let view = broker.view();
+    let code = |name: &TopicName| {
+        let results = asked.iter().flat_map(|answer| &answer.topics);
+        let mut results = results.filter(|result| *result.name == *name.as_str());
+        let code = results.next().and_then(|result| ErrorCode::from_i16(result.error_code));
+        match code {
+            Some(ErrorCode::None | ErrorCode::TopicAlreadyExists) | None => {
+                // It is there soon, or was not asked for: clients ask again.
+                view.topic(name.as_str()).is_none().then_some(ErrorCode::LeaderNotAvailable)
+            }
+            refused => refused,
+        }
+    };
+    names.into_iter().filter_map(|name| code(&name).map(|code| (name, code))).collect()
 }
 
 /// What a topic that nobody described looks like.

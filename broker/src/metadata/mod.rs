@@ -23,13 +23,17 @@ mod seat;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::controller::Controller;
+use cluster::controller::{
+    Controller, Heartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Sessions,
+};
 use cluster::metadata::MetadataRecord;
 use cluster::quorum::{ReplicaKey, Reply, Request, Voters};
 use env::Env;
 use record::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
-use types::{ClusterId, ErrorCode, NodeId, Offset, QuorumEpoch, Timestamp};
+use types::{
+    BrokerEpoch, ClusterId, DirectoryId, ErrorCode, Instant, NodeId, Offset, QuorumEpoch, Timestamp,
+};
 use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
 use wire::fetch::{FetchRequest, FetchResponse};
@@ -80,12 +84,17 @@ pub(crate) struct Active {
     pub(crate) controller: Controller,
     /// The offset that the next record gets.
     pub(crate) next: Offset,
+    /// Which brokers are heard of.
+    pub(crate) sessions: Sessions,
+    /// Now.
+    pub(crate) now: Instant,
 }
 
 /// Decides on the newest state; returns the records to commit and how to answer once they are. Where nobody can decide it
 /// is told why, and gives neither.
-type Decide =
-    Box<dyn FnOnce(Result<&Active, MetadataUnavailable>) -> (Vec<MetadataRecord>, Answer) + Send>;
+type Decide = Box<
+    dyn FnOnce(Result<&mut Active, MetadataUnavailable>) -> (Vec<MetadataRecord>, Answer) + Send,
+>;
 /// Answers the asker: `Ok` when the records are committed and published.
 type Answer = Box<dyn FnOnce(Result<(), MetadataUnavailable>) + Send>;
 
@@ -130,33 +139,43 @@ impl std::error::Error for MetadataUnavailable {}
 
 /// The metadata quorum as this node knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct QuorumInfo {
+pub struct QuorumInfo {
     /// The newest epoch.
-    pub(crate) epoch: QuorumEpoch,
+    pub epoch: QuorumEpoch,
     /// Who leads it, if anybody is known to.
-    pub(crate) leader: Option<NodeId>,
+    pub leader: Option<NodeId>,
     /// Whether changes are decided here.
-    pub(crate) is_active: bool,
+    pub is_active: bool,
     /// Who votes.
-    pub(crate) voters: Voters,
+    pub voters: Voters,
     /// End of what is committed.
-    pub(crate) high_watermark: Offset,
+    pub high_watermark: Offset,
     /// End of this node's log.
-    pub(crate) end: Offset,
+    pub end: Offset,
+    /// Log directories of this node that have failed.
+    pub failed_directories: Vec<DirectoryId>,
     /// Of a leader: who fetches from it.
-    pub(crate) followers: Vec<FollowerInfo>,
+    pub followers: Vec<FollowerInfo>,
 }
 
 /// How far a replica of the metadata log is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct FollowerInfo {
-    pub(crate) replica: ReplicaKey,
+pub struct FollowerInfo {
+    /// The replica.
+    pub replica: ReplicaKey,
     /// The synced end of its log.
-    pub(crate) end: Offset,
+    pub end: Offset,
     /// When it fetched last.
-    pub(crate) fetched: Timestamp,
+    pub fetched: Timestamp,
     /// When it last had all there was.
-    pub(crate) caught_up: Timestamp,
+    pub caught_up: Timestamp,
+}
+
+impl QuorumInfo {
+    /// Whether nobody but one node votes.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.voters.0.len() == 1
+    }
 }
 
 impl<E: Env> Metadata<E> {
@@ -170,11 +189,10 @@ impl<E: Env> Metadata<E> {
         self.change_at(|active| decide(&active.controller)).await
     }
 
-    /// The same, for what has to know the offset that its records will have.
-    pub(crate) async fn change_at<R, F>(&self, decide: F) -> Result<R, MetadataUnavailable>
+    async fn change_at<R, F>(&self, decide: F) -> Result<R, MetadataUnavailable>
     where
         R: Send + 'static,
-        F: FnOnce(&Active) -> (Vec<MetadataRecord>, R) + Send + 'static,
+        F: FnOnce(&mut Active) -> (Vec<MetadataRecord>, R) + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
         let decide: Decide = Box::new(move |active| {
@@ -193,6 +211,31 @@ impl<E: Env> Metadata<E> {
         });
         self.changes.send(decide).await.map_err(|_| MetadataUnavailable::Unknown)?;
         receiver.await.map_err(|_| MetadataUnavailable::Unknown)?
+    }
+
+    /// A broker comes up.
+    pub(crate) async fn register(
+        &self,
+        request: RegisterBroker,
+    ) -> Result<Result<BrokerEpoch, Refusal>, MetadataUnavailable> {
+        self.change_at(move |active| {
+            let Active { controller, next, sessions, now } = active;
+            // The offset that the registration will have: larger than any before it (I43).
+            sessions.register(*now, controller, &request, BrokerEpoch(next.0))
+        })
+        .await
+    }
+
+    /// A broker says that it is there.
+    pub(crate) async fn heartbeat(
+        &self,
+        heartbeat: Heartbeat,
+    ) -> Result<Result<HeartbeatAnswer, Refusal>, MetadataUnavailable> {
+        self.change_at(move |active| {
+            let Active { controller, next, sessions, now } = active;
+            sessions.on_heartbeat(*now, controller, *next, &heartbeat)
+        })
+        .await
     }
 
     /// A data directory went offline.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::config::{BrokerSettings, ConfigMap};
-use cluster::controller::{Controller, notice_of};
+use cluster::controller::{Controller, Sessions, notice_of};
 use cluster::metadata::{Delta, Image, MetadataRecord};
 use cluster::quorum::{Answer as Said, Event, ReplicaKey, Reply, Request, Role, Ticket, Timer};
 use cluster::telemetry::Subscriptions;
 use env::{Clock, Env, Rng};
 use tokio::sync::{Notify, mpsc, watch};
 use types::mutant::{Mutant, planted};
-use types::{BrokerId, ClusterId, Instant, Offset, QuorumEpoch, Timestamp};
+use types::{BrokerId, ClusterId, DirectoryId, Instant, Offset, QuorumEpoch, Timestamp, Uuid};
 
 use super::log::MetadataLogFailed;
 use super::peers::{Answered, Peers};
@@ -45,6 +45,8 @@ pub(crate) struct Opening<E: Env> {
     pub(crate) registry: Registry<E>,
     pub(crate) settings: BrokerSettings,
     pub(crate) cluster: ClusterId,
+    /// This process, as it registers.
+    pub(crate) incarnation: Uuid,
 }
 
 /// The room.
@@ -85,6 +87,8 @@ pub(crate) struct MetadataRoom<E: Env> {
     settings: Arc<BrokerSettings>,
     subscriptions: Arc<Subscriptions>,
     broker: BrokerId,
+    incarnation: Uuid,
+    failed_directories: Vec<DirectoryId>,
 }
 
 /// A fetch that waits for news.
@@ -98,7 +102,7 @@ struct Parked {
 impl<E: Env> MetadataRoom<E> {
     /// The room, which knows of no committed change yet, and its door.
     pub(crate) fn open(opening: Opening<E>) -> (MetadataRoom<E>, Metadata<E>) {
-        let Opening { env, seat, registry, settings, cluster } = opening;
+        let Opening { env, seat, registry, settings, cluster, incarnation } = opening;
         let me = seat.replica();
         let broker = BrokerId(me.node.0);
         let (fixed, settings) = (settings.node.fixed.clone(), Arc::new(settings));
@@ -123,6 +127,7 @@ impl<E: Env> MetadataRoom<E> {
             voters: seat.quorum().voters().clone(),
             high_watermark: Offset::ZERO,
             end: seat.log().end(),
+            failed_directories: Vec::new(),
             followers: Vec::new(),
         }));
         let door = Metadata {
@@ -162,6 +167,8 @@ impl<E: Env> MetadataRoom<E> {
             settings,
             subscriptions,
             broker,
+            incarnation,
+            failed_directories: Vec::new(),
         };
         (room, door)
     }
@@ -189,7 +196,7 @@ impl<E: Env> MetadataRoom<E> {
                 () = shared.stopping() => return self.leave().await,
                 failed = self.failures.recv() => {
                     let Some((place, failure)) = failed else { return Ok(()) };
-                    self.on_directory_failed(place, failure, shared).await?;
+                    self.on_directory_failed(place, failure, shared);
                 }
                 answered = self.answered.recv() => {
                     let Some(answered) = answered else { return Ok(()) };
@@ -282,7 +289,11 @@ impl<E: Env> MetadataRoom<E> {
 
     fn next_timer(&self) -> Instant {
         let parked = self.parked.iter().map(|parked| parked.deadline);
-        let next = self.timers.values().copied().chain(parked).min();
+        let sessions = self
+            .active
+            .as_ref()
+            .and_then(|active| active.sessions.deadline(active.controller.image()));
+        let next = self.timers.values().copied().chain(parked).chain(sessions).min();
         next.unwrap_or_else(|| self.env.clock().now() + NEVER)
     }
 
@@ -296,6 +307,15 @@ impl<E: Env> MetadataRoom<E> {
                 self.timers.remove(&timer);
                 self.take(Event::Timeout(timer), Carried::Nothing).await?;
             }
+        }
+        let ends = |active: &Active| active.sessions.deadline(active.controller.image());
+        if self.active.as_ref().and_then(ends).is_some_and(|deadline| deadline <= now) {
+            self.decide(Box::new(|active| {
+                let records =
+                    active.map(|active| active.sessions.expire(active.now, &active.controller));
+                (records.unwrap_or_default(), Box::new(|_| {}))
+            }))
+            .await?;
         }
         Ok(())
     }
@@ -393,6 +413,7 @@ impl<E: Env> MetadataRoom<E> {
             let _ = decide(Err(MetadataUnavailable::NotController));
             return Ok(());
         };
+        active.now = self.env.clock().now();
         let (records, answer) = decide(Ok(active));
         if !records.is_empty() {
             active.controller.apply(&records).map_err(|error| {
@@ -407,25 +428,16 @@ impl<E: Env> MetadataRoom<E> {
         Ok(())
     }
 
-    async fn on_directory_failed(
-        &mut self,
-        place: usize,
-        failure: ::log::Failure,
-        shared: &Shared<E>,
-    ) -> Result<(), MetadataLogFailed> {
+    fn on_directory_failed(&mut self, place: usize, failure: ::log::Failure, shared: &Shared<E>) {
         let left = self.registry.on_directory_failed(place);
-        let Some(directory) = left.filter(|_| !planted(Mutant::OneTakesAll)) else {
-            let reason = failure.to_string();
-            shared.fail(Failure::Disk { directory: failure.path, reason });
-            return Ok(());
-        };
-        let broker = self.broker;
-        self.decide(Box::new(move |active| {
-            let records =
-                active.map(|active| active.controller.give_up_directory(broker, directory));
-            (records.unwrap_or_default(), Box::new(|_| {}))
-        }))
-        .await
+        match left.filter(|_| !planted(Mutant::OneTakesAll)) {
+            // The next heartbeat tells the controller.
+            Some(directory) => self.failed_directories.push(directory),
+            None => {
+                let reason = failure.to_string();
+                shared.fail(Failure::Disk { directory: failure.path, reason });
+            }
+        }
     }
 
     /// What follows from the state of the log and the quorum, until nothing more does.
@@ -461,9 +473,12 @@ impl<E: Env> MetadataRoom<E> {
             return Ok(());
         }
         let controller = Controller::new(Image::clone(&self.image), self.fixed.clone());
-        let is_new = *self.image == Image::empty();
-        let bootstrap = if is_new { controller.bootstrap() } else { Vec::new() };
-        self.active = Some(Active { controller, next: self.seat.log().end() });
+        let bootstrap = controller.bootstrap();
+        let (now, own) = (self.env.clock().now(), (self.broker, self.incarnation));
+        let timeout = self.settings.broker_session_timeout;
+        let sessions = Sessions::new(now, timeout, Some(own), controller.image());
+        let next = self.seat.log().end();
+        self.active = Some(Active { controller, next, sessions, now });
         tracing::info!(epoch = %self.seat.quorum().epoch(), "this node is the active controller");
         if !bootstrap.is_empty() {
             self.decide(Box::new(|_| (bootstrap, Box::new(|_| {})))).await?;
@@ -506,13 +521,15 @@ impl<E: Env> MetadataRoom<E> {
         Ok(())
     }
 
-    /// The first picture is shown when this node has caught up with the quorum: it has applied a record of the present
-    /// epoch, and so everything before it, and what its leader last said to be committed.
+    /// The first picture is shown when this node has caught up with the quorum (it has applied a record of the present epoch,
+    /// and so everything before it, and what its leader last said to be committed), and this process is registered: it does
+    /// not go on with what the one before it led (I16).
     async fn publish_first(&mut self) {
         let quorum = self.seat.quorum();
         let is_of_epoch = quorum.log().epoch_before(self.applied) == Some(quorum.epoch());
-        let is_new = *self.image == Image::empty();
-        if !is_of_epoch || quorum.leader().is_none() || self.applied < self.told || is_new {
+        let own = self.image.broker(self.broker);
+        let is_registered = own.is_some_and(|own| own.incarnation == self.incarnation);
+        if !is_of_epoch || quorum.leader().is_none() || self.applied < self.told || !is_registered {
             return;
         }
         let image = self.image.clone();
@@ -569,6 +586,7 @@ impl<E: Env> MetadataRoom<E> {
             voters: quorum.voters().clone(),
             high_watermark: quorum.high_watermark(),
             end: quorum.log().end(),
+            failed_directories: self.failed_directories.clone(),
             followers: quorum.followers().map(follower).collect(),
         };
         self.quorum.send_if_modified(|known| {

@@ -20,7 +20,6 @@ use types::{NodeId, Offset};
 
 use super::ballot::{BallotError, BallotFile};
 use super::log::{Content, MetadataLog, MetadataLogFailed};
-use crate::directory::DirectoryError;
 use crate::start::StartError;
 
 /// The seat.
@@ -100,7 +99,7 @@ impl<E: Env> Seat<E> {
                     file.display(),
                     path.display()
                 );
-                return Err(DirectoryError::Damaged { path: file, reason }.into());
+                return Err(StartError::open(&path, OpenError::Foreign { path: file, reason }));
             }
             Err(BallotError::Io(error)) => {
                 let reason = format!("reading the ballot: {error}");

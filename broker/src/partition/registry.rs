@@ -14,7 +14,7 @@ use env::Env;
 use log::{ChangeError, Log, LogDir, LogSpec};
 use record::ProduceRules;
 use types::mutant::{Mutant, planted};
-use types::{BrokerId, DirectoryId, ErrorCode, Offset, TopicId};
+use types::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use super::{Partition, Role, log_config};
 use crate::metrics::Metrics;
@@ -157,12 +157,16 @@ impl<E: Env> Registry<E> {
             for partition in served.view.partitions.iter().flatten() {
                 partition.close(ErrorCode::UnknownTopicOrPartition);
             }
-            let mut deletions = Vec::new();
-            for (partition, place) in served.view.partitions.iter().zip(&served.places) {
-                if let (Some(partition), Some(place)) = (partition, place) {
-                    deletions.push(self.delete(&self.dirs[*place].dir, partition.log()));
-                }
+            // Also of partitions that were led here once.
+            let mut logs = Vec::new();
+            for (index, place) in (0..).zip(&served.places) {
+                let Some(place) = place else { continue };
+                let dir = &self.dirs[*place].dir;
+                let (topic, partition) = (served.view.name.clone(), PartitionIndex(index));
+                let log = dir.log(&TopicPartition { topic, partition });
+                logs.extend(log.filter(|log| log.topic_id() == id).map(|log| (dir, log)));
             }
+            let deletions = logs.iter().map(|(dir, log)| self.delete(dir, log)).collect();
             together::all(deletions).await;
         }
     }
@@ -188,10 +192,9 @@ impl<E: Env> Registry<E> {
         let mut load = self.load();
         let mut plans = Vec::with_capacity(topic.partitions.len());
         for (index, registered) in &topic.partitions {
-            let old = known.as_ref().and_then(|served| {
-                let place = served.places.get(usize::try_from(index.0).ok()?)?;
-                Some((served.view.partition(*index)?.clone(), *place))
-            });
+            let at = usize::try_from(index.0).unwrap_or(usize::MAX);
+            let known_place = known.as_ref().and_then(|served| *served.places.get(at)?);
+            let old = known.as_ref().and_then(|served| served.view.partition(*index).cloned());
             let role = Role {
                 replica: self.broker,
                 leader_epoch: registered.leader_epoch,
@@ -207,11 +210,15 @@ impl<E: Env> Registry<E> {
             };
             let is_ours = registered.leader == Some(self.broker);
             let home = registered.directory_of(self.broker);
-            let place = match &old {
-                Some((_, place)) => *place,
+            let place = match known_place {
+                Some(place) => Some(place),
                 None if is_ours => self.place(&spec, home, &mut load),
                 None => None,
             };
+            if let (false, Some(old)) = (is_ours, &old) {
+                old.close(ErrorCode::NotLeaderOrFollower);
+            }
+            let old = old.filter(|_| is_ours);
             // Said when it is met first, not each time that the topic changes.
             if let (None, true, None, Some(directory)) = (place, is_ours, &known, home) {
                 tracing::error!(
@@ -219,9 +226,10 @@ impl<E: Env> Registry<E> {
                     "its log directory has failed or is not among log.dirs: the partition is offline until a start with it"
                 );
             }
-            plans.push(Plan { old: old.map(|(partition, _)| partition), role, spec, place });
+            plans.push(Plan { old, role, spec, place, is_ours });
         }
         let places = plans.iter().map(|plan| plan.place).collect();
+        let elsewhere = plans.iter().map(|plan| !plan.is_ours).collect();
         let mut carried = Vec::with_capacity(plans.len());
         for plan in plans {
             carried.push(self.carry_out(plan, &rules));
@@ -231,7 +239,7 @@ impl<E: Env> Registry<E> {
             self.unmade.insert(id);
         }
         let partitions = carried.into_iter().map(|made| made.ok().flatten()).collect();
-        let view = TopicView { name: topic.name.clone(), id: topic.id, partitions };
+        let view = TopicView { name: topic.name.clone(), id: topic.id, partitions, elsewhere };
         let served = Served { view: Arc::new(view), places };
         self.topics.insert(topic.id, served);
     }
@@ -242,7 +250,7 @@ impl<E: Env> Registry<E> {
         plan: Plan<E>,
         rules: &Arc<ProduceRules>,
     ) -> Result<Option<Partition<E>>, ChangeError> {
-        let Plan { old, role, spec, place } = plan;
+        let Plan { old, role, spec, place, is_ours } = plan;
         if let Some(partition) = old {
             if let Err(error) = partition.log().set_config(spec.config).await {
                 tracing::warn!(partition = %partition.id(), %error, "its settings did not change");
@@ -251,7 +259,7 @@ impl<E: Env> Registry<E> {
             partition.set_role(role);
             return Ok(Some(partition));
         }
-        let Some(place) = place else { return Ok(None) };
+        let Some(place) = place.filter(|_| is_ours) else { return Ok(None) };
         let dir = &self.dirs[place].dir;
         let id = spec.topic_partition();
         match dir.create(spec).await {
@@ -314,7 +322,7 @@ impl<E: Env> Registry<E> {
     /// The names of topics whose partitions are not all served.
     pub(crate) fn incomplete(&self) -> BTreeSet<&str> {
         let views = self.topics.values().map(|served| &served.view);
-        let incomplete = views.filter(|view| view.partitions.iter().any(Option::is_none));
+        let incomplete = views.filter(|view| view.is_incomplete());
         incomplete.map(|view| view.name.as_str()).collect()
     }
 }
@@ -325,4 +333,6 @@ struct Plan<E: Env> {
     role: Role,
     spec: LogSpec,
     place: Option<usize>,
+    /// Whether this broker leads it.
+    is_ours: bool,
 }

@@ -97,6 +97,10 @@ pub struct BrokerSettings {
     /// `disk.sync.timeout.ms`.
     pub disk_sync_timeout: Duration,
 
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `broker.session.timeout.ms`.
+    pub broker_session_timeout: Duration,
     /// `controller.quorum.election.timeout.ms`.
     pub quorum_election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`.
@@ -169,6 +173,8 @@ impl BrokerSettings {
                 .filter(|rate| *rate > 0),
             scrub_interval: get.duration("log.scrub.interval.ms"),
             disk_sync_timeout: get.duration("disk.sync.timeout.ms"),
+            heartbeat_interval: get.duration("broker.heartbeat.interval.ms"),
+            broker_session_timeout: get.duration("broker.session.timeout.ms"),
             quorum_election_timeout: get.duration("controller.quorum.election.timeout.ms"),
             quorum_fetch_timeout: get.duration("controller.quorum.fetch.timeout.ms"),
             quorum_request_timeout: get.duration("controller.quorum.request.timeout.ms"),

@@ -182,8 +182,8 @@ impl Sessions {
     /// Fences all whose time is up, at once: none of them is elected in passing.
     pub fn expire(&mut self, now: Instant, controller: &Controller) -> Vec<MetadataRecord> {
         let image = &controller.image;
-        let silent =
-            image.brokers().filter(|broker| !broker.is_fenced && !self.is_live(now, broker));
+        let is_over = |broker: &BrokerInfo| self.end_of(broker).is_some_and(|end| end <= now);
+        let silent = image.brokers().filter(|broker| !broker.is_fenced && is_over(broker));
         let silent: Vec<_> = silent.map(|broker| (broker.id, broker.epoch)).collect();
         self.heard
             .retain(|id, heard| image.broker(*id).is_some_and(|now| now.epoch == heard.epoch));
@@ -207,20 +207,22 @@ impl Sessions {
         session.metadata_end = session.metadata_end.max(metadata_end);
     }
 
-    /// When the process of a registration is given up; that of the controller's own process never is, and nobody else lives
-    /// under its id.
+    /// When a registration is given up; that of the controller's own broker never is: its process lives, and registers anew if
+    /// it has not yet.
     fn end_of(&self, broker: &BrokerInfo) -> Option<Instant> {
-        if let Some((id, incarnation)) = self.own
-            && id == broker.id
-        {
-            return (incarnation != broker.incarnation).then_some(Instant::default());
+        if self.own.is_some_and(|(id, _)| id == broker.id) {
+            return None;
         }
         let session = self.session(broker);
         Some(session.map_or(Instant::default(), |session| session.last + self.timeout))
     }
 
+    /// Whether the process of a registration may be alive. Nobody else lives under the id of the controller's own process.
     fn is_live(&self, now: Instant, broker: &BrokerInfo) -> bool {
-        self.end_of(broker).is_none_or(|end| now < end)
+        match self.own {
+            Some((id, incarnation)) if id == broker.id => incarnation == broker.incarnation,
+            _ => self.end_of(broker).is_none_or(|end| now < end),
+        }
     }
 
     fn session(&self, broker: &BrokerInfo) -> Option<&Session> {

@@ -1,5 +1,6 @@
 //! Runs one seed: draws the scenario, builds the world, lets it happen, gathers what the report says.
 
+mod cluster;
 mod directory;
 mod node;
 mod view;
@@ -115,6 +116,7 @@ pub fn run(decisions: &Decisions, fixed: &Fixed, keep_trace: bool) -> RunReport 
     let started = cpu_seconds();
     match scenario.name {
         Name::Directory => exec::run(&world, limits, directory::play(stage.clone())),
+        Name::Cluster => exec::run(&world, limits, cluster::play(stage.clone())),
         Name::Node => exec::run(&world, limits, node::play(stage.clone())),
     }
     report(&stage, decisions.seed(), cpu_seconds() - started, keep_trace)

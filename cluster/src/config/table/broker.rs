@@ -29,13 +29,13 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Whether leadership returns to preferred replicas by itself."),
     key("background.threads", Kind::Int, Some("10")).at_least(1).live().meaningless(THREADS)
         .help("Threads for background work."),
-    key("broker.heartbeat.interval.ms", Kind::Int, Some("2000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("broker.heartbeat.interval.ms", Kind::Int, Some("2000")).unit(Unit::Millis).at_least(100)
         .help("Interval of a broker's heartbeats to the controller."),
     key("broker.id", Kind::Int, Some("-1"))
         .help("Older name of node.id."),
     key("broker.rack", Kind::Text, None)
         .help("Rack of this broker, told to clients and used when replicas are placed."),
-    key("broker.session.timeout.ms", Kind::Int, Some("9000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("broker.session.timeout.ms", Kind::Int, Some("9000")).unit(Unit::Millis).at_least(100)
         .help("How long a broker may be silent before the controller fences it."),
     key("client.quota.callback.class", Kind::Class, None).refused()
         .help("Plug-in that decides client quotas."),

@@ -97,6 +97,10 @@ impl Play {
         if is_whole && let Some(bytes) = known[level].get(RETENTION) {
             change.insert(RETENTION.to_owned(), Some(bytes.clone()));
         }
+        if is_whole && LEVELS[level].0.is_empty() {
+            // Which may be changed and never taken away (P12).
+            change.insert("min.insync.replicas".to_owned(), Some("1".to_owned()));
+        }
         self.judge_inherited(client, topic, &known, dice).await;
         let resource = (BROKER, LEVELS[level].0);
         let outcome = match is_whole {

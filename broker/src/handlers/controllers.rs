@@ -1,0 +1,185 @@
+//! What brokers ask of the active controller: BrokerRegistration (62), BrokerHeartbeat (63), AllocateProducerIds (67), and
+//! Envelope (58), in which they pass on what their clients ask.
+
+use bytes::{Bytes, BytesMut};
+use cluster::controller::{Heartbeat, Refusal, RegisterBroker};
+use cluster::metadata::{BrokerFeature, BrokerListener};
+use env::{Env, Part};
+use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Offset};
+use wire::allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
+use wire::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+use wire::broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
+use wire::envelope::{EnvelopeRequest, EnvelopeResponse};
+use wire::{Reader, RequestHeader};
+
+use super::{Client, FORWARDED, Reply, execute};
+use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::error_map::{Refused, ToErrorCode};
+use crate::shared::Shared;
+
+/// BrokerRegistration.
+pub(super) async fn broker_registration<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: BrokerRegistrationRequest,
+) -> Reply<BrokerRegistrationResponse> {
+    let registered = async {
+        authorize(ctx, Operation::ClusterAction, Resource::Cluster)
+            .map_err(|denied| denied.code)?;
+        if request.cluster_id.as_str() != &*broker.cluster_id().0 {
+            return Err(ErrorCode::InconsistentClusterId);
+        }
+        let listeners = request.listeners.iter().map(|listener| BrokerListener {
+            name: listener.name.clone(),
+            host: listener.host.clone(),
+            port: listener.port,
+            security_protocol: listener.security_protocol,
+        });
+        let features = request.features.iter().map(|feature| BrokerFeature {
+            name: feature.name.clone(),
+            level_min: feature.min_supported_version,
+            level_max: feature.max_supported_version,
+        });
+        let stopped = request.previous_broker_epoch;
+        let stopped_epoch = (stopped >= 0).then_some(BrokerEpoch(stopped));
+        let registration = RegisterBroker {
+            id: BrokerId(request.broker_id),
+            incarnation: request.incarnation_id,
+            listeners: listeners.collect(),
+            rack: request.rack.clone(),
+            features: features.collect(),
+            directories: request.log_dirs.iter().map(|id| DirectoryId(*id)).collect(),
+            stopped_epoch,
+            // Who did not stop cleanly cannot tell whether its machine ran on.
+            may_have_lost_unsynced: stopped_epoch.is_none(),
+            is_fenced: true,
+        };
+        flat(broker.metadata().register(registration).await)
+    };
+    Reply::Now(match registered.await {
+        Ok(epoch) => BrokerRegistrationResponse {
+            broker_epoch: epoch.0,
+            ..BrokerRegistrationResponse::default()
+        },
+        Err(code) => BrokerRegistrationResponse {
+            error_code: code.as_i16(),
+            ..BrokerRegistrationResponse::default()
+        },
+    })
+}
+
+/// BrokerHeartbeat.
+pub(super) async fn broker_heartbeat<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: BrokerHeartbeatRequest,
+) -> Reply<BrokerHeartbeatResponse> {
+    let heard = async {
+        authorize(ctx, Operation::ClusterAction, Resource::Cluster)
+            .map_err(|denied| denied.code)?;
+        let heartbeat = Heartbeat {
+            id: BrokerId(request.broker_id),
+            epoch: BrokerEpoch(request.broker_epoch),
+            metadata_end: Offset(request.current_metadata_offset.saturating_add(1)),
+            wants_fence: request.want_fence,
+            wants_stop: request.want_shut_down,
+            failed_directories: request
+                .offline_log_dirs
+                .iter()
+                .map(|id| DirectoryId(*id))
+                .collect(),
+        };
+        flat(broker.metadata().heartbeat(heartbeat).await)
+    };
+    Reply::Now(match heard.await {
+        Ok(answer) => BrokerHeartbeatResponse {
+            is_caught_up: answer.is_caught_up,
+            is_fenced: answer.is_fenced,
+            should_shut_down: answer.should_stop,
+            ..BrokerHeartbeatResponse::default()
+        },
+        Err(code) => BrokerHeartbeatResponse {
+            error_code: code.as_i16(),
+            ..BrokerHeartbeatResponse::default()
+        },
+    })
+}
+
+/// AllocateProducerIds.
+pub(super) async fn allocate_producer_ids<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: AllocateProducerIdsRequest,
+) -> Reply<AllocateProducerIdsResponse> {
+    let allocated = async {
+        authorize(ctx, Operation::ClusterAction, Resource::Cluster)
+            .map_err(|denied| denied.code)?;
+        let (id, epoch) = (BrokerId(request.broker_id), BrokerEpoch(request.broker_epoch));
+        let allocating =
+            broker.metadata().change(move |controller| controller.allocate_producer_ids(id, epoch));
+        flat(allocating.await)
+    };
+    Reply::Now(match allocated.await {
+        Ok(block) => AllocateProducerIdsResponse {
+            producer_id_start: block.first.0,
+            producer_id_len: i32::try_from(block.count).unwrap_or(i32::MAX),
+            ..AllocateProducerIdsResponse::default()
+        },
+        Err(code) => AllocateProducerIdsResponse {
+            error_code: code.as_i16(),
+            ..AllocateProducerIdsResponse::default()
+        },
+    })
+}
+
+/// Envelope: a client's request, passed on by its broker. The answer is framed as the client is to get it.
+pub(super) async fn envelope<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: EnvelopeRequest,
+) -> Reply<EnvelopeResponse> {
+    let refuse = |code: ErrorCode| {
+        Reply::Now(EnvelopeResponse { error_code: code.as_i16(), ..EnvelopeResponse::default() })
+    };
+    if let Err(denied) = authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
+        return refuse(denied.code);
+    }
+    if !broker.quorum().is_active {
+        return refuse(ErrorCode::NotController);
+    }
+    let mut reader = Reader::new(request.request_data);
+    let header = RequestHeader::of_frame(&mut reader).ok();
+    let header =
+        header.filter(|header| header.api_key().is_some_and(|key| FORWARDED.contains(&key)));
+    let Some(header) = header else { return refuse(ErrorCode::InvalidRequest) };
+    let mut client = Client::behind(ctx, &request.client_host_address);
+    let reply = match Box::pin(execute(broker, &mut client, ctx.received, header, reader)).await {
+        Reply::Now(encoded) => encoded,
+        Reply::Later(parked) => parked.await,
+        Reply::Silent | Reply::Close(_) => return refuse(ErrorCode::InvalidRequest),
+    };
+    match reply.ok().and_then(unframed) {
+        Some(answer) => Reply::Now(EnvelopeResponse { response_data: Some(answer), error_code: 0 }),
+        None => refuse(ErrorCode::UnknownServerError),
+    }
+}
+
+/// A response without its length.
+fn unframed<F>(parts: Vec<Part<F>>) -> Option<Bytes> {
+    let mut bytes = BytesMut::new();
+    for part in parts {
+        match part {
+            Part::Mem(part) => bytes.extend_from_slice(&part),
+            Part::File { .. } => return None,
+        }
+    }
+    (bytes.len() >= 4).then(|| bytes.freeze().slice(4..))
+}
+
+fn flat<T>(outcome: Result<Result<T, Refusal>, impl ToErrorCode>) -> Result<T, ErrorCode> {
+    match outcome {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(refusal)) => Err(Refused::from(refusal).code),
+        Err(unavailable) => Err(unavailable.code()),
+    }
+}

@@ -1,0 +1,336 @@
+//! The nodes' machines, and what befalls them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter};
+use cluster::config::{BrokerSettings, NodeConfigs};
+use types::{ClusterId, NodeId};
+
+use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play};
+use crate::decisions::{Decisions, Kind};
+use crate::disk::{FaultRates, SimDisk};
+use crate::exec::{Node, lock};
+use crate::fault::FaultKind;
+use crate::net::ip_of;
+use crate::world::SimEnv;
+
+/// Every node's one log directory.
+const LOG_DIR: &str = "/data";
+
+/// All machines.
+pub(super) struct Machines {
+    play: Play,
+    dice: Decisions,
+    machines: BTreeMap<Node, Machine>,
+}
+
+struct Machine {
+    disk: SimDisk,
+    stop: Arc<tokio::sync::Notify>,
+}
+
+impl Machines {
+    /// Machines that are off.
+    pub(super) fn new(play: &Play) -> Machines {
+        let stage = &play.stage;
+        let mut machines = BTreeMap::new();
+        for node in play.nodes.iter() {
+            stage.world.add_node(*node, "node");
+            let disk = SimDisk::of_node(stage.world.decisions(), *node);
+            disk.set_pace(Arc::new(stage.world.clock(*node)), stage.scenario.disk_latency);
+            machines.insert(*node, Machine { disk, stop: Arc::default() });
+        }
+        Machines { play: play.clone(), dice: stage.nemesis(), machines }
+    }
+
+    /// Starts every process.
+    pub(super) fn start(&mut self) {
+        for node in self.play.nodes.clone().iter() {
+            self.start_one(*node);
+        }
+    }
+
+    fn start_one(&mut self, node: Node) {
+        let stage = &self.play.stage;
+        let machine = self.machines.get_mut(&node).expect("a machine of this cluster");
+        machine.stop = Arc::default();
+        let env = SimEnv::new(&stage.world, &stage.network, &machine.disk, node);
+        let (play, stop) = (self.play.clone(), machine.stop.clone());
+        stage.spawn(node, "process", async move { play.serve(node, env, stop).await });
+    }
+
+    /// Faults strike until their time is over.
+    pub(super) async fn trouble(&mut self) {
+        let stage = self.play.stage.clone();
+        let end = stage.world.elapsed() + stage.scenario.fault_time;
+        let slow = FaultRates { slow: stage.scenario.disk.slow, ..FaultRates::default() };
+        for (node, machine) in &self.machines {
+            machine.disk.set_rates(slow.clone());
+            if stage.scenario.has(FaultKind::WallOffset) {
+                let hours = self.dice.choose(Kind::Fault, 48) as i64 - 24;
+                stage.world.step_wall(*node, hours * 3_600_000);
+                stage.struck(FaultKind::WallOffset);
+            }
+        }
+        while stage.world.elapsed() < end && stage.world.violated().is_none() {
+            let mean = stage.scenario.blow_mean;
+            let pause =
+                Duration::from_nanos(self.dice.choose(Kind::Fault, 2 * mean.as_nanos() as u64 + 1));
+            stage.world.sleep(pause.min(end.saturating_sub(stage.world.elapsed()))).await;
+            // Whoever died at an I/O operation comes back.
+            for node in self.play.nodes.clone().iter().filter(|node| !stage.world.is_alive(**node))
+            {
+                self.restart(&[*node], false).await;
+            }
+            self.blow().await;
+        }
+    }
+
+    fn some_node(&self) -> Node {
+        self.play.nodes[self.dice.choose(Kind::Fault, self.play.nodes.len() as u64) as usize]
+    }
+
+    fn some_machine(&self) -> Node {
+        match self.dice.choose(Kind::Fault, 4) {
+            0 => CLIENTS + self.dice.choose(Kind::Fault, u64::from(CLIENTS_COUNT)) as Node,
+            _ => self.some_node(),
+        }
+    }
+
+    /// One blow of a kind that is on.
+    async fn blow(&mut self) {
+        let stage = self.play.stage.clone();
+        let kinds = [
+            FaultKind::Crash,
+            FaultKind::Crash,
+            FaultKind::PowerCut,
+            FaultKind::Pause,
+            FaultKind::Partition,
+            FaultKind::OneWay,
+            FaultKind::Isolate,
+            FaultKind::Clog,
+            FaultKind::Reset,
+            FaultKind::WallStep,
+            FaultKind::Drift,
+        ];
+        let on: Vec<FaultKind> =
+            kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).collect();
+        let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else {
+            return;
+        };
+        let while_short = Duration::from_millis(self.dice.choose(Kind::Fault, 6_000));
+        let clients: Vec<Node> = (CLIENTS..CLIENTS + CLIENTS_COUNT).collect();
+        let all: Vec<Node> =
+            self.play.nodes.iter().copied().chain(clients.iter().copied()).collect();
+        match kind {
+            FaultKind::Crash => self.crash().await,
+            FaultKind::PowerCut => {
+                // All machines at once, or one of them.
+                let nodes = match self.dice.choose(Kind::Fault, 3) {
+                    0 => self.play.nodes.to_vec(),
+                    _ => vec![self.some_node()],
+                };
+                self.restart(&nodes, true).await;
+            }
+            FaultKind::Pause => {
+                let node = self.some_machine();
+                stage.world.pause(node);
+                stage.struck(FaultKind::Pause);
+                stage.world.sleep(while_short * 2).await;
+                stage.world.resume(node);
+            }
+            FaultKind::Partition => {
+                let (left, right): (Vec<Node>, Vec<Node>) =
+                    all.iter().partition(|_| self.dice.choose(Kind::Fault, 2) == 0);
+                stage.network.partition(&left, &right, false);
+                stage.world.sleep(while_short).await;
+                stage.network.heal();
+            }
+            FaultKind::OneWay => {
+                let (from, to) = (self.some_node(), self.some_machine());
+                if from != to {
+                    stage.network.partition(&[from], &[to], true);
+                    stage.world.sleep(while_short).await;
+                    stage.network.heal();
+                }
+            }
+            FaultKind::Isolate => {
+                let node = self.some_node();
+                let others: Vec<Node> = all.into_iter().filter(|other| *other != node).collect();
+                stage.network.partition(&[node], &others, false);
+                stage.world.sleep(while_short).await;
+                stage.network.heal();
+            }
+            FaultKind::Clog => {
+                let (from, to) = (self.some_node(), self.some_machine());
+                if from != to {
+                    stage.network.clog(from, to, while_short);
+                }
+            }
+            FaultKind::Reset => stage.network.reset_one(self.some_node()),
+            FaultKind::WallStep => {
+                let hours = self.dice.choose(Kind::Fault, 48) as i64 - 24;
+                stage.world.step_wall(self.some_node(), hours * 3_600_000);
+                stage.struck(FaultKind::WallStep);
+            }
+            _ => {
+                let ppm = self.dice.choose(Kind::Fault, 2_001) as i64 - 1_000;
+                stage.world.set_drift(self.some_node(), ppm);
+                stage.struck(FaultKind::Drift);
+            }
+        }
+    }
+
+    /// Something dies: mostly a node, at once or at one of its next I/O operations, or cleanly; sometimes a client.
+    async fn crash(&mut self) {
+        let stage = self.play.stage.clone();
+        let node = self.some_node();
+        match self.dice.choose(Kind::Fault, 8) {
+            0 => {
+                let client =
+                    CLIENTS + self.dice.choose(Kind::Fault, u64::from(CLIENTS_COUNT)) as Node;
+                stage.world.kill(client);
+                stage.struck(FaultKind::Crash);
+            }
+            1 => {
+                let scale = [5, 50, 1_000][self.dice.choose(Kind::Fault, 3) as usize];
+                self.machines[&node].disk.crash_at(self.dice.choose(Kind::Fault, scale));
+            }
+            2 | 3 => {
+                stage.world.mark("clean restart");
+                self.machines[&node].stop.notify_one();
+                tokio::select! {
+                    biased;
+                    () = stage.world.death(node) => {}
+                    () = stage.world.sleep(Duration::from_secs(30)) => {}
+                }
+                self.restart(&[node], false).await;
+            }
+            4 => self.restart(&self.play.nodes.to_vec(), false).await,
+            _ => self.restart(&[node], false).await,
+        }
+    }
+
+    /// Ends what still lives of these, by process or by power, and starts them again a little later, each in its time.
+    async fn restart(&mut self, nodes: &[Node], cut: bool) {
+        let stage = self.play.stage.clone();
+        for node in nodes {
+            if cut {
+                stage.network.power_off(*node);
+            }
+            stage.world.kill(*node);
+            stage.struck(FaultKind::Crash);
+            stage.world.mark(if cut { "power cut" } else { "kill" });
+            let machine = self.machines.get_mut(node).expect("a machine of this cluster");
+            machine.disk = if cut { machine.disk.power_cut() } else { machine.disk.kill() };
+        }
+        for node in nodes {
+            let down = [50, 500, 5_000][self.dice.choose(Kind::Fault, 3) as usize];
+            stage.world.sleep(Duration::from_millis(self.dice.choose(Kind::Fault, down))).await;
+            stage.network.power_on(*node);
+            stage.world.revive(*node);
+            self.start_one(*node);
+        }
+    }
+
+    /// No more faults; who is down is started.
+    pub(super) async fn calm(&mut self) {
+        let stage = self.play.stage.clone();
+        stage.network.heal();
+        stage.network.set_rates(stage.scenario.quiet_net());
+        for node in CLIENTS..CLIENTS + CLIENTS_COUNT {
+            stage.world.resume(node);
+        }
+        for node in self.play.nodes.clone().iter() {
+            let machine = &self.machines[node];
+            machine.disk.set_rates(FaultRates::default());
+            machine.disk.crash_not();
+            stage.world.set_drift(*node, 0);
+            stage.world.reset_wall(*node);
+            stage.world.resume(*node);
+            if !stage.world.is_alive(*node) {
+                self.restart(&[*node], false).await;
+            }
+        }
+    }
+
+    /// Ends the run of the machines.
+    pub(super) fn retire(&self) {
+        for machine in self.machines.values() {
+            self.play.stage.count_disk(machine.disk.counts());
+        }
+    }
+}
+
+impl Play {
+    /// A node's process from start to end.
+    async fn serve(&self, node: Node, env: SimEnv, stop: Arc<tokio::sync::Notify>) {
+        let config = self.broker_config(node);
+        let started = tokio::select! {
+            biased;
+            started = Broker::start(env.clone(), config) => started,
+            // It may wait for the others for ever.
+            () = stop.notified() => return self.stage.world.kill_soon(node),
+        };
+        let broker = match started {
+            Ok(broker) => broker,
+            Err(error) => {
+                self.stage.world.violation("L4", format!("node {node} does not start: {error}"));
+                return;
+            }
+        };
+        self.stage.world.mark("node started");
+        let observer = Arc::new(broker.observer().clone());
+        lock(&self.shared.observers).insert(node, Arc::downgrade(&observer));
+        tokio::select! {
+            biased;
+            failure = broker.failed() => {
+                let text = format!("node {node} failed without a fault: {failure}");
+                self.stage.world.violation("I10", text);
+            }
+            () = stop.notified() => broker.shutdown().await,
+        }
+        drop(observer);
+        self.stage.world.kill_soon(node);
+    }
+
+    fn broker_config(&self, node: Node) -> BrokerConfig {
+        let values = [
+            ("auto.create.topics.enable", "false".to_owned()),
+            ("broker.heartbeat.interval.ms", "500".into()),
+            ("broker.session.timeout.ms", "3000".into()),
+            ("disk.sync.timeout.ms", "60000".into()),
+            ("log.journal.file.bytes", "65536".into()),
+            ("log.journal.bytes", "262144".into()),
+        ];
+        let values = values.into_iter().map(|(name, value)| (name.into(), value.as_str().into()));
+        let settings = BrokerSettings::resolve(NodeConfigs::fixed(values.collect()));
+        let listener = |name: &str, port: u16, audience: Audience| ListenerConfig {
+            name: name.into(),
+            bind: (ip_of(node), port).into(),
+            advertised: None,
+            protocol: ListenerProtocol::Plaintext,
+            audience,
+        };
+        let voter = |node: &Node| QuorumVoter {
+            node: NodeId(*node as i32),
+            host: ip_of(*node).to_string(),
+            port: CONTROLLER_PORT,
+        };
+        BrokerConfig {
+            node_id: NodeId(node as i32),
+            cluster_id: Some(ClusterId("simulated-cluster".into())),
+            listeners: vec![
+                listener("PLAINTEXT", PORT, Audience::Clients),
+                listener("CONTROLLER", CONTROLLER_PORT, Audience::Controllers),
+            ],
+            log_dirs: vec![PathBuf::from(LOG_DIR)],
+            metadata_dir: None,
+            voters: self.nodes.iter().map(voter).collect(),
+            settings,
+        }
+    }
+}
