@@ -2,6 +2,8 @@
 
 /// Every mark.
 pub const ALL: &[&str] = &[
+    "a leader's batch fenced",
+    "a leader's batch out of place",
     "append refused for space",
     "batch too large",
     "broker did not start",
@@ -41,6 +43,7 @@ pub const ALL: &[&str] = &[
     "error: unsupported version",
     "features asked for",
     "finale reached",
+    "followed",
     "found by its time",
     "groups compared with their log",
     "lag compared with what clients find",
@@ -72,6 +75,7 @@ pub const ALL: &[&str] = &[
     "recovery crashed and was repeated",
     "recovery met a disk error",
     "refusal met by a reader",
+    "reset",
     "replaced member refused",
     "resources listed",
     "restart on a full disk",

@@ -518,6 +518,9 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             state.blocked = false;
             state.check();
         }
+        if self.dir.door.is_offline() {
+            return Err(Offline); // I10
+        }
         log.tell();
         Ok(())
     }
@@ -550,6 +553,9 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
             false => Some(self.journal(vec![frame]).await?),
         };
         let checkpointing = self.dir.checkpointing.lock().await;
+        if self.dir.door.is_offline() {
+            return Err(Offline); // I10
+        }
         let (queued, delay) = {
             let mut state = log.lock();
             state.reset(offset);

@@ -110,6 +110,37 @@ pub fn i4_epoch_cache(
     Ok(())
 }
 
+/// What an append of batches that a leader has stored must meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fit {
+    /// They follow the log and each other.
+    Fits,
+    /// One begins elsewhere than where it would have to.
+    OutOfPlace {
+        /// Where it would have to begin.
+        expected: i64,
+        /// Where it begins.
+        found: i64,
+    },
+    /// The epoch of one is older than what it follows.
+    Fenced,
+}
+
+/// I2, I3: how `batches` fit a log that ends at `end` with a batch of epoch `newest`.
+pub fn i2_fit(end: i64, newest: Option<i32>, batches: &[Seen]) -> Fit {
+    let (mut expected, mut newest) = (end, newest.unwrap_or(0));
+    for batch in batches {
+        if batch.base != expected {
+            return Fit::OutOfPlace { expected, found: batch.base };
+        }
+        if batch.epoch < newest {
+            return Fit::Fenced;
+        }
+        (expected, newest) = (batch.last + 1, batch.epoch);
+    }
+    Fit::Fits
+}
+
 /// What is known of a log before a crash.
 #[derive(Clone, Debug, Default)]
 pub struct Before {
@@ -123,13 +154,22 @@ pub struct Before {
     pub start_asked: i64,
     /// A truncation that was under way.
     pub truncating: Option<i64>,
+    /// A reset that was under way.
+    pub resetting: Option<i64>,
     /// What else may help whoever reads the verdict.
     pub note: String,
 }
 
-/// I7, I8, I11: what a recovered log must be: a prefix, batch by batch, of the log before, at least up to what was
+/// I7, I8, I11, I12: what a recovered log must be: a prefix, batch by batch, of the log before, at least up to what was
 /// announced, with the log start where it was or on its way. A batch truncated before would show as a difference.
 pub fn i7_recovered(log: &str, before: &Before, start: i64, end: i64, after: &[Seen]) -> Verdict {
+    // I12: it was reset or it was not; nothing in between.
+    if let Some(to) = before.resetting
+        && (start, end) == (to, to)
+        && after.is_empty()
+    {
+        return Ok(());
+    }
     let must_end = before.truncating.map_or(before.must_end, |to| before.must_end.min(to));
     require("I7", end >= must_end, || {
         format!(
@@ -395,6 +435,19 @@ mod tests {
     }
 
     #[test]
+    fn i2_knows_what_follows_a_log() {
+        let newer = Seen { epoch: 2, ..batch(2, 3) };
+        assert_eq!(i2_fit(0, None, &[batch(0, 1), newer]), Fit::Fits);
+        assert_eq!(i2_fit(9, Some(5), &[]), Fit::Fits);
+        let gap = Fit::OutOfPlace { expected: 2, found: 3 };
+        assert_eq!(i2_fit(0, Some(1), &[batch(0, 1), batch(3, 4)]), gap);
+        let overlap = Fit::OutOfPlace { expected: 1, found: 0 };
+        assert_eq!(i2_fit(1, Some(1), &[batch(0, 1)]), overlap);
+        assert_eq!(i2_fit(0, Some(2), &[batch(0, 1)]), Fit::Fenced);
+        assert_eq!(i2_fit(2, Some(1), &[newer, batch(4, 4)]), Fit::Fenced);
+    }
+
+    #[test]
     fn i7_sees_loss_invention_resurrection_and_a_start_that_goes_back() {
         let before = Before {
             batches: vec![batch(0, 1), batch(2, 5), batch(6, 6)],
@@ -402,6 +455,7 @@ mod tests {
             start: 0,
             start_asked: 2,
             truncating: None,
+            resetting: None,
             note: String::new(),
         };
         let all = before.batches.clone();
@@ -416,6 +470,15 @@ mod tests {
         assert_eq!(check(0, 7, &[all[0], Seen { digest: 99, ..all[1] }, all[2]]), "I8");
         let truncating = Before { truncating: Some(2), ..before.clone() };
         assert_eq!(rule(i7_recovered("p", &truncating, 0, 2, &all[..1])), "ok");
+        let resetting = Before { resetting: Some(90), ..before.clone() };
+        let reset =
+            |start, end, after: &[Seen]| rule(i7_recovered("p", &resetting, start, end, after));
+        assert_eq!(reset(90, 90, &[]), "ok");
+        assert_eq!(reset(0, 7, &all), "ok");
+        assert_eq!(reset(90, 91, &[batch(90, 90)]), "I81");
+        assert_eq!(reset(0, 90, &all), "I7");
+        assert_eq!(reset(2, 2, &[]), "I7");
+        assert_eq!(check(90, 90, &[]), "I81");
         let moved = Before { start: 1, ..before.clone() };
         assert_eq!(rule(i7_recovered("p", &moved, 0, 7, &all)), "I11");
         assert_eq!(rule(i7_recovered("p", &before, 6, 6, &[])), "ok");

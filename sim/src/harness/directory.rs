@@ -11,7 +11,7 @@ use std::time::Duration;
 use env::{Clock, Env};
 use log::{
     Append, AppendError, ChangeError, Durability, Log, LogConfig, LogDir, LogDirOptions, LogSpec,
-    Origin, Quarantined, Read, ReadError,
+    Origin, Quarantined, Read, ReadError, Replicated,
 };
 use record::{Batch, BatchBuilder, BatchOptions, Codec, Compression, ProducerStamp};
 use tokio::sync::{RwLock, watch};
@@ -21,9 +21,9 @@ use types::{
 };
 
 use crate::checker::storage::{
-    Before, EndsSeen, Expected, Retention, Seen, Stamp, e37_retained, i1_checksums, i2_contiguous,
-    i3_epochs, i4_epoch_cache, i7_recovered, i10_no_progress, i11_ends, i13_unchanged,
-    i47_sequences, i49_expected, i81_start,
+    Before, EndsSeen, Expected, Fit, Retention, Seen, Stamp, e37_retained, i1_checksums,
+    i2_contiguous, i2_fit, i3_epochs, i4_epoch_cache, i7_recovered, i10_no_progress, i11_ends,
+    i13_unchanged, i47_sequences, i49_expected, i81_start,
 };
 use crate::checker::{Verdict, require};
 use crate::decisions::{Decisions, Kind};
@@ -53,10 +53,11 @@ struct Ghost {
     written: i64,
     ends: Option<EndsSeen>,
     truncating: Option<i64>,
+    resetting: Option<i64>,
     /// A power cut or a disk error may have dropped written pages since the log was last recovered; a start that dies
     /// before it has looked at the log leaves that as it is.
     dropped: bool,
-    /// Where truncations of this incarnation cut, the one under way included.
+    /// Where truncations of this incarnation cut, the one under way included; of a reset, below everything.
     cuts: Vec<i64>,
     epoch: i32,
     /// Batches that can be sent again, newest last.
@@ -85,6 +86,8 @@ struct Ghosts {
     logs: BTreeMap<String, (Presence, Ghost)>,
     /// The directory has failed in this incarnation.
     failed: bool,
+    /// Errors of the disk before it.
+    errors: u64,
     topics: u64,
     next_producer: i64,
 }
@@ -181,13 +184,7 @@ impl Play {
         let stage = &self.stage;
         stage.world.kill(NODE);
         stage.struck(FaultKind::Crash);
-        let dropped = [
-            DiskFault::FailedSync,
-            DiskFault::ErrorOnce,
-            DiskFault::ErrorSticky,
-            DiskFault::NoSpace,
-        ];
-        let had_errors = dropped.iter().any(|fault| disk.counts().of(*fault) > 0);
+        let had_errors = self.had_errors(&disk);
         let next = if cut { disk.power_cut() } else { disk.kill() };
         stage.world.mark(if cut { "power cut" } else { "kill" });
         if let Some(file) = next.files().first() {
@@ -206,8 +203,25 @@ impl Play {
         next
     }
 
+    /// Errors of the disk so far that may have dropped written pages.
+    fn errors(disk: &SimDisk) -> u64 {
+        let dropping = [
+            DiskFault::FailedSync,
+            DiskFault::ErrorOnce,
+            DiskFault::ErrorSticky,
+            DiskFault::NoSpace,
+        ];
+        dropping.iter().map(|fault| disk.counts().of(*fault)).sum()
+    }
+
+    /// Whether one has struck this process.
+    fn had_errors(&self, disk: &SimDisk) -> bool {
+        Play::errors(disk) > lock(&self.ghosts).errors
+    }
+
     /// Starts the process.
     fn begin(&self, disk: &SimDisk) {
+        lock(&self.ghosts).errors = Play::errors(disk);
         let env = SimEnv::new(&self.stage.world, &self.stage.network, disk, NODE);
         let play = self.clone();
         self.stage.spawn(NODE, "process", async move { play.process(env).await });
@@ -401,22 +415,25 @@ impl Play {
         let mut ghosts = lock(&self.ghosts);
         let failed = ghosts.failed;
         let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
-        let earlier = ghost.ends.filter(|_| ghost.truncating.is_none());
+        let is_cut = ghost.is_being_cut();
+        let earlier = ghost.ends.filter(|_| !is_cut);
         let verdict = i11_ends(name, earlier, ends)
             .map_err(|mut broken| {
                 broken.text += &format!(
-                    " (page-cache {}, truncating {:?})",
-                    ghost.page_cache, ghost.truncating
+                    " (page-cache {}, truncating {:?}, resetting {:?})",
+                    ghost.page_cache, ghost.truncating, ghost.resetting
                 );
                 broken
             })
             .and_then(|()| i10_no_progress(name, failed, ghost.durable.max(0), ends.durable));
         ghost.ends = Some(ends);
-        if ghost.truncating.is_none() {
+        if !is_cut {
             ghost.durable = ghost.durable.max(ends.durable);
             ghost.written = ghost.written.max(ends.written);
         }
-        ghost.start = ghost.start.max(ends.start);
+        if ghost.resetting.is_none() {
+            ghost.start = ghost.start.max(ends.start);
+        }
         ghost.changed.send_modify(|count| *count += 1);
         drop(ghosts);
         self.stage.judge(verdict);
@@ -579,6 +596,7 @@ fn judge_recovered(
         start: ghost.start,
         start_asked: ghost.start_asked,
         truncating: ghost.truncating,
+        resetting: ghost.resetting,
         note: format!(
             "page-cache {}, durable {}, written {}, power cut or errors {dropped}, stable now {}",
             ghost.page_cache, ghost.durable, ghost.written, ends.stable
@@ -636,6 +654,7 @@ impl Ghost {
             written: 0,
             ends: None,
             truncating: None,
+            resetting: None,
             dropped: false,
             cuts: Vec::new(),
             epoch: 0,
@@ -653,14 +672,32 @@ impl Ghost {
         self.batches.last().map_or(self.start, |batch| batch.last + 1).max(self.start)
     }
 
+    /// A truncation or a reset is under way.
+    fn is_being_cut(&self) -> bool {
+        self.truncating.is_some() || self.resetting.is_some()
+    }
+
     /// How many truncations have ended: the ones after are beside whatever begins now.
     fn cuts_ended(&self) -> usize {
-        self.cuts.len() - usize::from(self.truncating.is_some())
+        self.cuts.len() - usize::from(self.is_being_cut())
+    }
+
+    /// The log is empty and begins at `to`.
+    fn reset(&mut self, to: i64) {
+        self.batches.clear();
+        self.sent.clear();
+        (self.start, self.start_asked, self.durable, self.written) = (to, to, to, to);
+        (self.ends, self.resetting) = (None, None);
     }
 
     /// The log goes on as recovered.
     fn continue_from(&mut self, log: &Log<SimDisk>, batches: Vec<Seen>) {
         let ends = view::ends_seen(&log.ends());
+        if let Some(to) = self.resetting.take()
+            && (ends.start, ends.end) == (to, to)
+        {
+            self.reset(to);
+        }
         self.batches.retain(|batch| batch.last < ends.start);
         self.batches.extend(batches.into_iter().filter(|batch| batch.last >= ends.start));
         self.start = ends.start;

@@ -198,7 +198,7 @@ impl Play {
         }
         let mut places = Vec::new();
         for (name, (presence, ghost)) in &lock(&self.ghosts).logs {
-            if !ghost.page_cache || *presence != Presence::There || ghost.truncating.is_some() {
+            if !ghost.page_cache || *presence != Presence::There || ghost.is_being_cut() {
                 continue;
             }
             for (path, _) in segments_of(&killed, name) {
@@ -238,12 +238,14 @@ impl Play {
             }
         });
         self.stage.world.mark("epoch rotted in an unsynced tail");
+        let had_errors = self.had_errors(disk);
         let ghosts = lock(&self.ghosts);
         let verdict = match looked {
             Ok(None) => return,
             Ok(Some((log, batches))) => {
                 let ghost = &ghosts.logs[&name];
-                judge_recovered(&name, Some(ghost), Some(&log), &batches, ghost.1.dropped)
+                let dropped = ghost.1.dropped || had_errors;
+                judge_recovered(&name, Some(ghost), Some(&log), &batches, dropped)
             }
             Err(error) => require("I14", false, || format!("{name}: {error}")),
         };

@@ -1,6 +1,10 @@
-//! What the process does with its logs: appends, reads, truncation, retention, deletion.
+//! What the process does with its logs: appends of clients and of a leader's batches, reads, truncation, resets, retention,
+//! deletion.
 
 use super::*;
+
+/// Where an append must be acknowledged to, or why it was refused; and what tells that ends have moved.
+type Attempt = (Result<Offset, AppendError>, watch::Receiver<u64>);
 
 impl Play {
     /// Starts the workers of one incarnation and keeps creating and deleting logs.
@@ -137,10 +141,14 @@ impl Play {
             return false;
         };
         let guard = gate.read().await;
-        let attempt = self.append_now(env, name, log, dice);
+        // Roles change: a replica follows and leads in turns.
+        let attempt = match dice.choose(Kind::Operation, 4) {
+            0 => self.follow_now(env, name, log, dice),
+            _ => self.append_now(env, name, log, dice),
+        };
         drop(guard);
         let Some((answer, mut changed)) = attempt else { return false };
-        let Ok(appended) = answer else {
+        let Ok(wanted) = answer else {
             self.stage.done(false, 3);
             return answer != Err(AppendError::Offline);
         };
@@ -151,7 +159,7 @@ impl Play {
                 let page_cache =
                     lock(&self.ghosts).logs.get(name).is_some_and(|(_, ghost)| ghost.page_cache);
                 let end = if page_cache { ends.written } else { ends.durable };
-                if end > appended.last_offset {
+                if end >= wanted {
                     return true;
                 }
                 if changed.changed().await.is_err() {
@@ -161,8 +169,103 @@ impl Play {
         };
         let done = env.timeout(Duration::from_secs(3), acknowledged).await == Some(true)
             && written.is_ok();
-        self.stage.done(done, appended.last_offset.0 as u64);
+        self.stage.done(done, wanted.0 as u64);
         true
+    }
+
+    /// Appends batches as their leader stored them, now and then such as do not fit, and judges the answer.
+    fn follow_now(
+        &self,
+        env: &SimEnv,
+        name: &str,
+        log: &Log<SimDisk>,
+        dice: &Decisions,
+    ) -> Option<Attempt> {
+        let mut ghosts = lock(&self.ghosts);
+        let ghosts = &mut *ghosts;
+        let (_, ghost) = ghosts.logs.get_mut(name)?;
+        let (known, mut end) = (ghost.batches.len(), ghost.end());
+        let last = ghost.batches.last().filter(|batch| batch.last >= ghost.start);
+        let newest = last.map(|batch| batch.epoch);
+        let mut epoch = newest.unwrap_or(0);
+        let mut batches = Vec::new();
+        for _ in 0..dice.between(Kind::Operation, 1, 4) {
+            // Terms may have passed that this replica never heard of, and there may be records of its own.
+            if dice.choose(Kind::Operation, 8) == 0 {
+                ghost.epoch += 1;
+            }
+            if dice.choose(Kind::Operation, 4) == 0 {
+                epoch = ghost.epoch;
+            }
+            let batch = self.invent_good(env, ghost, &mut ghosts.next_producer, dice);
+            let (base, epoch) = match dice.choose(Kind::Operation, 40) {
+                0 => (end + 1, epoch),
+                1 => ((end - 1).max(0), epoch),
+                2 => (end, epoch - 1),
+                _ => (end, epoch),
+            };
+            let placed = batch.placed(Offset(base), LeaderEpoch(epoch));
+            // What comes next follows it, also in its producer's sequence.
+            ghost.batches.push(view::seen(&placed));
+            batches.push(placed);
+            end = batches.last().map_or(end, |last| last.end_offset().0);
+        }
+        let seen = ghost.batches.split_off(known);
+        let now = env.clock().timestamp();
+        let before = (log.ends().log_end.0, log.producers().len());
+        let append = Replicated { batches: batches.clone(), now, origin: Origin::Client };
+        let answer = log.append_replicated(append);
+        let fit = i2_fit(ghost.end(), newest, &seen);
+        let verdict = match &answer {
+            Ok(told) => {
+                self.stage.world.mark("followed");
+                ghost.appended.extend(seen.iter().map(|batch| (batch.base, now.0)));
+                let epoch = seen.last().map(|batch| LeaderEpoch(batch.epoch));
+                ghost.batches.extend(seen);
+                ghost.sent.extend(batches);
+                ghost.sent.drain(..ghost.sent.len().saturating_sub(20));
+                require("I2", fit == Fit::Fits && told.0 == end, || {
+                    format!(
+                        "{name}: a leader's batches were taken to {told}, expected {fit:?} {end}"
+                    )
+                })
+                .and_then(|()| {
+                    let newest = log.newest_epoch();
+                    require("I4", newest == epoch, || {
+                        format!(
+                            "{name}: the newest epoch is {newest:?} behind a batch of {epoch:?}"
+                        )
+                    })
+                })
+            }
+            Err(error) => {
+                let after = (log.ends().log_end.0, log.producers().len());
+                let right = match *error {
+                    AppendError::OutOfPlace { expected, found } => {
+                        self.stage.world.mark("a leader's batch out of place");
+                        let (expected, found) = (expected.0, found.0);
+                        fit == Fit::OutOfPlace { expected, found }
+                    }
+                    AppendError::LeaderEpochFenced { .. } => {
+                        self.stage.world.mark("a leader's batch fenced");
+                        fit == Fit::Fenced
+                    }
+                    AppendError::Offline | AppendError::Deleted => true,
+                    AppendError::NoSpace | AppendError::Busy => true,
+                    AppendError::TooLarge { .. }
+                    | AppendError::OffsetsExhausted
+                    | AppendError::ProducerFenced { .. }
+                    | AppendError::OutOfOrderSequence { .. } => false,
+                };
+                i13_unchanged(name, before, after).and_then(|()| {
+                    require("I2", right, || {
+                        format!("{name}: a leader's batches met {error:?}, expected {fit:?}")
+                    })
+                })
+            }
+        };
+        let changed = ghost.changed.subscribe();
+        self.stage.judge(verdict).then_some((answer, changed))
     }
 
     /// The append itself and the judgement of its answer; nothing else runs in between.
@@ -172,7 +275,7 @@ impl Play {
         name: &str,
         log: &Log<SimDisk>,
         dice: &Decisions,
-    ) -> Option<(Result<log::Appended, AppendError>, watch::Receiver<u64>)> {
+    ) -> Option<Attempt> {
         let (batch, epoch) = {
             let mut ghosts = lock(&self.ghosts);
             let ghosts = &mut *ghosts;
@@ -239,6 +342,7 @@ impl Play {
         };
         let changed = ghost.changed.subscribe();
         drop(ghosts);
+        let answer = answer.map(|appended| appended.last_offset.next());
         self.stage.judge(verdict).then_some((answer, changed))
     }
 
@@ -287,6 +391,29 @@ impl Play {
             let back = dice.choose(Kind::Operation, ghost.sent.len() as u64) as usize;
             return ghost.sent[back].clone();
         }
+        self.build(env, ghost, next_producer, choice, dice)
+    }
+
+    /// A batch that a leader has stored: a new one, whose sequence follows.
+    fn invent_good(
+        &self,
+        env: &SimEnv,
+        ghost: &mut Ghost,
+        next_producer: &mut i64,
+        dice: &Decisions,
+    ) -> Batch {
+        let choice = [1, 9, 12][dice.choose(Kind::Operation, 3) as usize];
+        self.build(env, ghost, next_producer, choice, dice)
+    }
+
+    fn build(
+        &self,
+        env: &SimEnv,
+        ghost: &mut Ghost,
+        next_producer: &mut i64,
+        choice: u64,
+        dice: &Decisions,
+    ) -> Batch {
         let count = dice.between(Kind::Operation, 1, 5) as i32;
         let producer =
             if choice < 8 { None } else { Some(self.stamp(ghost, next_producer, choice, dice)) };
@@ -432,10 +559,14 @@ impl Play {
         else {
             return;
         };
-        match dice.choose(Kind::Operation, 5) {
+        match dice.choose(Kind::Operation, 6) {
             0 => {
                 let _alone = gate.write().await;
                 self.truncate(name, log, dice).await;
+            }
+            4 => {
+                let _alone = gate.write().await;
+                self.reset(name, log, dice).await;
             }
             1 => {
                 let durable = log.ends().durable;
@@ -517,6 +648,51 @@ impl Play {
         if let Some((_, ghost)) = lock(&self.ghosts).logs.get_mut(name) {
             ghost.start = ghost.start.max(new);
         }
+        self.stage.judge(verdict);
+    }
+
+    /// The log begins anew, at what it held or elsewhere.
+    async fn reset(&self, name: &str, log: &Log<SimDisk>, dice: &Decisions) {
+        let to = {
+            let mut ghosts = lock(&self.ghosts);
+            let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
+            let (start, end) = (ghost.start, ghost.end());
+            // Of an empty one it would not be told whether it was.
+            if start == end {
+                return;
+            }
+            let held = ghost.batches.len() as u64;
+            let to = match dice.choose(Kind::Operation, 3) {
+                0 => end + dice.choose(Kind::Operation, 50) as i64,
+                1 => ghost.batches[dice.choose(Kind::Operation, held) as usize].base,
+                _ => dice.choose(Kind::Operation, end as u64) as i64,
+            };
+            ghost.resetting = Some(to);
+            ghost.cuts.push(i64::MIN);
+            to
+        };
+        let result = log.reset(Offset(to)).await;
+        let mut ghosts = lock(&self.ghosts);
+        let Some((_, ghost)) = ghosts.logs.get_mut(name) else { return };
+        match result {
+            Ok(()) => {}
+            // How far it came shows after the restart.
+            Err(ChangeError::Offline) => return,
+            Err(_) => {
+                ghost.resetting = None;
+                return;
+            }
+        }
+        self.stage.world.mark("reset");
+        ghost.reset(to);
+        let ends = view::ends_seen(&log.ends());
+        let wanted = EndsSeen { start: to, stable: to, durable: to, written: to, end: to };
+        let (epochs, producers) = (log.epochs(), log.producers());
+        let verdict =
+            require("I12", ends == wanted && epochs.is_empty() && producers.is_empty(), || {
+                format!("{name}: reset to {to}, and is {ends:?} with {epochs:?} and {producers:?}")
+            });
+        drop(ghosts);
         self.stage.judge(verdict);
     }
 
