@@ -125,6 +125,18 @@ mutants! {
     MinIsrOfFile = "min-isr-of-file",
     /// I28: a replica that has lost what it reported stays in sync or eligible.
     LostStaysEligible = "lost-stays-eligible",
+    /// P11, M25: of replicas that may all have lost records the one that led last is elected.
+    LastLeaderElected = "last-leader-elected",
+    /// P11: of replicas that may all have lost records one is elected while others may hold more.
+    RecoversWithoutAll = "recovers-without-all",
+    /// P11: a replica that may have lost records is forgotten while the others are in sync, dead or alive.
+    LostForgotten = "lost-forgotten",
+    /// P11: what an empty directory in the place of a replica's own may hold is waited for.
+    EmptiedAwaited = "emptied-awaited",
+    /// I27: a leader that is none any more changes who is in sync.
+    DeposedChangesIsr = "deposed-changes-isr",
+    /// I34: a reassignment ends before those that it adds are in sync.
+    MoveEndsEarly = "move-ends-early",
     /// I26: a replica joins that is registered otherwise than its leader knows.
     StaleReplicaJoins = "stale-replica-joins",
     /// I35: what an older registration of a broker says is believed.

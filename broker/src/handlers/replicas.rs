@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster::controller::{Controller, ElectLeaders, Reassign, Refusal};
+use cluster::controller::{Controller, ElectLeaders, Reassign, Recovery, Refusal};
 use env::Env;
 use types::{BrokerId, ErrorCode, PartitionIndex};
 use wire::Str;
@@ -71,7 +71,7 @@ pub(super) async fn elect_leaders<E: Env>(
                 .map(|(topic, index, _)| ElectLeaders { topic: topic.name.as_str().into(), index });
             asked.collect()
         });
-        let (records, answers) = controller.elect_leaders(&asked, is_unclean);
+        let (records, answers) = controller.elect_leaders(&asked, is_unclean, &Recovery::default());
         let mut outcomes = Outcomes::new();
         for (asked, answer) in asked.into_iter().zip(answers) {
             let is_needed = answer.as_ref().err().map(|refusal| refusal.code)

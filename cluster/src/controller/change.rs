@@ -28,9 +28,9 @@ pub(super) enum Election {
     Clean,
     /// The first replica, if it is in sync.
     Preferred,
-    /// Without a clean one, the last known ones, then whoever is there: records may be lost, so only when somebody asks for
-    /// it (I30).
-    Unclean,
+    /// Without a clean one, the given one, then the last known ones, then whoever is there: records may be lost, so only when
+    /// somebody asks for it (I30), or when all have been asked (P11).
+    Unclean(Option<BrokerId>),
 }
 
 /// What is asked of a partition; nothing by default.
@@ -44,12 +44,16 @@ pub(super) struct Wish {
     pub(super) election: Election,
     /// Its replicas, with those to be added and removed among them.
     pub(super) assignment: Option<Assignment>,
+    /// Its leader knows this registration and says so: it lives, and holds everything.
+    pub(super) is_heard: bool,
     /// Its leader has recovered from an unclean election.
     pub(super) is_recovered: bool,
     /// The term ends, whoever leads the next one.
     pub(super) ends_term: bool,
     /// The replica of a broker lies in this directory from now on.
     pub(super) directory: Option<(BrokerId, DirectoryId)>,
+    /// One that holds nothing any more: nobody waits for it.
+    pub(super) emptied: Option<BrokerId>,
 }
 
 /// The replicas of a partition on its way to others.
@@ -174,11 +178,13 @@ impl Judge<'_> {
         if let Some((id, directory)) = wish.directory {
             move_within(&mut after, id, directory);
         }
-        if let Some(isr) = &wish.isr {
+        if let Some(isr) = wish.isr.as_ref().filter(|isr| !is_same_set(isr, &before.isr)) {
             after.isr.clone_from(isr);
         }
         let replicas = after.replicas.clone();
-        let is_lost = |id: &BrokerId| wish.lost.contains(id) && !planted(Mutant::LostStaysEligible);
+        let is_empty = |id: &BrokerId| wish.emptied == Some(*id);
+        let is_lost = |id: &BrokerId| wish.lost.contains(id) || is_empty(id);
+        let is_lost = |id: &BrokerId| is_lost(id) && !planted(Mutant::LostStaysEligible);
         let holds_all = |id: &BrokerId| replicas.contains(id) && !is_lost(id);
         let mut isr = std::mem::take(&mut after.isr);
         isr.retain(|id| holds_all(id) && self.is_there(*id, &after));
@@ -187,7 +193,7 @@ impl Judge<'_> {
         let min_isr = self.min_isr(topic, after.replicas.len());
         let mut known: Vec<BrokerId> = Vec::new();
         for id in before.isr.iter().chain(&before.elr).chain(&before.last_known_elr) {
-            if after.replicas.contains(id) && !known.contains(id) {
+            if after.replicas.contains(id) && !known.contains(id) && !is_empty(id) {
                 known.push(*id);
             }
         }
@@ -196,13 +202,18 @@ impl Judge<'_> {
         after.elr = eligible.filter(holds_all).collect();
         after.last_known_elr = known;
         let election = match (wish.election, self.is_unclean(topic)) {
-            (Election::Clean, true) => Election::Unclean,
+            (Election::Clean, true) => Election::Unclean(None),
             (election, _) => election,
         };
         self.elect(&mut after, election);
         if after.isr.len() >= min_isr {
             after.elr.clear();
-            after.last_known_elr.clear();
+            // Those of the others that are in sync by the metadata may be gone in the same power cut: they are known to go
+            // on without the lost one when their leader is heard.
+            let was_known = |id: &BrokerId| before.last_known_elr.contains(id);
+            let is_awaited = |id: &BrokerId| is_lost(id) || was_known(id);
+            let is_heard = wish.is_heard || planted(Mutant::LostForgotten);
+            after.last_known_elr.retain(|id| !is_heard && is_awaited(id));
         }
         let PartitionInfo { isr, elr, last_known_elr, .. } = &mut after;
         elr.retain(|id| !isr.contains(id));
@@ -229,10 +240,11 @@ impl Judge<'_> {
         }
         let mut ring = after.replicas.iter().copied();
         let mut chosen = ring.clone().find(|id| after.elr.contains(id) && is_there(id));
-        let is_unclean = chosen.is_none() && election == Election::Unclean;
-        if is_unclean {
+        let mut is_unclean = false;
+        if let (None, Election::Unclean(given)) = (chosen, election) {
+            is_unclean = true;
             let known = after.last_known_elr.iter().copied();
-            chosen = known.chain(&mut ring).find(is_there);
+            chosen = given.into_iter().chain(known).chain(&mut ring).find(is_there);
         }
         if let Some(leader) = chosen {
             after.isr = vec![leader];
@@ -254,6 +266,7 @@ impl Judge<'_> {
         let isr: Vec<BrokerId> =
             after.isr.iter().copied().filter(|id| replicas.contains(id)).collect();
         let has_all = after.adding.iter().all(|id| isr.contains(id));
+        let has_all = has_all || planted(Mutant::MoveEndsEarly);
         let is_enough = isr.len() >= self.min_isr(topic, replicas.len());
         let may_lead = isr.iter().any(|id| self.may_lead(*id, after));
         if has_all && is_enough && may_lead {
@@ -318,6 +331,10 @@ impl Judge<'_> {
         let record = self.record(topic, index, before, &after, wish.ends_term);
         (after, record)
     }
+}
+
+fn is_same_set(one: &[BrokerId], other: &[BrokerId]) -> bool {
+    one.len() == other.len() && one.iter().all(|id| other.contains(id))
 }
 
 /// Other replicas; each that stays keeps its directory.

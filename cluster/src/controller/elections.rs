@@ -5,7 +5,7 @@ use types::mutant::{Mutant, planted};
 use types::{ErrorCode, PartitionIndex};
 
 use super::change::{Election, Wish};
-use super::{Controller, Decision, Refusal, duplicates};
+use super::{Controller, Decision, Recovery, Refusal, duplicates};
 
 /// A partition whose leader is to be elected.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,12 +17,13 @@ pub struct ElectLeaders {
 }
 
 impl Controller {
-    /// Elects the first replica of each partition, or with `is_unclean` any that is there where no clean one is: records may
-    /// be lost then (I30). Each stands for itself.
+    /// Elects the first replica of each partition, or with `is_unclean` any that is there where no clean one is, by what is known
+    /// of their logs: records may be lost then (I30). Each stands for itself.
     pub fn elect_leaders(
         &self,
         partitions: &[ElectLeaders],
         is_unclean: bool,
+        recovery: &Recovery,
     ) -> Decision<Vec<Result<(), Refusal>>> {
         let judge = self.judge();
         let repeated = duplicates(partitions.iter().map(|asked| (&asked.topic, asked.index)));
@@ -42,7 +43,10 @@ impl Controller {
             if is_settled && !planted(Mutant::NeedlessElection) {
                 return Err(ErrorCode::ElectionNotNeeded.into());
             }
-            let election = if is_unclean { Election::Unclean } else { Election::Preferred };
+            let election = match is_unclean {
+                true => Election::Unclean(recovery.longest(self, topic.id, asked.index, before)),
+                false => Election::Preferred,
+            };
             let wish = Wish { election, ..Wish::default() };
             let (after, record) = judge.change(topic, asked.index, before, &wish);
             records.extend(record);

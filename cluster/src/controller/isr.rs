@@ -49,7 +49,8 @@ impl Controller {
             let answer = allowed.and_then(|(topic, before)| {
                 let isr = wish.isr.iter().map(|(id, _)| *id).collect();
                 let is_recovered = !wish.is_recovering;
-                let asked = Wish { isr: Some(isr), is_recovered, ..Wish::default() };
+                let asked =
+                    Wish { isr: Some(isr), is_heard: true, is_recovered, ..Wish::default() };
                 let (mut after, change) = judge.change(topic, wish.index, before, &asked);
                 if let Some(record) = change {
                     // What applying the record will make of the epochs.
@@ -84,14 +85,16 @@ impl Controller {
         if wish.leader_epoch > partition.leader_epoch || wish.epoch > partition.epoch {
             return refuse(ErrorCode::NotController);
         }
-        if wish.leader_epoch < partition.leader_epoch {
-            return refuse(ErrorCode::FencedLeaderEpoch);
-        }
-        if partition.leader != Some(broker) {
-            return refuse(ErrorCode::InvalidRequest);
-        }
-        if wish.epoch < partition.epoch {
-            return refuse(ErrorCode::InvalidUpdateVersion);
+        if !planted(Mutant::DeposedChangesIsr) {
+            if wish.leader_epoch < partition.leader_epoch {
+                return refuse(ErrorCode::FencedLeaderEpoch);
+            }
+            if partition.leader != Some(broker) {
+                return refuse(ErrorCode::InvalidRequest);
+            }
+            if wish.epoch < partition.epoch {
+                return refuse(ErrorCode::InvalidUpdateVersion);
+            }
         }
         let is_distinct = duplicates(wish.isr.iter().map(|(id, _)| *id)).is_empty();
         let is_replica = |(id, _): &(BrokerId, BrokerEpoch)| partition.replicas.contains(id);

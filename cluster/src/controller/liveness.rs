@@ -1,6 +1,7 @@
 //! Brokers that come and go: what becomes of the partitions they hold.
 
 use record::stored::metadata::BrokerRegistrationChangeRecord;
+use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, PartitionIndex, TopicId};
 
 use super::change::Wish;
@@ -99,17 +100,18 @@ impl Controller {
         all.filter(move |partition| partition.leader == Some(id))
     }
 
-    /// Where replicas of a broker lie from now on, each answered for itself. One that was elsewhere before begins anew, unless
-    /// it is the only one (I28). Of one that is named twice the last place counts.
+    /// Where replicas of a broker lie from now on, each answered for itself. One whose directory is gone begins anew in
+    /// another, unless it is the only one (I28); one whose directory works has been moved with all it holds. Of one that is
+    /// named twice the last place counts.
     pub fn assign_replicas(
         &self,
         id: BrokerId,
         epoch: BrokerEpoch,
         places: &[AssignReplica],
     ) -> Decision<Result<Vec<Result<(), Refusal>>, Refusal>> {
-        if self.registered(id, epoch).is_err() {
+        let Ok(broker) = self.registered(id, epoch) else {
             return (Vec::new(), Err(ErrorCode::StaleBrokerEpoch.into()));
-        }
+        };
         let mut series = self.series();
         let mut assign = |place: &AssignReplica| -> Result<(), Refusal> {
             let controller = &series.controller;
@@ -120,12 +122,15 @@ impl Controller {
             if !before.replicas.contains(&id) {
                 return Err(ErrorCode::NotLeaderOrFollower.into());
             }
-            let is_only = before.replicas.len() == 1;
-            let old = before.directory_of(id);
-            let is_elsewhere = !is_only && old.is_some_and(|old| old != place.directory);
-            let lost = if is_elsewhere { vec![id] } else { Vec::new() };
+            let old = before.directory_of(id).filter(|old| *old != place.directory);
+            let is_gone = old.is_some_and(|old| !broker.directories.contains(&old));
+            let is_emptied = is_gone && before.replicas.len() > 1;
             let directory = Some((id, place.directory));
-            let wish = Wish { directory, lost, ..Wish::default() };
+            let emptied = is_emptied.then_some(id);
+            let wish = match planted(Mutant::EmptiedAwaited) {
+                true => Wish { directory, lost: Vec::from_iter(emptied), ..Wish::default() },
+                false => Wish { directory, emptied, ..Wish::default() },
+            };
             let (_, change) = controller.judge().change(topic, place.index, before, &wish);
             series.take(change.into_iter().collect());
             Ok(())

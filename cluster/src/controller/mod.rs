@@ -18,6 +18,7 @@ mod names;
 mod partitions;
 mod placement;
 mod reassign;
+mod recovery;
 mod sessions;
 mod topics;
 
@@ -36,6 +37,7 @@ pub use liveness::AssignReplica;
 pub use names::check_name;
 pub use partitions::GrowTopic;
 pub use reassign::Reassign;
+pub use recovery::{LogEndAnswer, LogEndQuestion, Recovered, Recovery};
 pub use sessions::{Heartbeat, HeartbeatAnswer, Sessions};
 pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
 

@@ -18,6 +18,7 @@
 //! > register 1 epoch=9 process=7      registers if no other process of that id is heard of; again, if it is the same
 //! > beat 1 has=10 end=12 fence stop failed=1001     a heartbeat, by default with its registration applied
 //! > wait 9000ms | expire | refused 1 | controller 0 process=7     time, and a new controller, in broker 0 if it names one
+//! > ask | tell 1 t-0 3:90 hw=95 | recover      how far logs reach, by the term of the last record and the end; `-:0` of an empty one
 //! > file min.insync.replicas=2      what the controller's file says
 //! > written broker:1 min.insync.replicas=2      records as an older release has written them, unjudged
 //! > ids 0 5 | feature metadata.version 33 | bootstrap | show
@@ -25,6 +26,7 @@
 //!
 //! Every decision is applied; validating only must give no records, and the same answer as doing.
 
+mod model;
 mod partitions;
 mod sessions;
 
@@ -84,6 +86,7 @@ fn numbered(number: u128) -> Uuid {
 struct Teller {
     controller: Controller,
     sessions: Sessions,
+    recovery: Recovery,
     now: Instant,
     ids: u128,
     out: String,
@@ -107,7 +110,14 @@ impl Teller {
         let controller = Controller::new(Image::empty(), Arc::default());
         let now = Instant::default();
         let sessions = Sessions::new(now, SESSION_TIMEOUT, None, controller.image());
-        Teller { controller, sessions, now, ids: 0, out: String::new() }
+        Teller {
+            controller,
+            sessions,
+            recovery: Recovery::default(),
+            now,
+            ids: 0,
+            out: String::new(),
+        }
     }
 
     fn run(&mut self, command: &str) {

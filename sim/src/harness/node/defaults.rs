@@ -25,6 +25,8 @@ const INHERITED: [(&str, &str); 3] = [
     ("log.retention.ms", "retention.ms"),
     ("log.segment.delete.delay.ms", "file.delete.delay.ms"),
 ];
+/// What all brokers always have a value of: the built-in value, from the first start (P12).
+const ALWAYS_SET: (&str, &str) = ("min.insync.replicas", "1");
 /// The one by which some runs limit a topic's size.
 const RETENTION: &str = "log.retention.bytes";
 
@@ -98,8 +100,8 @@ impl Play {
             change.insert(RETENTION.to_owned(), Some(bytes.clone()));
         }
         if is_whole && LEVELS[level].0.is_empty() {
-            // Which may be changed and never taken away (P12).
-            change.insert("min.insync.replicas".to_owned(), Some("1".to_owned()));
+            let (key, value) = ALWAYS_SET;
+            change.insert(key.to_owned(), Some(value.to_owned()));
         }
         self.judge_inherited(client, topic, &known, dice).await;
         let resource = (BROKER, LEVELS[level].0);

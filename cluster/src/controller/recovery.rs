@@ -1,0 +1,227 @@
+//! Partitions of which nobody is known to hold everything: whom to ask, and whom to elect by what they answer (P11).
+//!
+//! After a power cut of all replicas of a page-cache topic each may have lost its newest records. Whoever led last is then no
+//! better than the others; the longest log is. A record survives on some of those that were in sync or eligible last, and a log
+//! that ends at a later term, or in the same at a later offset, holds whatever of it a shorter one does. So all of them
+//! are asked, and nobody is elected before all have answered, and everybody else who is there.
+//!
+//! Soft state of the active controller; a new one asks anew. An answer counts for one registration of its broker and for the
+//! term of the partition in which it was given: a replica answers when it knows of that term, and appends nothing of
+//! an earlier one any more.
+
+use std::collections::BTreeMap;
+
+use types::mutant::{Mutant, planted};
+use types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+
+use super::change::{Election, Judge, Wish};
+use super::{Controller, Decision, Refusal};
+use crate::metadata::PartitionInfo;
+
+/// A replica that is to say how far its log reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogEndQuestion {
+    /// The broker that is asked.
+    pub broker: BrokerId,
+    /// Its registration.
+    pub broker_epoch: BrokerEpoch,
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub index: PartitionIndex,
+    /// The term that it must know of before it answers.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// How far a replica's log reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogEndAnswer {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub index: PartitionIndex,
+    /// The term that it knows of.
+    pub leader_epoch: LeaderEpoch,
+    /// The term of its last record; `None` if it has none.
+    pub last_epoch: Option<LeaderEpoch>,
+    /// The end of its log.
+    pub log_end: Offset,
+    /// How far it remembers the partition to have been committed.
+    pub high_watermark: Offset,
+}
+
+/// A partition that goes on with the longest log there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub index: PartitionIndex,
+    /// Its leader.
+    pub leader: BrokerId,
+    /// The leader's term: it begins where the loss begins.
+    pub leader_epoch: LeaderEpoch,
+    /// What was committed from here on is lost.
+    pub lost_from: Offset,
+    /// How much is known to have been committed; it may have been more.
+    pub committed_end: Offset,
+}
+
+/// What replicas have told of partitions that have no leader.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    told: BTreeMap<(TopicId, PartitionIndex), BTreeMap<BrokerId, Told>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    broker_epoch: BrokerEpoch,
+    answer: LogEndAnswer,
+}
+
+impl Recovery {
+    /// What is to be asked, or asked again: every replica that is there, of every partition without a leader. What those
+    /// tell whom nobody need wait for an operator may want to know.
+    pub fn questions(&self, controller: &Controller) -> Vec<LogEndQuestion> {
+        let judge = controller.judge();
+        let mut questions = Vec::new();
+        for (topic, index, partition) in controller.image.partitions() {
+            if partition.leader.is_some() {
+                continue;
+            }
+            let told = self.told(controller, topic.id, index, partition);
+            let there = partition.replicas.iter().filter(|id| judge.is_there(**id, partition));
+            let there = there.filter(|id| !told.contains_key(id));
+            questions.extend(there.filter_map(|id| controller.image.broker(*id)).map(|broker| {
+                LogEndQuestion {
+                    broker: broker.id,
+                    broker_epoch: broker.epoch,
+                    topic: topic.id,
+                    index,
+                    leader_epoch: partition.leader_epoch,
+                }
+            }));
+        }
+        questions
+    }
+
+    /// A broker has answered. What was asked of another registration of it counts for nothing.
+    pub fn on_answers(
+        &mut self,
+        controller: &Controller,
+        broker: BrokerId,
+        broker_epoch: BrokerEpoch,
+        answers: &[LogEndAnswer],
+    ) -> Result<(), Refusal> {
+        controller.registered(broker, broker_epoch)?;
+        for answer in answers {
+            let told = Told { broker_epoch, answer: *answer };
+            self.told.entry((answer.topic, answer.index)).or_default().insert(broker, told);
+        }
+        Ok(())
+    }
+
+    /// Elects the longest logs where nobody need be waited for any more. To be asked whenever a broker has answered or was
+    /// fenced.
+    pub fn decide(&mut self, controller: &Controller) -> Decision<Vec<Recovered>> {
+        let judge = controller.judge();
+        let mut records = Vec::new();
+        let mut recovered = Vec::new();
+        self.told.retain(|(topic, index), _| {
+            let partition = controller.image.partition(*topic, *index);
+            partition.is_some_and(|partition| partition.leader.is_none())
+        });
+        for (id, index) in self.told.keys().copied() {
+            let topic = controller.image.topic_by_id(id);
+            let topic = topic.expect("what is gone is not retained");
+            let before = &topic.partitions[&index];
+            let told = self.told(controller, id, index, before);
+            if !is_in_doubt(before) || !is_complete(&judge, before, &told) {
+                continue;
+            }
+            let Some(leader) = longest(&judge, before, &told) else { continue };
+            let wish = Wish { election: Election::Unclean(Some(leader)), ..Wish::default() };
+            let (_, change) = judge.change(topic, index, before, &wish);
+            records.extend(change);
+            let committed = told.values().map(|answer| answer.high_watermark);
+            recovered.push(Recovered {
+                topic: id,
+                index,
+                leader,
+                leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
+                lost_from: told[&leader].log_end,
+                committed_end: committed.max().unwrap_or_default(),
+            });
+        }
+        (records, recovered)
+    }
+
+    /// The longest log of those that have answered and are there.
+    pub(super) fn longest(
+        &self,
+        controller: &Controller,
+        topic: TopicId,
+        index: PartitionIndex,
+        partition: &PartitionInfo,
+    ) -> Option<BrokerId> {
+        let told = self.told(controller, topic, index, partition);
+        longest(&controller.judge(), partition, &told)
+    }
+
+    /// The answers that count.
+    fn told(
+        &self,
+        controller: &Controller,
+        topic: TopicId,
+        index: PartitionIndex,
+        partition: &PartitionInfo,
+    ) -> BTreeMap<BrokerId, LogEndAnswer> {
+        let told = self.told.get(&(topic, index)).into_iter().flatten();
+        let counts = told.filter(|(id, told)| {
+            controller.registered(**id, told.broker_epoch).is_ok()
+                && told.answer.leader_epoch == partition.leader_epoch
+        });
+        counts.map(|(id, told)| (*id, told.answer)).collect()
+    }
+}
+
+/// Whether nobody is known to hold everything, and some that did may have lost the end of it.
+fn is_in_doubt(partition: &PartitionInfo) -> bool {
+    let has_nobody = partition.isr.is_empty() && partition.elr.is_empty();
+    has_nobody && !partition.last_known_elr.is_empty()
+}
+
+/// Whether all have answered that count: who held everything last, and whoever else is there. Who holds nothing any more is not
+/// among the former.
+fn is_complete(
+    judge: &Judge<'_>,
+    partition: &PartitionInfo,
+    told: &BTreeMap<BrokerId, LogEndAnswer>,
+) -> bool {
+    let is_awaited = |id: &&BrokerId| {
+        let is_there = judge.is_there(**id, partition);
+        let is_known =
+            partition.last_known_elr.contains(*id) && !planted(Mutant::RecoversWithoutAll);
+        is_known && !is_there || is_there && !told.contains_key(*id)
+    };
+    !partition.replicas.iter().any(|id| is_awaited(&id))
+}
+
+fn longest(
+    judge: &Judge<'_>,
+    partition: &PartitionInfo,
+    told: &BTreeMap<BrokerId, LogEndAnswer>,
+) -> Option<BrokerId> {
+    let there = partition.replicas.iter().filter(|id| judge.is_there(**id, partition));
+    let known = there.filter_map(|id| Some((*id, told.get(id)?)));
+    if planted(Mutant::LastLeaderElected) {
+        let mut last = partition.last_known_elr.iter();
+        return last.find(|id| told.contains_key(id)).copied();
+    }
+    // Of equal ones the first, and rather one that is to stay.
+    let rank = |(id, answer): &(BrokerId, &LogEndAnswer)| {
+        (answer.last_epoch, answer.log_end, judge.may_lead(*id, partition))
+    };
+    let best = known.reduce(|best, next| if rank(&next) > rank(&best) { next } else { best });
+    best.map(|(id, _)| id)
+}
