@@ -3,25 +3,80 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::replica::Position;
 
+fn brokers(ids: &[i32]) -> Vec<BrokerId> {
+    ids.iter().map(|&id| BrokerId(id)).collect()
+}
+
+/// Broker `id` is registered with this epoch in all tests.
+fn broker_epoch(id: BrokerId) -> BrokerEpoch {
+    BrokerEpoch(100 + i64::from(id.0))
+}
+
+fn registered(epoch: i32, isr: &[i32]) -> Registration {
+    let peer = |id| Peer { id, epoch: broker_epoch(id), may_lead: true };
+    Registration {
+        epoch: PartitionEpoch(epoch),
+        isr: brokers(isr),
+        is_recovering: false,
+        peers: brokers(&[0, 1, 2, 3]).into_iter().map(peer).collect(),
+    }
+}
+
+/// A log of epoch 2 up to 10, where term 3 begins.
 fn start(rule: CommitRule, replicas: &[i32], isr: &[i32], min_isr: usize) -> LeaderStart {
     LeaderStart {
         replica: BrokerId(0),
         epoch: LeaderEpoch(3),
-        epoch_start: Offset(10),
+        log: Lineage::new(Offset(0), [(LeaderEpoch(2), Offset(0))], Offset(10)),
         high_watermark: Offset::ZERO,
         ends: LocalEnds { durable: Offset(8), written: Offset(10) },
         rule,
-        replicas: replicas.iter().map(|&id| BrokerId(id)).collect(),
-        isr: isr.iter().map(|&id| BrokerId(id)).collect(),
+        replicas: brokers(replicas),
+        registration: registered(1, isr),
         min_isr,
+        limits: Limits::default(),
     }
 }
 
-fn step(leader: &mut Leader, event: Event) -> Vec<Effect> {
+fn begin(rule: CommitRule, replicas: &[i32], isr: &[i32], min_isr: usize) -> Leader {
+    Leader::new(Instant(0), start(rule, replicas, isr, min_isr))
+}
+
+fn ms(ms: u64) -> Instant {
+    Instant(ms * 1_000_000)
+}
+
+fn step_at(leader: &mut Leader, now: Instant, event: Event) -> Vec<Effect> {
     let mut effects = Vec::new();
-    leader.step(Instant(0), event, &mut effects);
+    leader.step(now, event, &mut effects);
     effects
+}
+
+fn step(leader: &mut Leader, event: Event) -> Vec<Effect> {
+    step_at(leader, Instant(0), event)
+}
+
+/// What it asks for, on the registration `base`.
+fn proposal(base: i32, isr: &[i32]) -> Effect {
+    Effect::ProposeIsr(Proposal {
+        term: LeaderEpoch(3),
+        base: PartitionEpoch(base),
+        isr: brokers(isr).into_iter().map(|id| (id, broker_epoch(id))).collect(),
+        is_recovering: false,
+    })
+}
+
+/// A question at `received`: of epoch 3 if it lies beyond the term's start, else of epoch 2.
+fn question(durable: i64, received: i64) -> Question {
+    let epoch = match received {
+        0 => None,
+        1..=10 => Some(LeaderEpoch(2)),
+        _ => Some(LeaderEpoch(3)),
+    };
+    let position = Position { epoch, offset: Offset(received) };
+    Question { term: LeaderEpoch(3), position, durable: Offset(durable) }
 }
 
 fn local(durable: i64, written: i64) -> Event {
@@ -29,23 +84,24 @@ fn local(durable: i64, written: i64) -> Event {
 }
 
 fn fetched(replica: i32, durable: i64, received: i64) -> Event {
-    let ends = FollowerEnds { durable: Offset(durable), received: Offset(received) };
-    Event::Fetched { replica: BrokerId(replica), ends }
+    let replica = BrokerId(replica);
+    let question = question(durable, received);
+    Event::Fetched { replica, broker_epoch: broker_epoch(replica), question }
 }
 
 #[test]
 fn alone_the_watermark_is_the_own_end_of_the_rule() {
-    let leader = Leader::new(start(CommitRule::Durable, &[0], &[0], 1));
+    let leader = begin(CommitRule::Durable, &[0], &[0], 1);
     assert_eq!(leader.high_watermark(), Offset(8));
     assert_eq!(leader.visible_end(), None, "below the term's start nothing is shown (I24)");
-    let leader = Leader::new(start(CommitRule::Written, &[0], &[0], 1));
+    let leader = begin(CommitRule::Written, &[0], &[0], 1);
     assert_eq!(leader.high_watermark(), Offset(10));
     assert_eq!(leader.visible_end(), Some(Offset(10)));
 }
 
 #[test]
 fn a_sync_moves_it_and_late_news_do_not_move_it_back() {
-    let mut leader = Leader::new(start(CommitRule::Durable, &[0], &[0], 1));
+    let mut leader = begin(CommitRule::Durable, &[0], &[0], 1);
     assert_eq!(step(&mut leader, local(8, 30)), []);
     assert_eq!(step(&mut leader, local(25, 30)), [Effect::HighWatermark(Offset(25))]);
     assert_eq!(step(&mut leader, local(20, 26)), []);
@@ -54,27 +110,30 @@ fn a_sync_moves_it_and_late_news_do_not_move_it_back() {
 
 #[test]
 fn bytes_in_the_journal_that_cannot_be_read_yet_do_not_count() {
-    let mut leader = Leader::new(start(CommitRule::Durable, &[0], &[0], 1));
+    let mut leader = begin(CommitRule::Durable, &[0], &[0], 1);
     assert_eq!(step(&mut leader, local(40, 30)), [Effect::HighWatermark(Offset(30))]);
 }
 
 #[test]
 fn every_member_of_the_committed_and_the_proposed_set_counts() {
-    let mut leader = Leader::new(start(CommitRule::Durable, &[0, 1, 2], &[0, 1], 2));
+    let mut leader = begin(CommitRule::Durable, &[0, 1, 2], &[0, 1], 2);
     step(&mut leader, local(50, 50));
     assert_eq!(leader.high_watermark(), Offset::ZERO, "follower 1 has not fetched in this term");
     assert_eq!(step(&mut leader, fetched(1, 20, 40)), [Effect::HighWatermark(Offset(20))]);
-    let isr = vec![BrokerId(0), BrokerId(1), BrokerId(2)];
-    step(&mut leader, Event::IsrProposed(isr.clone()));
-    assert_eq!(step(&mut leader, fetched(1, 50, 50)), [], "2 may count already");
+    assert_eq!(step(&mut leader, fetched(2, 30, 30)), [proposal(1, &[0, 1, 2])]);
+    assert_eq!(
+        step(&mut leader, fetched(1, 50, 50)),
+        [Effect::HighWatermark(Offset(30))],
+        "2 may count already"
+    );
     assert_eq!(step(&mut leader, fetched(2, 45, 50)), [Effect::HighWatermark(Offset(45))]);
-    step(&mut leader, Event::IsrCommitted(vec![BrokerId(0), BrokerId(1)]));
+    step(&mut leader, Event::Registered(registered(2, &[0, 1])));
     assert_eq!(leader.high_watermark(), Offset(50), "the proposal was settled without 2");
 }
 
 #[test]
 fn it_stands_still_while_too_few_are_in_sync() {
-    let mut leader = Leader::new(start(CommitRule::Written, &[0, 1], &[0], 2));
+    let mut leader = begin(CommitRule::Written, &[0, 1], &[0], 2);
     assert!(!leader.has_enough_in_sync());
     assert_eq!(step(&mut leader, local(90, 90)), []);
     assert_eq!(step(&mut leader, Event::MinIsrChanged(1)), [Effect::HighWatermark(Offset(90))]);
@@ -82,14 +141,14 @@ fn it_stands_still_while_too_few_are_in_sync() {
 
 #[test]
 fn more_copies_asked_for_than_replicas_exist_is_all_of_them() {
-    let leader = Leader::new(start(CommitRule::Written, &[0], &[0], 3));
+    let leader = begin(CommitRule::Written, &[0], &[0], 3);
     assert!(leader.has_enough_in_sync());
     assert_eq!(leader.high_watermark(), Offset(10));
 }
 
 #[test]
 fn a_stricter_rule_never_takes_the_watermark_back() {
-    let mut leader = Leader::new(start(CommitRule::Written, &[0], &[0], 1));
+    let mut leader = begin(CommitRule::Written, &[0], &[0], 1);
     step(&mut leader, local(8, 30));
     assert_eq!(step(&mut leader, Event::RuleChanged(CommitRule::Durable)), []);
     assert_eq!(leader.high_watermark(), Offset(30));
@@ -99,7 +158,7 @@ fn a_stricter_rule_never_takes_the_watermark_back() {
 
 #[test]
 fn strangers_count_for_nothing() {
-    let mut leader = Leader::new(start(CommitRule::Durable, &[0], &[0], 1));
+    let mut leader = begin(CommitRule::Durable, &[0], &[0], 1);
     for id in 1..1000 {
         assert_eq!(step(&mut leader, fetched(id, 100, 100)), []);
     }
@@ -111,13 +170,16 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (offset.clone(), offset.clone()).prop_map(|(d, w)| local(d, w)),
         4 => (0i32..4, offset.clone(), offset).prop_map(|(r, d, e)| fetched(r, d, e)),
-        1 => prop::collection::vec(1i32..4, 0..3).prop_map(|isr| {
-            let isr = isr.into_iter().map(BrokerId).chain([BrokerId(0)]).collect();
-            Event::IsrProposed(isr)
+        2 => (1i32..60, prop::collection::vec(1i32..4, 0..3)).prop_map(|(epoch, mut isr)| {
+            isr.push(0);
+            Event::Registered(registered(epoch, &isr))
         }),
-        1 => prop::collection::vec(1i32..4, 0..3).prop_map(|isr| {
-            let isr = isr.into_iter().map(BrokerId).chain([BrokerId(0)]).collect();
-            Event::IsrCommitted(isr)
+        1 => (1i32..60).prop_map(|base| {
+            let answer = ProposalAnswer::Refused(ErrorCode::IneligibleReplica);
+            Event::Proposed(PartitionEpoch(base), answer)
+        }),
+        1 => (1i32..60).prop_map(|base| {
+            Event::Proposed(PartitionEpoch(base), ProposalAnswer::Unknown)
         }),
         1 => any::<bool>().prop_map(|durable| {
             Event::RuleChanged(if durable { CommitRule::Durable } else { CommitRule::Written })
@@ -133,16 +195,28 @@ proptest! {
     fn watermark_is_the_running_maximum_of_what_is_allowed(
         events in prop::collection::vec(any_event(), 0..80),
     ) {
-        let mut leader = Leader::new(start(CommitRule::Durable, &[0, 1, 2, 3], &[0, 1], 2));
+        let mut leader = begin(CommitRule::Durable, &[0, 1, 2, 3], &[0, 1], 2);
         let mut model = leader.high_watermark();
-        for event in events {
-            let effects = step(&mut leader, event);
-            if leader.isr.len() >= leader.min_isr.min(4) {
+        for (index, event) in events.into_iter().enumerate() {
+            let is_settled = match &event {
+                Event::Registered(new) => new.epoch > leader.registration.epoch,
+                _ => false,
+            };
+            let before = if is_settled { BTreeSet::new() } else { leader.proposed.clone() };
+            let effects = step_at(&mut leader, ms(50 * index as u64), event);
+            // Whom it proposes by this very event does not count for what the event commits.
+            let now = std::mem::take(&mut leader.proposed);
+            leader.proposed = now.intersection(&before).copied().collect();
+            if leader.isr().count() >= leader.min_isr.min(4) {
                 model = model.max(leader.allowed());
             }
+            leader.proposed = now;
             prop_assert_eq!(leader.high_watermark(), model);
-            let told = effects.last().map(|Effect::HighWatermark(end)| *end);
-            prop_assert!(told.is_none_or(|end| end == model));
+            let mut told = effects.iter().filter_map(|effect| match effect {
+                Effect::HighWatermark(end) => Some(*end),
+                Effect::ProposeIsr(_) => None,
+            });
+            prop_assert!(told.next_back().is_none_or(|end| end == model));
         }
     }
 }
