@@ -191,7 +191,8 @@ pub enum Event {
 pub enum Effect {
     /// The watermark moved to here: wake who waits below it.
     HighWatermark(Offset),
-    /// Ask the controller for this in-sync set. It may count from now on. One at a time: the next follows an answer.
+    /// Ask the controller for this in-sync set. It may count from now on. One at a time: the next follows an answer, or
+    /// metadata that settle this one without.
     ProposeIsr(Proposal),
 }
 

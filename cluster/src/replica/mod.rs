@@ -17,3 +17,6 @@ pub use leader::{
     Registration,
 };
 pub use lineage::{Lineage, Position, Run};
+
+#[cfg(test)]
+mod tests;
