@@ -133,6 +133,8 @@ mutants! {
     TruncateToHighWatermark = "truncate-to-high-watermark",
     /// I25: a follower gives up what is committed to whoever leads.
     CommittedGivenUp = "committed-given-up",
+    /// KIP-279: a follower cuts where the leader's epoch ends, whatever its own log holds there.
+    CutByLeaderAlone = "cut-by-leader-alone",
     /// I9, I22: a follower tells the end of its log as synced.
     UnsyncedReportedDurable = "unsynced-reported-durable",
     /// I30: an election that nobody needs is told to have been held.

@@ -105,11 +105,11 @@ pub enum Effect {
     Truncate(Offset),
     /// Throw the log away, durably; the next one begins here.
     Reset(Offset),
-    /// The high watermark moved to here.
+    /// The high watermark moved to here: on, or back to the log's start by an unclean election, which is stored at once.
     HighWatermark(Offset),
     /// Records below are deleted at the leader.
     LogStart(Offset),
-    /// An unclean election takes back what was committed: from the first offset up to the other.
+    /// An unclean election has taken back what was committed: from the first offset up to the other.
     GivesUp(Offset, Offset),
     /// The leader's log parts from this one here, below the high watermark, and nobody has asked for such a leader (I25).
     /// The replica does nothing until the next term.
@@ -149,8 +149,8 @@ pub struct Follower {
     rule: CommitRule,
     term: LeaderEpoch,
     leader: Option<BrokerId>,
-    /// Whether an unclean election may have taken back what was committed, since the log last was that of a leader.
-    may_give_up: bool,
+    /// What it took for committed before an unclean election, until its log is a leader's again.
+    doubted: Option<Offset>,
     pause: Duration,
     state: State,
 }
@@ -169,7 +169,7 @@ impl Follower {
             rule,
             term: LeaderEpoch(-1),
             leader: None,
-            may_give_up: false,
+            doubted: None,
             pause: RETRY,
             state: State::Asking,
         };
@@ -250,9 +250,14 @@ impl Follower {
             return;
         }
         (self.term, self.leader) = (term.epoch, term.leader);
-        self.may_give_up |= term.is_unclean;
-        if let State::Paused(_) | State::Fenced | State::Parted = self.state {
-            self.state = State::Asking;
+        if term.is_unclean {
+            self.on_unclean_election(effects);
+        }
+        match &mut self.state {
+            State::Paused(_) | State::Fenced | State::Parted => self.state = State::Asking,
+            // The records may stay. What an earlier leader took for committed may be so no more.
+            State::Appending { high_watermark, .. } => *high_watermark = Offset::ZERO,
+            _ => {}
         }
         self.pause = RETRY;
         if planted(Mutant::TruncateToHighWatermark)
@@ -263,6 +268,17 @@ impl Follower {
             effects.push(Effect::Truncate(self.high_watermark));
         }
         self.ask(effects);
+    }
+
+    /// The new leader may lack what was committed. That nothing is known any more to be committed is stored, and so outlives
+    /// this process, as a note about the election would not.
+    fn on_unclean_election(&mut self, effects: &mut Vec<Effect>) {
+        let start = self.log.start();
+        if self.high_watermark > start {
+            self.doubted = self.doubted.max(Some(self.high_watermark));
+            self.high_watermark = start;
+            effects.push(Effect::HighWatermark(start));
+        }
     }
 
     fn on_answered(
@@ -279,7 +295,7 @@ impl Follower {
                 }
                 self.pause = RETRY;
                 // Its log is the leader's up to here, whatever elections there were.
-                self.may_give_up = false;
+                self.doubted = None;
                 if runs.is_empty() {
                     return self.take(high_watermark, log_start, effects);
                 }
@@ -319,13 +335,15 @@ impl Follower {
         let (State::Cutting(end) | State::Resetting(end)) = state else {
             unreachable!("{self}: nothing to give up");
         };
-        if end < self.high_watermark {
-            if !self.may_give_up && !planted(Mutant::CommittedGivenUp) {
-                self.state = State::Parted;
-                effects.push(Effect::Parted(end));
-                return;
-            }
-            effects.push(Effect::GivesUp(end, self.high_watermark));
+        // What was deleted is not given up.
+        let has_committed = self.log.start() < self.high_watermark;
+        if has_committed && end < self.high_watermark && !planted(Mutant::CommittedGivenUp) {
+            self.state = State::Parted;
+            effects.push(Effect::Parted(end));
+            return;
+        }
+        if let Some(before) = self.doubted.filter(|before| end < *before) {
+            effects.push(Effect::GivesUp(end, before));
         }
         effects.push(match state {
             State::Cutting(_) => Effect::Truncate(end),

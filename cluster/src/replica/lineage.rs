@@ -9,6 +9,7 @@
 //! same epoch are the same up to there. A follower is led back epoch by epoch, never to a high watermark (KIP-101, KIP-279).
 
 use serde::{Deserialize, Serialize};
+use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, Offset};
 
 /// A place in a log.
@@ -138,6 +139,9 @@ impl Lineage {
 
     /// Where a follower cuts its log when the leader's has `shared` of what they have in common.
     pub(super) fn cut_for(&self, shared: Run) -> Offset {
+        if planted(Mutant::CutByLeaderAlone) {
+            return shared.end.clamp(self.start, self.end);
+        }
         self.end_of(shared.epoch).end.min(shared.end).max(self.start)
     }
 }

@@ -24,8 +24,19 @@ const EXPLORED: &[Mutant] = &[
 ];
 
 /// Bugs of what no seed runs yet: named tests of `cluster` see them.
-const TESTED: &[Mutant] =
-    &[Mutant::MinIsrChangeUnheard, Mutant::LostStaysEligible, Mutant::StaleReplicaJoins];
+const TESTED: &[Mutant] = &[
+    Mutant::MinIsrChangeUnheard,
+    Mutant::LostStaysEligible,
+    Mutant::StaleReplicaJoins,
+    Mutant::ProposedForgotten,
+    Mutant::JoinsBelowEpochStart,
+    Mutant::ShrinkCountsAtOnce,
+    Mutant::AnswerCountsAsMetadata,
+    Mutant::TruncateToHighWatermark,
+    Mutant::CommittedGivenUp,
+    Mutant::CutByLeaderAlone,
+    Mutant::UnsyncedReportedDurable,
+];
 
 /// A walk costs a small part of what a seed costs.
 const WALKS_PER_SEED: u64 = 10;

@@ -165,6 +165,193 @@ fn strangers_count_for_nothing() {
     assert_eq!(leader.high_watermark(), Offset(8));
 }
 
+/// Three replicas in sync, all they have committed, at 1 ms.
+fn in_step(min_isr: usize) -> Leader {
+    let mut leader = begin(CommitRule::Written, &[0, 1, 2], &[0, 1, 2], min_isr);
+    for replica in [1, 2] {
+        step_at(&mut leader, ms(1), fetched(replica, 0, 10));
+    }
+    assert_eq!(leader.high_watermark(), Offset(10));
+    assert_eq!(leader.deadline(), None, "nobody lags");
+    leader
+}
+
+#[test]
+fn who_lacks_a_byte_for_too_long_goes_unless_it_is_needed() {
+    let mut leader = in_step(2);
+    step_at(&mut leader, ms(10_000), local(0, 11));
+    step_at(&mut leader, ms(10_001), fetched(1, 0, 11));
+    let at = leader.deadline().expect("2 lags");
+    assert!(at > ms(10_200) && at <= ms(11_000), "{at:?}");
+    assert_eq!(step_at(&mut leader, Instant(at.0 - 1), Event::Tick), []);
+    assert_eq!(step_at(&mut leader, at, Event::Tick), [proposal(1, &[0, 1])]);
+    assert_eq!(leader.deadline(), None, "one at a time");
+    assert_eq!(leader.high_watermark(), Offset(10), "it counts until the metadata say so");
+    let accepted = ProposalAnswer::Accepted(PartitionEpoch(2));
+    assert_eq!(step_at(&mut leader, at, Event::Proposed(PartitionEpoch(1), accepted)), []);
+    let committed = step_at(&mut leader, at, Event::Registered(registered(2, &[0, 1])));
+    assert_eq!(committed, [Effect::HighWatermark(Offset(11))]);
+    // Of the two that are left both are needed: 1 stays until the upper bound.
+    step_at(&mut leader, ms(20_000), local(0, 12));
+    assert_eq!(leader.deadline(), Some(ms(50_000)));
+    assert_eq!(step_at(&mut leader, ms(49_999), Event::Tick), []);
+    assert_eq!(step_at(&mut leader, ms(50_000), Event::Tick), [proposal(2, &[0])]);
+}
+
+#[test]
+fn a_lost_connection_counts_as_slow_where_a_byte_is_missing() {
+    let mut leader = in_step(1);
+    step_at(&mut leader, ms(10_000), Event::Disconnected(BrokerId(1)));
+    assert_eq!(leader.deadline(), None, "it lacks nothing");
+    step_at(&mut leader, ms(10_100), local(0, 11));
+    step_at(&mut leader, ms(10_101), fetched(2, 0, 11));
+    assert_eq!(leader.deadline(), Some(ms(10_200)));
+    assert_eq!(step_at(&mut leader, ms(10_200), Event::Tick), [proposal(1, &[0, 2])]);
+    let mut back = in_step(1);
+    step_at(&mut back, ms(10_000), Event::Disconnected(BrokerId(1)));
+    step_at(&mut back, ms(10_050), fetched(1, 0, 10));
+    step_at(&mut back, ms(10_100), local(0, 11));
+    assert!(back.deadline() > Some(ms(10_300)), "it is back");
+}
+
+#[test]
+fn who_flaps_waits_longer_each_time() {
+    let mut leader = in_step(1);
+    let (mut now, mut end, mut version) = (10_000, 10, 1);
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        // 1 lacks a byte until it is put out.
+        end += 1;
+        step_at(&mut leader, ms(now), local(0, end));
+        step_at(&mut leader, ms(now), fetched(2, 0, end));
+        now += 1000;
+        let put_out = step_at(&mut leader, ms(now), Event::Tick);
+        assert_eq!(put_out, [proposal(version, &[0, 2])]);
+        version += 1;
+        step_at(&mut leader, ms(now), Event::Registered(registered(version, &[0, 2])));
+        // It keeps up from now on.
+        let well = now;
+        while step_at(&mut leader, ms(now), fetched(1, 0, end)) != [proposal(version, &[0, 2, 1])] {
+            assert!(leader.deadline() > Some(ms(now)), "a quiet follower is waited for, too");
+            now += 250;
+        }
+        waits.push((now - well) / 1000);
+        version += 1;
+        step_at(&mut leader, ms(now), Event::Registered(registered(version, &[0, 2, 1])));
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+}
+
+#[test]
+fn a_follower_joins_as_it_is_registered_and_not_below_the_start_of_the_term() {
+    let leader = || begin(CommitRule::Written, &[0, 1, 2], &[0, 1], 2);
+    let fetch = |epoch: i64, received| {
+        let (replica, question) = (BrokerId(2), question(0, received));
+        Event::Fetched { replica, broker_epoch: BrokerEpoch(epoch), question }
+    };
+    assert_eq!(step(&mut leader(), fetch(102, 9)), [], "below the term's start (I26)");
+    assert_eq!(step(&mut leader(), fetch(101, 10)), [], "a registration that is over");
+    assert_eq!(step(&mut leader(), fetch(103, 10)), [], "one that the metadata do not tell of yet");
+    assert_eq!(step(&mut leader(), fetch(102, 10)), [proposal(1, &[0, 1, 2])]);
+    let mut fenced = leader();
+    let mut registration = registered(1, &[0, 1]);
+    registration.peers[2].may_lead = false;
+    step(&mut fenced, Event::Registered(registration));
+    assert_eq!(step(&mut fenced, fetch(102, 10)), [], "it may not lead");
+    assert_eq!(
+        step(&mut fenced, Event::Registered(registered(1, &[0, 1]))),
+        [proposal(1, &[0, 1, 2])]
+    );
+}
+
+#[test]
+fn an_end_counts_only_where_the_logs_agree() {
+    let mut leader = begin(CommitRule::Written, &[0, 1], &[0, 1], 1);
+    step(&mut leader, local(0, 20));
+    // Ten records of epoch 2 more than this log has.
+    let position = Position { epoch: Some(LeaderEpoch(2)), offset: Offset(20) };
+    let fork = Question { term: LeaderEpoch(3), position, durable: Offset(20) };
+    let (replica, epoch) = (BrokerId(1), BrokerEpoch(101));
+    step(&mut leader, Event::Fetched { replica, broker_epoch: epoch, question: fork });
+    assert_eq!(leader.high_watermark(), Offset(0));
+    let parts = Answer::Parts(Run { epoch: LeaderEpoch(2), end: Offset(10) });
+    assert_eq!(leader.answer(replica, epoch, &fork), parts);
+    let rows = [
+        (replica, epoch, Question { term: LeaderEpoch(2), ..fork }, ErrorCode::FencedLeaderEpoch),
+        (replica, epoch, Question { term: LeaderEpoch(4), ..fork }, ErrorCode::UnknownLeaderEpoch),
+        (BrokerId(7), epoch, fork, ErrorCode::NotLeaderOrFollower),
+        (replica, BrokerEpoch(100), fork, ErrorCode::StaleBrokerEpoch),
+    ];
+    for (replica, epoch, question, code) in rows {
+        assert_eq!(leader.answer(replica, epoch, &question), Answer::Refused(code));
+    }
+    let follows = Answer::Follows { high_watermark: Offset(0), log_start: Offset(0) };
+    assert_eq!(leader.answer(replica, epoch, &question(0, 15)), follows);
+}
+
+#[test]
+fn a_proposal_counts_until_it_is_refused_or_the_metadata_move_on() {
+    let ask = || {
+        let mut leader = begin(CommitRule::Written, &[0, 1], &[0], 1);
+        assert_eq!(step(&mut leader, fetched(1, 0, 10)), [proposal(1, &[0, 1])]);
+        step(&mut leader, local(0, 20));
+        assert_eq!(leader.high_watermark(), Offset(10));
+        leader
+    };
+    let answer = |answer| Event::Proposed(PartitionEpoch(1), answer);
+    let mut refused = ask();
+    step(&mut refused, answer(ProposalAnswer::Refused(ErrorCode::IneligibleReplica)));
+    assert_eq!(refused.high_watermark(), Offset(20));
+    assert_eq!(step(&mut refused, fetched(1, 0, 20)), []);
+    assert_eq!(refused.deadline(), Some(ms(100)), "asked again after a pause");
+    for code in [ErrorCode::InvalidUpdateVersion, ErrorCode::FencedLeaderEpoch] {
+        let mut stale = ask();
+        step(&mut stale, answer(ProposalAnswer::Refused(code)));
+        assert_eq!((stale.high_watermark(), stale.deadline()), (Offset(10), None), "{code:?}");
+    }
+    let mut unknown = ask();
+    step(&mut unknown, answer(ProposalAnswer::Unknown));
+    assert_eq!(unknown.high_watermark(), Offset(10), "it may be accepted later");
+    assert_eq!(step_at(&mut unknown, ms(100), Event::Tick), [proposal(1, &[0, 1])]);
+    step(&mut unknown, Event::Registered(registered(1, &[0])));
+    assert_eq!(unknown.high_watermark(), Offset(10), "that is what it knew");
+    step(&mut unknown, Event::Registered(registered(2, &[0])));
+    assert_eq!(unknown.high_watermark(), Offset(20));
+}
+
+#[test]
+fn after_an_unclean_election_it_says_that_its_log_counts_once_it_is_synced() {
+    let mut unclean = start(CommitRule::Durable, &[0, 1], &[0], 2);
+    unclean.registration.is_recovering = true;
+    let mut leader = Leader::new(Instant(0), unclean);
+    assert_eq!(step(&mut leader, fetched(1, 10, 10)), [], "nobody joins before");
+    assert_eq!(step(&mut leader, local(10, 10)), []);
+    assert_eq!(leader.deadline(), Some(Instant(0)));
+    assert_eq!(step(&mut leader, Event::Tick), [proposal(1, &[0, 1])]);
+}
+
+#[test]
+fn without_the_controller_it_serves_while_all_who_count_fetch() {
+    let mut leader = begin(CommitRule::Written, &[0, 1, 2], &[0, 1], 2);
+    assert!(leader.may_serve(ms(9_000)));
+    assert!(!leader.may_serve(ms(9_001)));
+    step_at(&mut leader, ms(9_000), fetched(1, 0, 10));
+    assert!(leader.may_serve(ms(18_000)) && !leader.may_serve(ms(18_001)));
+    step_at(&mut leader, ms(12_000), Event::FetchedAgain(BrokerId(1)));
+    assert!(leader.may_serve(ms(21_000)));
+    step_at(&mut leader, ms(12_000), fetched(2, 0, 10));
+    assert_eq!(leader.isr_maximal().len(), 3);
+    step_at(&mut leader, ms(20_000), Event::FetchedAgain(BrokerId(1)));
+    assert!(!leader.may_serve(ms(21_001)), "whom it has proposed may count");
+    step_at(&mut leader, ms(21_000), Event::ControllerContact);
+    assert!(leader.may_serve(ms(30_000)));
+    let mut fewer = begin(CommitRule::Written, &[0, 1, 2], &[0], 2);
+    assert!(!fewer.may_serve(ms(9_001)), "others are eligible");
+    step(&mut fewer, Event::MinIsrChanged(1));
+    assert!(fewer.may_serve(ms(9_001)));
+    assert!(begin(CommitRule::Written, &[0], &[0], 1).may_serve(ms(99_999)));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let offset = 0i64..60;
     prop_oneof![

@@ -49,10 +49,6 @@ impl Judge {
         self.committed.last_key_value().map_or(0, |(offset, _)| offset + 1)
     }
 
-    pub(super) fn committed_count(&self) -> usize {
-        self.committed.len()
-    }
-
     /// A leader tells how far it has committed: producers hear of all below.
     pub(super) fn on_watermark(
         &mut self,
@@ -61,6 +57,7 @@ impl Judge {
         nodes: &[Node],
         rule: CommitRule,
     ) {
+        self.furthest = self.furthest.max(leader.high_watermark().0);
         if leader.epoch() < self.unclean {
             return;
         }
@@ -80,7 +77,6 @@ impl Judge {
                 assert!(holds || node.is_lossy, "I22: {member} lacks {offset} of {leader}");
             }
         }
-        self.furthest = self.furthest.max(self.end());
     }
 
     /// A follower is about to cut its log.

@@ -2,6 +2,7 @@
 
 mod judge;
 mod steps;
+mod stories;
 mod world;
 
 use proptest::prelude::*;

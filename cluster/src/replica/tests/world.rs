@@ -25,7 +25,7 @@ use crate::replica::{
 
 pub(super) const NODES: usize = 3;
 /// Records that one answer carries.
-const RECORDS_MAX: usize = 3;
+const RECORDS_MAX: usize = 2;
 
 /// A record, which is a batch of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -505,9 +505,10 @@ impl World {
                     self.told.push(format!("{number} parted at {end}"));
                     self.judge.on_parted(number);
                 }
-                FollowerEffect::Ask(_)
-                | FollowerEffect::Report(_)
-                | FollowerEffect::HighWatermark(_) => {}
+                FollowerEffect::HighWatermark(end) => {
+                    node.disk.checkpoint = node.disk.checkpoint.min(end.0);
+                }
+                FollowerEffect::Ask(_) | FollowerEffect::Report(_) => {}
             }
         }
     }
@@ -596,6 +597,10 @@ impl World {
         if let Some((_, base)) = self.nodes[number].asked.take() {
             self.lead(number, Event::Proposed(base, ProposalAnswer::Unknown));
         }
+    }
+
+    pub(super) fn set_cut_off(&mut self, number: usize, is_cut_off: bool) {
+        self.nodes[number].is_cut_off = is_cut_off;
     }
 
     // The network.
