@@ -149,6 +149,22 @@ mutants! {
     UnfencedBehind = "unfenced-behind",
     /// E31: a broker stops before the others know that they lead what it led.
     StopsUnheard = "stops-unheard",
+    /// M2: a leader commits over the in-sync set it knows, and forgets those it has proposed.
+    ProposedForgotten = "proposed-forgotten",
+    /// M3, I26: a replica joins that lacks what the term began with.
+    JoinsBelowEpochStart = "joins-below-epoch-start",
+    /// M26, I29: a leader goes on with a smaller in-sync set before anybody has agreed.
+    ShrinkCountsAtOnce = "shrink-counts-at-once",
+    /// I29: a leader takes the in-sync set from the answer to its proposal.
+    AnswerCountsAsMetadata = "answer-counts-as-metadata",
+    /// KIP-101: a follower cuts its log at the high watermark when a term begins.
+    TruncateToHighWatermark = "truncate-to-high-watermark",
+    /// I25: a follower gives up what is committed to whoever leads.
+    CommittedGivenUp = "committed-given-up",
+    /// KIP-279: a follower cuts where the leader's epoch ends, whatever its own log holds there.
+    CutByLeaderAlone = "cut-by-leader-alone",
+    /// I9, I22: a follower tells the end of its log as synced.
+    UnsyncedReportedDurable = "unsynced-reported-durable",
     /// I30: an election that nobody needs is told to have been held.
     NeedlessElection = "needless-election",
     /// M9: no duplicate detection.

@@ -18,7 +18,9 @@ mod waiters;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use cluster::replica::{CommitRule, Event, Leader, LeaderStart, LocalEnds};
+use cluster::replica::{
+    CommitRule, Event, Leader, LeaderStart, Limits, Lineage, LocalEnds, Registration,
+};
 use env::{Clock, Disk, Env, Spawn as _};
 use log::{AppendError, Appended, ChangeError, Found, Log, Origin, Quarantined, ReadError, Slice};
 use record::{Batch, BatchError, ProduceRules, TimestampType};
@@ -89,18 +91,24 @@ pub(crate) struct Role {
 }
 
 impl Role {
+    /// The only replica proposes nothing: nobody needs to know how it is registered.
+    fn registration(&self) -> Registration {
+        Registration { isr: self.isr.clone(), ..Registration::default() }
+    }
+
     fn start<D: Disk>(&self, log: &Log<D>) -> LeaderStart {
         let ends = log.ends();
         LeaderStart {
             replica: self.replica,
             epoch: self.leader_epoch,
-            epoch_start: ends.log_end,
+            log: Lineage::new(ends.log_start, log.epochs(), ends.log_end),
             high_watermark: ends.log_start,
             ends: local_ends(&ends),
             rule: commit_rule(log.config().durability_effective()),
             replicas: self.replicas.clone(),
-            isr: self.isr.clone(),
+            registration: self.registration(),
             min_isr: self.min_isr,
+            limits: Limits::default(),
         }
     }
 }
@@ -186,7 +194,7 @@ impl<E: Env> Partition<E> {
         rules: Arc<ProduceRules>,
         traffic: Arc<Traffic>,
     ) -> Partition<E> {
-        let leader = Leader::new(role.start(&log));
+        let leader = Leader::new(env.clock().now(), role.start(&log));
         begin_epoch(&log, role.leader_epoch);
         let room = Arc::new(Room {
             id: log.topic_partition().clone(),
@@ -443,9 +451,9 @@ impl<E: Env> Partition<E> {
         self.0.update(|state, now| {
             if role.leader_epoch > state.leader.epoch() {
                 let high_watermark = state.leader.high_watermark();
-                state.leader = Leader::new(LeaderStart { high_watermark, ..start });
+                state.leader = Leader::new(now, LeaderStart { high_watermark, ..start });
             } else {
-                state.leader.step(now, Event::IsrCommitted(role.isr), &mut Vec::new());
+                state.leader.step(now, Event::Registered(role.registration()), &mut Vec::new());
             }
         });
     }

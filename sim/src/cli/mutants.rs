@@ -40,6 +40,14 @@ const TESTED: &[Mutant] = &[
     Mutant::NewControllerFences,
     Mutant::UnfencedBehind,
     Mutant::StopsUnheard,
+    Mutant::ProposedForgotten,
+    Mutant::JoinsBelowEpochStart,
+    Mutant::ShrinkCountsAtOnce,
+    Mutant::AnswerCountsAsMetadata,
+    Mutant::TruncateToHighWatermark,
+    Mutant::CommittedGivenUp,
+    Mutant::CutByLeaderAlone,
+    Mutant::UnsyncedReportedDurable,
 ];
 
 /// A walk costs a small part of what a seed costs.
