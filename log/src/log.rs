@@ -7,9 +7,10 @@
 //! ```
 //!
 //! State lives behind one short lock, never held across an await. An append changes memory alone: it takes offsets,
-//! judges producers and queues bytes. Whoever writes (the committer, or `write_out` of a page-cache log) holds the
-//! `writer` lock, one at a time, so that the file order is the offset order. Indexes describe what is durable (`sync`)
-//! or written (`page-cache`), never more, so that a checkpoint of them is exact (I5).
+//! judges producers and queues bytes; a follower's keeps the offsets that its leader gave, and notes producers. Whoever
+//! writes (the committer, or `write_out` of a page-cache log) holds the `writer` lock, one at a time, so that the file
+//! order is the offset order. Indexes describe what is durable (`sync`) or written (`page-cache`), never more, so that a
+//! checkpoint of them is exact (I5).
 //!
 //! Invariants: `log_start <= stable`, `stable <= durable <= written <= log_end` (page-cache logs: durable is what is
 //! synced); offsets are dense (I2); epochs do not decrease (I3); a refused append changes nothing (I13).

@@ -59,10 +59,12 @@ pub struct Recovered {
     pub index: PartitionIndex,
     /// Its leader.
     pub leader: BrokerId,
-    /// The leader's term: it begins where the loss begins.
+    /// The leader's term.
     pub leader_epoch: LeaderEpoch,
-    /// What was committed from here on is lost.
-    pub lost_from: Offset,
+    /// Nothing is lost that was committed before here.
+    pub sound_end: Offset,
+    /// All that was committed from here on is lost: the leader's log ends.
+    pub log_end: Offset,
     /// How much is known to have been committed; it may have been more.
     pub committed_end: Offset,
 }
@@ -149,7 +151,8 @@ impl Recovery {
                 index,
                 leader,
                 leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
-                lost_from: told[&leader].log_end,
+                sound_end: sound_end(before, leader, &told),
+                log_end: told[&leader].log_end,
                 committed_end: committed.max().unwrap_or_default(),
             });
         }
@@ -205,6 +208,18 @@ fn is_complete(
         is_known && !is_there || is_there && !told.contains_key(*id)
     };
     !partition.replicas.iter().any(|id| is_awaited(&id))
+}
+
+/// How far the leader's log is sure to hold what was committed. A record that nobody holds any more was on some of the last
+/// known ones and lay behind its end; the leader may have others there, which were never committed.
+fn sound_end(
+    partition: &PartitionInfo,
+    leader: BrokerId,
+    told: &BTreeMap<BrokerId, LogEndAnswer>,
+) -> Offset {
+    let known = partition.last_known_elr.iter().filter_map(|id| told.get(id));
+    let ends = known.chain(told.get(&leader)).map(|answer| answer.log_end);
+    ends.min().unwrap_or_default()
 }
 
 fn longest(

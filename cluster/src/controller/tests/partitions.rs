@@ -93,8 +93,8 @@ impl Teller {
                     let topic = self.controller.image().topic_by_id(one.topic).unwrap();
                     let partition = format!("{}-{}", topic.name, one.index);
                     let text = format!(
-                        "{} leads in term {}, lost from {}, committed to {} or more",
-                        one.leader, one.leader_epoch, one.lost_from, one.committed_end
+                        "{} leads in term {}, ends at {}, sound to {}, committed to {} or more",
+                        one.leader, one.leader_epoch, one.log_end, one.sound_end, one.committed_end
                     );
                     self.say(&partition, Ok(&text));
                 }

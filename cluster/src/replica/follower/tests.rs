@@ -8,6 +8,8 @@ fn run(epoch: i32, end: i64) -> Run {
 
 /// Epoch 1 from 0, epoch 2 from 5; ends at 8, synced up to 6, committed up to 4.
 fn follower(rule: CommitRule) -> Follower {
+    #[cfg(feature = "mutants")]
+    types::mutant::plant_from_environment();
     let epochs = [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(2), Offset(5))];
     Follower::new(FollowerStart {
         replica: BrokerId(0),

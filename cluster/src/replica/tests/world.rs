@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use types::{
-    BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionEpoch,
+    BrokerEpoch, BrokerId, DirectoryId, Instant, LeaderEpoch, Offset, PartitionEpoch,
     PartitionIndex, TopicId, Uuid,
 };
 
+mod control;
+mod network;
+
+pub(super) use self::network::Packet;
 use super::judge::Judge;
-use crate::controller::{
-    AlterConfigs, AlterPartition, ConfigChange, ConfigOp, Controller, CreateTopic, RegisterBroker,
-};
+use crate::controller::{AlterPartition, Controller, CreateTopic, RegisterBroker};
 use crate::metadata::{Image, MetadataRecord, PartitionInfo, Resource};
 use crate::replica::{
-    Answer, CommitRule, Effect, Event, Follower, FollowerEffect, FollowerEvent, FollowerStart,
-    Leader, LeaderStart, Limits, Lineage, LocalEnds, Peer, Position, Proposal, ProposalAnswer,
-    Question, Registration, Run, Term,
+    CommitRule, Effect, Event, Follower, FollowerEffect, FollowerEvent, FollowerStart, Leader,
+    LeaderStart, Limits, Lineage, LocalEnds, Peer, Proposal, ProposalAnswer, Registration, Term,
 };
 
 pub(super) const NODES: usize = 3;
@@ -113,47 +114,6 @@ pub(super) struct Node {
     was_stopped_cleanly: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Packet {
-    Fetch {
-        from: usize,
-        to: usize,
-        life: u32,
-        epoch: BrokerEpoch,
-        question: Question,
-    },
-    Reply {
-        to: usize,
-        life: u32,
-        term: LeaderEpoch,
-        at: Position,
-        answer: Answer,
-        records: Vec<Record>,
-    },
-    Alter {
-        from: usize,
-        epoch: BrokerEpoch,
-        send: u64,
-        wish: AlterPartition,
-    },
-    Altered {
-        to: usize,
-        life: u32,
-        send: u64,
-        answer: ProposalAnswer,
-    },
-}
-
-impl Packet {
-    fn concerns(&self, node: usize) -> bool {
-        match self {
-            Packet::Fetch { from, to, .. } => [*from, *to].contains(&node),
-            Packet::Reply { to, .. } | Packet::Altered { to, .. } => *to == node,
-            Packet::Alter { from, .. } => *from == node,
-        }
-    }
-}
-
 pub(super) struct World {
     pub(super) controller: Controller,
     /// The metadata log, by batches.
@@ -236,83 +196,6 @@ impl World {
     pub(super) fn min_isr(image: &Image) -> usize {
         let own = image.config(&Resource::topic("t"));
         own.get("min.insync.replicas").map_or(1, |value| value.parse().unwrap())
-    }
-
-    // The controller.
-
-    fn commit(&mut self, records: Vec<MetadataRecord>) {
-        if records.is_empty() {
-            return;
-        }
-        let before = self.controller.image().partition(self.topic, PartitionIndex(0)).cloned();
-        self.controller.apply(&records).expect("the controller's own records make sense");
-        self.metadata.push(records);
-        let after = self.controller.image().partition(self.topic, PartitionIndex(0)).cloned();
-        if let (Some(before), Some(after)) = (before, after)
-            && before.leader_epoch != after.leader_epoch
-            && after.is_recovering
-            && let Some(leader) = after.leader
-        {
-            let disk = &self.nodes[leader.0 as usize].disk;
-            self.judge.on_unclean_election(after.leader_epoch, disk);
-        }
-    }
-
-    pub(super) fn fence(&mut self, number: usize) {
-        self.commit(self.controller.fence_broker(BrokerId(number as i32)));
-    }
-
-    pub(super) fn unfence(&mut self, number: usize) {
-        if self.nodes[number].is_up {
-            self.commit(self.controller.unfence_broker(BrokerId(number as i32)));
-        }
-    }
-
-    pub(super) fn set_min_isr(&mut self, wanted: usize) {
-        let change = ConfigChange {
-            name: "min.insync.replicas".into(),
-            op: ConfigOp::Set,
-            value: Some(wanted.to_string().into()),
-        };
-        let asked = AlterConfigs { resource: Resource::topic("t"), changes: vec![change] };
-        self.commit(self.controller.incremental_alter_configs(&[asked], false).0);
-    }
-
-    pub(super) fn elect(&mut self, is_unclean: bool) {
-        let asked = crate::controller::ElectLeaders { topic: "t".into(), index: PartitionIndex(0) };
-        self.commit(self.controller.elect_leaders(&[asked], is_unclean).0);
-    }
-
-    /// Another controller leads: what is on its way to the one before is lost.
-    pub(super) fn move_controller(&mut self) {
-        self.wire.retain(|packet| !matches!(packet, Packet::Alter { .. }));
-        self.sends.clear();
-    }
-
-    fn on_alter(&mut self, from: usize, epoch: BrokerEpoch, send: u64, wish: AlterPartition) {
-        let last = self.sends.entry((BrokerId(from as i32), epoch)).or_default();
-        if send <= *last {
-            return;
-        }
-        *last = send;
-        let joiners: Vec<BrokerId> = {
-            let isr = &self.partition().isr;
-            wish.isr.iter().map(|(id, _)| *id).filter(|id| !isr.contains(id)).collect()
-        };
-        let leader = BrokerId(from as i32);
-        let (records, answer) = self.controller.alter_partitions(leader, epoch, &[wish]);
-        let answer = answer.and_then(|answers| answers[0].clone());
-        let answer = match answer {
-            Ok(partition) => ProposalAnswer::Accepted(partition.epoch),
-            Err(refusal) if refusal.code == ErrorCode::NotController => ProposalAnswer::Unknown,
-            Err(refusal) => ProposalAnswer::Refused(refusal.code),
-        };
-        self.commit(records);
-        if let ProposalAnswer::Accepted(_) = answer {
-            self.judge.on_joined(&joiners, &self.nodes, self.rule, &self.nodes[from]);
-        }
-        let life = self.nodes[from].life;
-        self.wire.push(Packet::Altered { to: from, life, send, answer });
     }
 
     // Processes.
@@ -601,105 +484,6 @@ impl World {
 
     pub(super) fn set_cut_off(&mut self, number: usize, is_cut_off: bool) {
         self.nodes[number].is_cut_off = is_cut_off;
-    }
-
-    // The network.
-
-    pub(super) fn ask(&mut self, number: usize) {
-        let node = &self.nodes[number];
-        let Role::Follows(follower) = &node.role else { return };
-        let Some(question) = follower.question() else { return };
-        let to = follower.leader().unwrap().0 as usize;
-        let (epoch, life) = (node.epoch, self.nodes[to].life);
-        self.wire.push(Packet::Fetch { from: number, to, life, epoch, question });
-    }
-
-    pub(super) fn deliver(&mut self, packet: Packet) {
-        match packet {
-            Packet::Fetch { from, to, life, epoch, question } => {
-                if self.is_life(to, life) {
-                    self.on_fetch(from, to, epoch, question);
-                }
-            }
-            Packet::Reply { to, life, term, at, answer, mut records } => {
-                if self.is_life(to, life) && self.nodes[to].io.is_none() {
-                    let offset = at.offset.0;
-                    let run = |(record, offset): (&Record, i64)| Run {
-                        epoch: record.epoch,
-                        end: Offset(offset + 1),
-                    };
-                    let runs = records.iter().zip(offset..).map(run).collect();
-                    let event = FollowerEvent::Answered { term, position: at, answer, runs };
-                    self.follow_with(to, event, &mut records);
-                }
-            }
-            Packet::Alter { from, epoch, send, wish } => self.on_alter(from, epoch, send, wish),
-            Packet::Altered { to, life, send, answer } => {
-                let asked = self.nodes[to].asked.filter(|(last, _)| *last == send);
-                if self.is_life(to, life)
-                    && let Some((_, base)) = asked
-                {
-                    self.nodes[to].asked = None;
-                    self.lead(to, Event::Proposed(base, answer));
-                }
-            }
-        }
-    }
-
-    fn is_life(&self, number: usize, life: u32) -> bool {
-        self.nodes[number].is_up && self.nodes[number].life == life
-    }
-
-    fn on_fetch(&mut self, from: usize, to: usize, epoch: BrokerEpoch, question: Question) {
-        let replica = BrokerId(from as i32);
-        self.lead(to, Event::Fetched { replica, broker_epoch: epoch, question });
-        let Role::Leads(leader) = &self.nodes[to].role else {
-            let answer = Answer::Refused(ErrorCode::NotLeaderOrFollower);
-            return self.reply(from, question, answer, Vec::new());
-        };
-        let answer = leader.answer(replica, epoch, &question);
-        let disk = &self.nodes[to].disk;
-        let records = match answer {
-            Answer::Follows { .. } => {
-                let skipped = (question.position.offset.0 - disk.start) as usize;
-                disk.records.iter().skip(skipped).take(RECORDS_MAX).copied().collect()
-            }
-            _ => Vec::new(),
-        };
-        self.reply(from, question, answer, records);
-    }
-
-    fn reply(&mut self, to: usize, question: Question, answer: Answer, records: Vec<Record>) {
-        let (life, term, at) = (self.nodes[to].life, question.term, question.position);
-        self.wire.push(Packet::Reply { to, life, term, at, answer, records });
-    }
-
-    /// All who are not cut off talk for some rounds, and their disks sync.
-    pub(super) fn run(&mut self, rounds: usize, ms: u64) {
-        let here: Vec<usize> =
-            (0..NODES).filter(|n| self.nodes[*n].is_up && !self.nodes[*n].is_cut_off).collect();
-        for _ in 0..rounds {
-            for number in here.iter().copied() {
-                self.hear(number, usize::MAX);
-                self.finish_io(number);
-                self.ask(number);
-            }
-            // Questions, then what follows from them.
-            for _ in 0..2 {
-                let is_cut = |packet: &Packet| {
-                    (0..NODES).any(|n| self.nodes[n].is_cut_off && packet.concerns(n))
-                };
-                let (late, now): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut self.wire).into_iter().partition(is_cut);
-                self.wire = late;
-                now.into_iter().for_each(|packet| self.deliver(packet));
-            }
-            for number in here.iter().copied() {
-                self.finish_io(number);
-                self.sync(number, usize::MAX);
-            }
-            self.tick(ms);
-        }
     }
 
     pub(super) fn applied_max(&self) -> usize {

@@ -28,8 +28,9 @@ impl Model {
                 );
             }
             let kept = held(&one.leader);
-            let end = one.lost_from.0 as usize;
-            assert!(kept == self.committed[of].len() || end == kept, "P11: lost from {end}");
+            let (sound, end) = (one.sound_end.0 as usize, one.log_end.0 as usize);
+            let is_whole = kept == self.committed[of].len();
+            assert!(is_whole || sound <= kept && kept <= end, "P11: lost from {sound}, {end}");
             self.give_up(of, kept);
         }
     }
