@@ -17,7 +17,7 @@ mod network;
 
 pub(super) use self::network::Packet;
 use super::judge::Judge;
-use crate::controller::{AlterPartition, Controller, CreateTopic, RegisterBroker};
+use crate::controller::{AlterPartition, Controller, CreateTopic, RegisterBroker, supported};
 use crate::metadata::{Image, MetadataRecord, PartitionInfo, Resource};
 use crate::replica::{
     CommitRule, Effect, Event, Follower, FollowerEffect, FollowerEvent, FollowerStart, Leader,
@@ -205,13 +205,15 @@ impl World {
             return;
         }
         let node = &self.nodes[number];
+        let before = self.controller.image().broker(node.id).map(|known| known.epoch);
         let request = RegisterBroker {
             id: node.id,
-            incarnation: id(number as u128),
+            incarnation: id(self.metadata.len() as u128),
             listeners: Vec::new(),
             rack: None,
+            features: supported(),
             directories: vec![DirectoryId(id(1000 + number as u128))],
-            was_stopped_cleanly: node.was_stopped_cleanly,
+            stopped_epoch: before.filter(|_| node.was_stopped_cleanly),
             may_have_lost_unsynced: node.is_lossy,
             is_fenced: true,
         };

@@ -3,7 +3,9 @@
 use types::{BrokerEpoch, BrokerId, ErrorCode, PartitionIndex};
 
 use super::{Packet, World};
-use crate::controller::{AlterConfigs, AlterPartition, ConfigChange, ConfigOp, ElectLeaders};
+use crate::controller::{
+    AlterConfigs, AlterPartition, ConfigChange, ConfigOp, ElectLeaders, Recovery,
+};
 use crate::metadata::{MetadataRecord, Resource};
 use crate::replica::ProposalAnswer;
 
@@ -27,13 +29,20 @@ impl World {
     }
 
     pub(in super::super) fn fence(&mut self, number: usize) {
-        self.commit(self.controller.fence_broker(BrokerId(number as i32)));
+        let registered = self.registered(number);
+        self.commit(self.controller.fence_brokers(registered.as_slice()));
     }
 
     pub(in super::super) fn unfence(&mut self, number: usize) {
-        if self.nodes[number].is_up {
-            self.commit(self.controller.unfence_broker(BrokerId(number as i32)));
+        if let Some((id, epoch)) = self.registered(number).filter(|_| self.nodes[number].is_up) {
+            let records = self.controller.unfence_broker(id, epoch);
+            self.commit(records.expect("that is its registration"));
         }
+    }
+
+    fn registered(&self, number: usize) -> Option<(BrokerId, BrokerEpoch)> {
+        let id = BrokerId(number as i32);
+        self.controller.image().broker(id).map(|known| (id, known.epoch))
     }
 
     pub(in super::super) fn set_min_isr(&mut self, wanted: usize) {
@@ -48,7 +57,7 @@ impl World {
 
     pub(in super::super) fn elect(&mut self, is_unclean: bool) {
         let asked = ElectLeaders { topic: "t".into(), index: PartitionIndex(0) };
-        self.commit(self.controller.elect_leaders(&[asked], is_unclean).0);
+        self.commit(self.controller.elect_leaders(&[asked], is_unclean, &Recovery::default()).0);
     }
 
     /// Another controller leads: what is on its way to the one before is lost.
