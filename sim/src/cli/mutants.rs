@@ -113,9 +113,11 @@ pub fn mutants(args: &MutantArgs) -> u8 {
     let mut hunts = Vec::new();
     for mutant in chosen {
         let started = Instant::now();
+        // Who names a scenario wants to know whether that one sees it.
+        let is_free = args.setting.scenario.is_none();
         let mut hunt = match *mutant {
-            mutant if EXPLORED.contains(&mutant) => explore(mutant, args, &plan),
-            mutant if TESTED.contains(&mutant) => Hunt::new(mutant.name()),
+            mutant if is_free && EXPLORED.contains(&mutant) => explore(mutant, args, &plan),
+            mutant if is_free && TESTED.contains(&mutant) => Hunt::new(mutant.name()),
             mutant => hunt(mutant, args, &plan),
         };
         if !hunt.is_found_by_seeds() {

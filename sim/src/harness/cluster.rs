@@ -58,6 +58,8 @@ struct Shared {
     topics: Mutex<BTreeMap<String, Topic>>,
     /// Producer ids that were told.
     producers: Mutex<Vec<i64>>,
+    /// Told whenever a change is answered.
+    answered: tokio::sync::Notify,
     stops: Mutex<bool>,
     names: Mutex<u32>,
 }

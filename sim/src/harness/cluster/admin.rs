@@ -182,6 +182,7 @@ impl Play {
         if let Some(topic) = lock(&self.shared.topics).get_mut(name) {
             note(topic);
         }
+        self.shared.answered.notify_waiters();
     }
 }
 

@@ -128,11 +128,23 @@ impl Machines {
         match kind {
             FaultKind::Crash => self.crash().await,
             FaultKind::PowerCut => {
-                // All machines at once, or one of them.
-                let nodes = match self.dice.choose(Kind::Fault, 3) {
-                    0 => self.play.nodes.to_vec(),
+                // All machines at once, some, or one of them.
+                let all = self.play.nodes.to_vec();
+                let nodes: Vec<Node> = match self.dice.choose(Kind::Fault, 3) {
+                    0 => all,
+                    1 => {
+                        all.into_iter().filter(|_| self.dice.choose(Kind::Fault, 2) == 0).collect()
+                    }
                     _ => vec![self.some_node()],
                 };
+                if self.dice.choose(Kind::Fault, 2) == 0 {
+                    // Right after an answer, when what is not synced yet is what was promised.
+                    tokio::select! {
+                        biased;
+                        () = self.play.shared.answered.notified() => {}
+                        () = stage.world.sleep(Duration::from_secs(2)) => {}
+                    }
+                }
                 self.restart(&nodes, true).await;
             }
             FaultKind::Pause => {
