@@ -86,9 +86,10 @@ impl BrokerConfig {
             };
             (voter.node, Voter { directory: None, endpoints: vec![endpoint] })
         };
-        match self.voters.len() {
-            0 | 1 => Voters::of([me]),
-            _ => Voters(self.voters.iter().map(voter).collect()),
+        match &self.voters[..] {
+            [] => Voters::of([me]),
+            [alone] if alone.node == me.node => Voters::of([me]),
+            several => Voters(several.iter().map(voter).collect()),
         }
     }
 

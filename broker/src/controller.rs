@@ -35,7 +35,11 @@ impl ControllerWay {
         request: &R,
         patience: Duration,
     ) -> Result<R::Response, ClientError> {
-        let connection = self.connection(broker).await?;
+        let connecting = broker.env().timeout(patience, self.connection(broker)).await;
+        let connection = connecting.ok_or(ClientError::DeadlinePassed {
+            last: None,
+            certainty: Certainty::DidNotHappen,
+        })??;
         let version = connection.version::<R>(None, i16::MAX)?;
         connection.ask(broker.env(), request, version, patience).await
     }
@@ -75,7 +79,9 @@ impl ControllerWay {
                 },
                 Err(error) => error,
             };
-            let did_not_happen = failed.certainty() == Certainty::DidNotHappen;
+            // Who is no controller has not opened the envelope.
+            let did_not_happen = failed.certainty() == Certainty::DidNotHappen
+                || failed.error_code() == Some(ErrorCode::NotController);
             if !did_not_happen || clock.now() + PAUSE >= deadline {
                 return Err(failed);
             }
@@ -84,6 +90,8 @@ impl ControllerWay {
     }
 
     async fn connection<E: Env>(&self, broker: &Shared<E>) -> Result<Connection, ClientError> {
+        // Whoever had it before may have found nobody there: by now another may lead.
+        let mut known = self.connection.lock().await;
         let quorum = broker.quorum();
         let nobody = || ClientError::Protocol {
             code: ErrorCode::NotController,
@@ -93,7 +101,6 @@ impl ControllerWay {
         let voter = quorum.voters.0.get(&leader);
         let endpoint = voter.and_then(|voter| voter.endpoints.first()).ok_or_else(nobody)?;
         let address: Arc<str> = format!("{}:{}", endpoint.host.as_str(), endpoint.port).into();
-        let mut known = self.connection.lock().await;
         if let Some((node, at, connection)) = &*known
             && (*node, at) == (leader, &address)
             && !connection.is_closed()

@@ -55,6 +55,7 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
     let mut epoch = None;
     let mut said = None;
     loop {
+        let known = Known::of(&quorum.borrow_and_update());
         let outcome = match epoch {
             None => register(broker, registration).await.map(|registered| {
                 epoch = Some(registered);
@@ -87,19 +88,22 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
             }
         };
         // Another controller has heard nothing yet, and a directory that has failed is to lead nothing.
-        let known = Known::of(&quorum.borrow_and_update());
         let news = quorum.wait_for(|now| Known::of(now) != known);
-        let _ = broker.env().timeout(pause, news).await;
+        let has_ended = matches!(broker.env().timeout(pause, news).await, Some(Err(_)));
+        if has_ended {
+            // The room has ended, and says why itself.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 /// What a broker tells at once when it changes.
 #[derive(PartialEq, Eq)]
-struct Known(Option<NodeId>, Vec<DirectoryId>);
+struct Known(Option<NodeId>, bool, Vec<DirectoryId>);
 
 impl Known {
     fn of(quorum: &QuorumInfo) -> Known {
-        Known(quorum.leader, quorum.failed_directories.clone())
+        Known(quorum.leader, quorum.is_active, quorum.failed_directories.clone())
     }
 }
 
@@ -169,7 +173,7 @@ async fn beat<E: Env>(
     let heartbeat = Heartbeat {
         id: broker.broker_id(),
         epoch,
-        metadata_end: broker.view().offset.next(),
+        metadata_end: broker.quorum().applied,
         wants_fence: false,
         wants_stop,
         failed_directories: broker.quorum().failed_directories.clone(),

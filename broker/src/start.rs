@@ -162,7 +162,8 @@ impl<E: Env> Broker<E> {
             features: cluster::controller::supported(),
             directories: data_dirs.iter().map(LogDir::id).collect(),
             stopped_epoch: before.map(|before| before.epoch),
-            may_have_lost_unsynced: false,
+            // Who did not stop cleanly cannot tell whether its machine ran on.
+            may_have_lost_unsynced: before.is_none(),
             // Who is alone has caught up with all there is.
             is_fenced: !seat.is_alone(),
         };

@@ -152,6 +152,8 @@ pub struct QuorumInfo {
     pub high_watermark: Offset,
     /// End of this node's log.
     pub end: Offset,
+    /// End of what this node has applied and serves by.
+    pub applied: Offset,
     /// Log directories of this node that have failed.
     pub failed_directories: Vec<DirectoryId>,
     /// Of a leader: who fetches from it.

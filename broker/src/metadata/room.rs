@@ -89,6 +89,8 @@ pub(crate) struct MetadataRoom<E: Env> {
     broker: BrokerId,
     incarnation: Uuid,
     failed_directories: Vec<DirectoryId>,
+    /// When logs that a full disk had no space for are tried again.
+    unmade_at: Instant,
 }
 
 /// A fetch that waits for news.
@@ -127,6 +129,7 @@ impl<E: Env> MetadataRoom<E> {
             voters: seat.quorum().voters().clone(),
             high_watermark: Offset::ZERO,
             end: seat.log().end(),
+            applied: Offset::ZERO,
             failed_directories: Vec::new(),
             followers: Vec::new(),
         }));
@@ -169,6 +172,7 @@ impl<E: Env> MetadataRoom<E> {
             broker,
             incarnation,
             failed_directories: Vec::new(),
+            unmade_at: Instant::default(),
         };
         (room, door)
     }
@@ -188,7 +192,6 @@ impl<E: Env> MetadataRoom<E> {
         self.take(Event::Start, Carried::Nothing).await?;
         loop {
             self.settle().await?;
-            let has_unmade = self.registry.has_unmade();
             let takes_changes = self.answers.len() < CHANGES_ON_THEIR_WAY_MAX;
             let (clock, next) = (self.env.clock().clone(), self.next_timer());
             tokio::select! {
@@ -209,7 +212,6 @@ impl<E: Env> MetadataRoom<E> {
                 // The look at the log is in `settle`.
                 () = self.moved.notified() => {}
                 () = clock.sleep_until(next) => self.on_time().await?,
-                () = clock.sleep(UNMADE_PAUSE), if has_unmade => self.make_missing().await,
                 change = self.changes.recv(), if takes_changes => {
                     let Some(change) = change else { return Ok(()) };
                     self.decide(change).await?;
@@ -220,7 +222,7 @@ impl<E: Env> MetadataRoom<E> {
 
     /// Lets go of the epoch, so that the others need not find out.
     async fn leave(&mut self) -> Result<(), MetadataLogFailed> {
-        let leads = matches!(self.seat.quorum().role(), Role::Leader(_));
+        let leads = self.leads();
         self.take(Event::Resign, Carried::Nothing).await?;
         self.tell_quorum();
         if let Some(peers) = self.peers.take().filter(|_| leads) {
@@ -293,7 +295,8 @@ impl<E: Env> MetadataRoom<E> {
             .active
             .as_ref()
             .and_then(|active| active.sessions.deadline(active.controller.image()));
-        let next = self.timers.values().copied().chain(parked).chain(sessions).min();
+        let unmade = self.registry.has_unmade().then_some(self.unmade_at);
+        let next = self.timers.values().copied().chain(parked).chain(sessions).chain(unmade).min();
         next.unwrap_or_else(|| self.env.clock().now() + NEVER)
     }
 
@@ -307,6 +310,10 @@ impl<E: Env> MetadataRoom<E> {
                 self.timers.remove(&timer);
                 self.take(Event::Timeout(timer), Carried::Nothing).await?;
             }
+        }
+        if self.registry.has_unmade() && self.unmade_at <= now {
+            self.unmade_at = now + UNMADE_PAUSE;
+            self.make_missing().await;
         }
         let ends = |active: &Active| active.sessions.deadline(active.controller.image());
         if self.active.as_ref().and_then(ends).is_some_and(|deadline| deadline <= now) {
@@ -347,8 +354,14 @@ impl<E: Env> MetadataRoom<E> {
         }
     }
 
+    fn leads(&self) -> bool {
+        matches!(self.seat.quorum().role(), Role::Leader(_))
+    }
+
     async fn on_question(&mut self, question: Question) -> Result<(), MetadataLogFailed> {
-        if let Request::Fetch(fetch) = &question.request {
+        if let (Request::Fetch(fetch), true) = (&question.request, self.leads()) {
+            let quorum = self.seat.quorum();
+            self.seen.retain(|key, _| quorum.followers().any(|(known, _)| known == *key));
             let now = self.env.clock().timestamp();
             let has_all = fetch.last.offset >= self.seat.log().end();
             let (fetched, caught_up) = self.seen.entry(fetch.replica).or_insert((now, now));
@@ -390,7 +403,7 @@ impl<E: Env> MetadataRoom<E> {
         let quorum = self.seat.quorum();
         let (seen, high_watermark) =
             ((self.seat.log().written(), quorum.epoch()), quorum.high_watermark());
-        let leads = matches!(quorum.role(), Role::Leader(_));
+        let leads = self.leads();
         let is_over = |parked: &Parked| {
             !leads
                 || parked.seen != seen
@@ -413,13 +426,13 @@ impl<E: Env> MetadataRoom<E> {
             let _ = decide(Err(MetadataUnavailable::NotController));
             return Ok(());
         };
-        active.now = self.env.clock().now();
+        // The quorum may have written a record of its own.
+        (active.now, active.next) = (self.env.clock().now(), self.seat.log().end());
         let (records, answer) = decide(Ok(active));
         if !records.is_empty() {
             active.controller.apply(&records).map_err(|error| {
                 MetadataLogFailed(format!("a decision makes no sense: {error}"))
             })?;
-            active.next = active.next.plus(records.len() as i64);
             let count = u32::try_from(records.len()).expect("a change of fewer than 2^32 records");
             self.take(Event::Decided(count), Carried::Decided(records)).await?;
         }
@@ -490,34 +503,30 @@ impl<E: Env> MetadataRoom<E> {
     async fn apply(&mut self) -> Result<(), MetadataLogFailed> {
         let changes = self.seat.committed();
         self.applied = self.applied.max(self.seat.applicable());
-        let mut steps = Vec::with_capacity(changes.len());
-        let mut last = None;
-        for Change { end, records } in changes {
-            let mut delta = Delta::new(Image::clone(&self.image));
-            records.iter().try_for_each(|record| delta.apply(record)).map_err(|error| {
-                MetadataLogFailed(format!("the change before offset {end} makes no sense: {error}"))
-            })?;
-            let (image, delta) = delta.finish();
-            self.image = Arc::new(image);
-            last = Some(Offset(end.0 - 1));
-            steps.push((delta, self.image.clone(), records));
-        }
         if !self.is_published {
+            // Nobody looks on: all of them are one step, and no map has a second owner that it would be copied for.
+            let mut delta = Delta::new(Arc::unwrap_or_clone(std::mem::take(&mut self.image)));
+            changes.iter().try_for_each(|change| take_in(&mut delta, change))?;
+            self.image = Arc::new(delta.finish().0);
             self.publish_first().await;
             return Ok(());
         }
-        let Some(offset) = last else { return Ok(()) };
-        for (delta, image, records) in &steps {
-            for record in records {
+        let Some(last) = changes.last().map(|change| change.end) else { return Ok(()) };
+        for change in changes {
+            let mut delta = Delta::new(Image::clone(&self.image));
+            take_in(&mut delta, &change)?;
+            let (image, delta) = delta.finish();
+            self.image = Arc::new(image);
+            for record in &change.records {
                 if let MetadataRecord::Config(config) = record
                     && let Some(notice) = notice_of(config)
                 {
                     tracing::info!("{notice}");
                 }
             }
-            self.follow(image, Some(delta)).await;
+            self.follow(Some(&delta)).await;
         }
-        self.publish(offset);
+        self.publish(Offset(last.0 - 1));
         Ok(())
     }
 
@@ -532,11 +541,10 @@ impl<E: Env> MetadataRoom<E> {
         if !is_of_epoch || quorum.leader().is_none() || self.applied < self.told || !is_registered {
             return;
         }
-        let image = self.image.clone();
         if self.knows_all_topics {
-            self.registry.remove_strays(&image).await;
+            self.registry.remove_strays(&self.image).await;
         }
-        self.follow(&image, None).await;
+        self.follow(None).await;
         for topic in self.registry.incomplete() {
             tracing::error!(topic, "not every partition of this topic can be served");
         }
@@ -544,8 +552,9 @@ impl<E: Env> MetadataRoom<E> {
         self.publish(Offset(self.applied.0 - 1));
     }
 
-    /// Brings settings and partitions in step with an image.
-    async fn follow(&mut self, image: &Image, delta: Option<&Delta>) {
+    /// Brings settings and partitions in step with what is applied.
+    async fn follow(&mut self, delta: Option<&Delta>) {
+        let image = &self.image;
         if delta.is_none_or(Delta::has_client_metrics_changed) {
             self.subscriptions = Arc::new(Subscriptions::of(image));
         }
@@ -553,7 +562,7 @@ impl<E: Env> MetadataRoom<E> {
             let node = image.node_configs(self.fixed.clone(), self.broker);
             self.settings = Arc::new(BrokerSettings::resolve(node));
         }
-        self.registry.follow(image, &self.settings, delta).await;
+        self.registry.follow(&self.image, &self.settings, delta).await;
     }
 
     fn publish(&self, offset: Offset) {
@@ -586,6 +595,7 @@ impl<E: Env> MetadataRoom<E> {
             voters: quorum.voters().clone(),
             high_watermark: quorum.high_watermark(),
             end: quorum.log().end(),
+            applied: if self.is_published { self.applied } else { Offset::ZERO },
             failed_directories: self.failed_directories.clone(),
             followers: quorum.followers().map(follower).collect(),
         };
@@ -606,4 +616,12 @@ impl<E: Env> MetadataRoom<E> {
             self.publish(offset);
         }
     }
+}
+
+/// Applies one change.
+fn take_in(delta: &mut Delta, change: &Change) -> Result<(), MetadataLogFailed> {
+    change.records.iter().try_for_each(|record| delta.apply(record)).map_err(|error| {
+        let end = change.end;
+        MetadataLogFailed(format!("the change before offset {end} makes no sense: {error}"))
+    })
 }

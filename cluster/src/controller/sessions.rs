@@ -145,7 +145,8 @@ impl Sessions {
         series.take(series.controller.give_up_directories(id, epoch, failed)?);
         if broker.is_fenced {
             let is_ready = is_caught_up || planted(Mutant::UnfencedBehind);
-            if is_ready && !wants_fence && !should_stop {
+            // Who has been let go is not taken back by a word that was on its way.
+            if is_ready && !wants_fence && !should_stop && !broker.is_stopping {
                 series.take(series.controller.unfence_broker(id, epoch)?);
             }
         } else if !wants_fence && (beat.wants_stop || broker.is_stopping) {
