@@ -126,38 +126,22 @@ pub(super) async fn open<D: Disk, C: Clock>(
     let journal_path = path.join(JOURNAL_DIR);
     let mut recovery =
         Journal::recover(&disk, &journal_path, id, journal_options).await.map_err(&refuse)?;
+    // A reset removes what nothing can bring back: before it is done again the journal has to be durable, or a power cut now
+    // could take the frame and leave the hole (I6). What follows it waits, too.
+    let mut later = Vec::new();
     while let Some(item) = recovery.next().await.map_err(&refuse)? {
-        match item {
-            Item::Frame { position, frame } => loop {
-                match opening.redo(position, frame.clone()).await {
-                    Err(OpenError::Io { error, .. }) if door.makes_room(&error).await => {}
-                    redone => break redone?,
-                }
-            },
-            Item::Damaged(damage) => {
-                tracing::error!(path = %path.display(), %damage, "the journal is damaged");
-                match &damage.frame {
-                    Some(key) => {
-                        opening.adopt(|id| id == key.log).await?;
-                        opening.suspect(|id| id == key.log);
-                        if let Some(log) = opening.logs.get_mut(&key.log) {
-                            let end = (key.segment_base, key.position + key.bytes);
-                            log.lost = log.lost.max(Some(end));
-                        }
-                    }
-                    None => {
-                        opening.all_suspect = true;
-                        opening.adopt(|_| true).await?;
-                        opening.suspect(|_| true);
-                    }
-                }
-                opening.report.damages.push(damage.to_string());
-            }
+        let is_reset = matches!(&item, Item::Frame { frame, .. } if matches!(frame.kind, FrameKind::Reset { .. }));
+        match is_reset || !later.is_empty() {
+            true => later.push(item),
+            false => opening.take(item).await?,
         }
     }
     let finished = recovery.finish_with(Some(&door.ballast)).await;
     let (journal, journal_report) = finished.map_err(&refuse)?;
     opening.report.journal_bytes = journal_report.bytes;
+    for item in later {
+        opening.take(item).await?;
+    }
 
     let mut registry = Registry {
         logs: BTreeMap::new(),
@@ -372,6 +356,39 @@ impl<D: Disk> Opening<D> {
                 epochs: Vec::new(),
                 damages: Vec::new(),
             });
+        }
+        Ok(())
+    }
+
+    /// Does again what the journal tells next.
+    async fn take(&mut self, item: Item) -> Result<(), OpenError> {
+        let door = self.door.clone();
+        match item {
+            Item::Frame { position, frame } => loop {
+                match self.redo(position, frame.clone()).await {
+                    Err(OpenError::Io { error, .. }) if door.makes_room(&error).await => {}
+                    redone => break redone?,
+                }
+            },
+            Item::Damaged(damage) => {
+                tracing::error!(path = %self.path.display(), %damage, "the journal is damaged");
+                match &damage.frame {
+                    Some(key) => {
+                        self.adopt(|id| id == key.log).await?;
+                        self.suspect(|id| id == key.log);
+                        if let Some(log) = self.logs.get_mut(&key.log) {
+                            let end = (key.segment_base, key.position + key.bytes);
+                            log.lost = log.lost.max(Some(end));
+                        }
+                    }
+                    None => {
+                        self.all_suspect = true;
+                        self.adopt(|_| true).await?;
+                        self.suspect(|_| true);
+                    }
+                }
+                self.report.damages.push(damage.to_string());
+            }
         }
         Ok(())
     }
