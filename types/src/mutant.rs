@@ -71,6 +71,10 @@ mutants! {
     AddressLimitIgnored = "address-limit-ignored",
     /// A topic's configuration is accepted and stored, and its logs never hear of it.
     ConfigIgnored = "config-ignored",
+    /// I38, I46: a node serves by metadata that are written and not committed.
+    UncommittedApplied = "uncommitted-applied",
+    /// L1: a node that waits for an election does not stand when its time is up.
+    ElectionUntimed = "election-untimed",
     /// I39: what topics inherit from the broker reaches their logs with the next start only.
     DefaultsUnheard = "defaults-unheard",
     /// I39: AlterConfigs leaves values that it does not name.
@@ -83,6 +87,8 @@ mutants! {
     TruncateNotJournaled = "truncate-not-journaled",
     /// I12: RESET is not durable before a log is emptied.
     ResetNotJournaled = "reset-not-journaled",
+    /// I6, I12: what a frame removes is removed again before the frame is known to be durable.
+    UndurableRedone = "undurable-redone",
     /// I16, I17: a follower's batches bear the newest epoch of those that came with them.
     ReplicatedRestamped = "replicated-restamped",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.

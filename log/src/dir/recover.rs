@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use env::{Clock, Disk, File, OpenMode};
+use types::mutant::{Mutant, planted};
 use types::{DirectoryId, LogId, Offset, TopicPartition};
 
 use self::redo::Redo;
@@ -126,12 +127,17 @@ pub(super) async fn open<D: Disk, C: Clock>(
     let journal_path = path.join(JOURNAL_DIR);
     let mut recovery =
         Journal::recover(&disk, &journal_path, id, journal_options).await.map_err(&refuse)?;
-    // A reset removes what nothing can bring back: before it is done again the journal has to be durable, or a power cut now
-    // could take the frame and leave the hole (I6). What follows it waits, too.
+    // What a frame has removed nothing brings back. Unless the frame is known to be durable it is done again when the journal
+    // is, with what follows it: a power cut now could take the frame, and leave holes of what it had removed in part (I6).
     let mut later = Vec::new();
     while let Some(item) = recovery.next().await.map_err(&refuse)? {
-        let is_reset = matches!(&item, Item::Frame { frame, .. } if matches!(frame.kind, FrameKind::Reset { .. }));
-        match is_reset || !later.is_empty() {
+        let waits = match &item {
+            Item::Frame { position, frame } => {
+                frame.kind.removes() && !recovery.is_durable(*position)
+            }
+            Item::Damaged(_) => false,
+        };
+        match !later.is_empty() || waits && !planted(Mutant::UndurableRedone) {
             true => later.push(item),
             false => opening.take(item).await?,
         }

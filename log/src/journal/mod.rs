@@ -122,6 +122,11 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// Whether to do it again removes what was there.
+    pub(crate) fn removes(&self) -> bool {
+        matches!(self, FrameKind::Truncate { .. } | FrameKind::Reset { .. } | FrameKind::Delete)
+    }
+
     /// The kind's name in logs and reports.
     pub fn name(&self) -> &'static str {
         match self {

@@ -477,6 +477,11 @@ impl<D: Disk> Recovery<D> {
         }
     }
 
+    /// Whether a power cut now would leave that group.
+    pub(crate) fn is_durable(&self, group: Position) -> bool {
+        group.0 <= self.proven
+    }
+
     // The walk.
 
     fn is_proven(&self, number: u64) -> bool {
