@@ -17,4 +17,6 @@ pub mod group;
 pub mod metadata;
 pub mod quorum;
 pub mod replica;
+#[cfg(test)]
+mod stories;
 pub mod telemetry;

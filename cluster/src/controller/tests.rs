@@ -31,7 +31,6 @@ mod partitions;
 mod sessions;
 
 use std::fmt::Write;
-use std::path::Path;
 
 use proptest::prelude::*;
 use record::stored::metadata::{ConfigRecord, TopicRecord};
@@ -43,39 +42,7 @@ use crate::metadata::{BrokerListener, Resource, ResourceKind, record_version, sn
 
 #[test]
 fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let is_ours = |name: &str| name.starts_with("controller_");
-    let mut files: Vec<_> = folder
-        .read_dir()
-        .expect("testdata is there")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.file_name().is_some_and(|name| is_ours(&name.to_string_lossy())))
-        .collect();
-    files.sort();
-    assert!(!files.is_empty(), "no story in {}", folder.display());
-    for path in files {
-        let expected = std::fs::read_to_string(&path).expect("readable");
-        let actual = play(&expected);
-        if actual == expected {
-            continue;
-        }
-        if update() {
-            write(&path, &actual);
-        } else {
-            let line = actual.lines().zip(expected.lines()).position(|(a, e)| a != e);
-            panic!("{} differs from line {:?}:\n{actual}", path.display(), line.map(|at| at + 1));
-        }
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn update() -> bool {
-    std::env::var("UPDATE_EXPECT").is_ok()
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("writable");
+    crate::stories::check("controller_", play);
 }
 
 /// Ids in the order of their making: number 1 is all zeros but for its last byte.

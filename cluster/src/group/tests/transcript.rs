@@ -16,44 +16,12 @@
 //! rests on an append that is not committed. After every step the log is replayed and compared (I64).
 
 use std::fmt::Write;
-use std::path::Path;
 
 use super::*;
 
 #[test]
 fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let mut files: Vec<_> = folder
-        .read_dir()
-        .expect("testdata is there")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("group_")))
-        .collect();
-    files.sort();
-    assert!(!files.is_empty(), "no story in {}", folder.display());
-    for path in files {
-        let expected = std::fs::read_to_string(&path).expect("readable");
-        let actual = play(&expected);
-        if actual == expected {
-            continue;
-        }
-        if update() {
-            write(&path, &actual);
-        } else {
-            let line = actual.lines().zip(expected.lines()).position(|(a, e)| a != e);
-            panic!("{} differs from line {:?}:\n{actual}", path.display(), line.map(|at| at + 1));
-        }
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn update() -> bool {
-    std::env::var("UPDATE_EXPECT").is_ok()
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("writable");
+    crate::stories::check("group_", play);
 }
 
 fn play(story: &str) -> String {
