@@ -47,7 +47,7 @@ impl Name {
                 "a whole node and its clients: producers, groups, readers, topics coming and going, under every fault"
             }
             Name::Cluster => {
-                "three or five nodes with one metadata quorum, and administrators that ask any of them"
+                "several nodes with one metadata quorum, and administrators that ask any of them"
             }
         }
     }
@@ -60,6 +60,8 @@ impl Name {
 
 /// Log directories that a node may have.
 pub const LOG_DIRS_MAX: u32 = 3;
+/// The fewest and the most nodes that a cluster may have.
+pub const NODES: (u32, u32) = (3, 7);
 
 /// What a seed has drawn.
 #[derive(Clone, Debug)]
@@ -98,6 +100,8 @@ pub struct Scenario {
     pub offsets_check: Duration,
     /// Log directories of the node, each on a device of its own.
     pub log_dirs: u32,
+    /// Nodes of a cluster.
+    pub nodes: u32,
 }
 
 /// What is fixed beforehand instead of drawn; everything that is absent is drawn.
@@ -126,17 +130,21 @@ pub struct Fixed {
     pub think_ms: Option<u64>,
     /// Log directories of the node.
     pub log_dirs: Option<u32>,
+    /// Nodes of a cluster.
+    pub nodes: Option<u32>,
 }
 
 impl Fixed {
     /// Refuses what no run can have; the error says what is possible.
     pub fn check(&self) -> Result<(), String> {
-        match self.log_dirs {
-            Some(count) if !(1..=LOG_DIRS_MAX).contains(&count) => {
-                Err(format!("log_dirs is {count}, and may be 1 to {LOG_DIRS_MAX}"))
+        let within = |name: &str, fixed: Option<u32>, least: u32, most: u32| match fixed {
+            Some(count) if !(least..=most).contains(&count) => {
+                Err(format!("{name} is {count}, and may be {least} to {most}"))
             }
             _ => Ok(()),
-        }
+        };
+        within("log_dirs", self.log_dirs, 1, LOG_DIRS_MAX)?;
+        within("nodes", self.nodes, NODES.0, NODES.1)
     }
 }
 
@@ -261,6 +269,7 @@ impl Scenario {
             offsets_expire: pick(3) == 0 && !production,
             offsets_check: millis(100, 3_000),
             log_dirs: or(fixed.log_dirs, [1, 1, 2, 3][pick(4) as usize]),
+            nodes: or(fixed.nodes, [3, 3, 3, 5][pick(4) as usize]),
             faults,
         }
     }
@@ -341,6 +350,9 @@ mod tests {
         assert_eq!(scenario.page_cache, 1000);
         assert_eq!((scenario.blow_mean, scenario.think), (free.blow_mean, free.think));
         assert!(serde_json::from_str::<Fixed>(r#"{"fualts": []}"#).is_err());
+        let nodes = |count| Fixed { nodes: Some(count), ..Fixed::default() }.check();
+        assert!(nodes(2).is_err() && nodes(8).is_err());
+        assert_eq!(nodes(7), Ok(()));
         let directories = |count| Fixed { log_dirs: Some(count), ..Fixed::default() }.check();
         assert!(directories(0).is_err() && directories(4).is_err());
         assert_eq!(directories(3), Ok(()));

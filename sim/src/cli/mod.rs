@@ -178,9 +178,9 @@ struct Setting {
     /// Only this scenario.
     #[arg(long, value_parser = parse_scenario)]
     scenario: Option<Name>,
-    /// Brokers in a run; there is no cluster yet.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
-    nodes: u32,
+    /// Nodes of a cluster (3 to 7), in the scenario that has one.
+    #[arg(long)]
+    nodes: Option<u32>,
     /// A JSON object of what is fixed instead of drawn, such as {"faults": ["K1", "D7"], "page_cache": 0}; see
     /// `cargo sim list` for the kinds of fault.
     #[arg(long, value_name = "FILE")]
@@ -206,6 +206,10 @@ impl Setting {
         if self.scenario.is_some() {
             fixed.scenario = self.scenario;
         }
+        if self.nodes.is_some() {
+            fixed.nodes = self.nodes;
+        }
+        fixed.check()?;
         Ok(fixed)
     }
 
@@ -214,7 +218,8 @@ impl Setting {
         let scenario = self.scenario.map(|name| ["--scenario".into(), name.text().into()]);
         let shown = |path: &Path| path.display().to_string();
         let config = self.config.as_deref().map(|path| ["--config".into(), shown(path)]);
-        scenario.into_iter().chain(config).flatten().collect()
+        let nodes = self.nodes.map(|count| ["--nodes".into(), count.to_string()]);
+        scenario.into_iter().chain(config).chain(nodes).flatten().collect()
     }
 }
 

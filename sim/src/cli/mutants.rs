@@ -23,7 +23,7 @@ const EXPLORED: &[Mutant] = &[
     Mutant::RemovalCountsAtOnce,
 ];
 
-/// Bugs of what no seed runs yet: named tests of `cluster` see them.
+/// Bugs of what seeds do not run yet, or do not judge: named tests of `cluster` see them.
 const TESTED: &[Mutant] = &[
     Mutant::MinIsrChangeUnheard,
     Mutant::MinIsrOfFile,

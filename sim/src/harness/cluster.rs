@@ -1,7 +1,7 @@
 //! Several nodes that decide together, under every fault that befalls machines and the network between them.
 //!
 //! ```text
-//!  node 0            nodes 1..=5                       nodes 10..
+//!  node 0            nodes 1..=7                       nodes 10..
 //!  nemesis, finale   each a broker and a voter         administrators: each asks any node for changes
 //! ```
 //!
@@ -20,7 +20,6 @@ use cluster::metadata::Image;
 use types::{NodeId, Offset, QuorumEpoch};
 
 use crate::checker::require;
-use crate::decisions::Kind;
 use crate::exec::{Node, lock};
 use crate::harness::Stage;
 use crate::history::Outcome;
@@ -87,9 +86,7 @@ struct Seen {
 
 /// The scenario.
 pub async fn play(stage: Stage) {
-    let dice = stage.dice(CLIENTS - 1);
-    let count = [3, 3, 3, 5][dice.choose(Kind::Scenario, 4) as usize];
-    let nodes: Vec<Node> = (FIRST..FIRST + count).collect();
+    let nodes: Vec<Node> = (FIRST..FIRST + stage.scenario.nodes).collect();
     let play = Play { stage: stage.clone(), nodes: Arc::new(nodes), shared: Arc::default() };
     let mut machines = machine::Machines::new(&play);
     stage.world.add_node(CLIENTS - 1, "judge");
