@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  connection ─┬─ handlers ─┬─ partition    one log and its high watermark; parked acks, fetch waiters
-//!              │            ├─ metadata     one task: records in, image out
+//!              │            ├─ metadata     one task: its seat in the quorum, changes in, image out
 //!              │            └─ coordinator  groups, on partitions of __consumer_offsets
 //!              └─ context, authorize        who asks, and whether they may
+//!
+//!  lifecycle: this broker's word to the active controller     controller: the way there over the network
 //! ```
 //!
 //! Generic over `env::Env`: the same code runs on the real world (`server`) and on a false one (`sim`). A room is

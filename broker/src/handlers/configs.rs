@@ -28,6 +28,7 @@ use wire::list_config_resources::{
 
 use super::topics::check_name;
 use super::{Reply, error_fields};
+use crate::config::Audience;
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::Refused;
 use crate::shared::{Shared, View};
@@ -297,8 +298,12 @@ fn alterable<E: Env>(
     check_access(ctx, kind, name, Operation::AlterConfigs)?;
     let expected = broker.broker_id();
     match name.parse::<i32>() {
-        // A broker takes changes of its own settings only, and of those that all share.
-        Ok(id) if kind == ResourceKind::Broker && id != expected.0 => {
+        // A broker takes changes of its own settings only, and of those that all share; the controller takes those of all.
+        Ok(id)
+            if kind == ResourceKind::Broker
+                && id != expected.0
+                && ctx.listener.audience == Audience::Clients =>
+        {
             let message = format!("Unexpected broker id, expected {expected}, but received {id}");
             Err(Refused::new(ErrorCode::InvalidRequest, message))
         }

@@ -174,7 +174,13 @@ async fn ask_for<E: Env>(
         let mut results = results.filter(|result| *result.name == *name.as_str());
         let code = results.next().and_then(|result| ErrorCode::from_i16(result.error_code));
         match code {
-            Some(ErrorCode::None | ErrorCode::TopicAlreadyExists) | None => {
+            Some(
+                ErrorCode::None
+                | ErrorCode::TopicAlreadyExists
+                | ErrorCode::NotController
+                | ErrorCode::RequestTimedOut,
+            )
+            | None => {
                 // It is there soon, or was not asked for: clients ask again.
                 view.topic(name.as_str()).is_none().then_some(ErrorCode::LeaderNotAvailable)
             }

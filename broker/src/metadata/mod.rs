@@ -120,7 +120,7 @@ struct Given {
 /// The change was not carried out, or nobody knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MetadataUnavailable {
-    /// Another node decides, or nobody at present: nothing was done.
+    /// Another node decides, or nobody at present, or this one has stopped: nothing was done.
     NotController,
     /// The room has stopped, its log failed, or it does not lead any more: it may still come true.
     Unknown,
@@ -211,7 +211,7 @@ impl<E: Env> Metadata<E> {
             });
             (records, answer)
         });
-        self.changes.send(decide).await.map_err(|_| MetadataUnavailable::Unknown)?;
+        self.changes.send(decide).await.map_err(|_| MetadataUnavailable::NotController)?;
         receiver.await.map_err(|_| MetadataUnavailable::Unknown)?
     }
 

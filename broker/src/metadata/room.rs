@@ -1,6 +1,6 @@
 //! The room itself: what it waits for, and what follows from it.
 //!
-//! It never awaits a peer or a sync: both come back as events, so that a vote is answered while a change is on its way to
+//! It never awaits a peer or the sync of a change: both come back as events, so that a vote is answered while a change is on its way to
 //! the disk. It awaits its own disk for small things (a ballot, a cut) and the logs of partitions that it creates.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -238,6 +238,8 @@ impl<E: Env> MetadataRoom<E> {
         while let Some((event, carried)) = events.pop_front() {
             for outside in self.seat.take(event, carried).await? {
                 match outside {
+                    Outside::Arm(Timer::Election | Timer::Fetch)
+                        if planted(Mutant::ElectionUntimed) => {}
                     Outside::Arm(timer) => {
                         let after = self.after(timer);
                         self.timers.insert(timer, self.env.clock().now() + after);

@@ -16,6 +16,7 @@ use cluster::quorum::{
 use env::{Disk, Env, is_full};
 use log::{LogDir, OpenError};
 use record::Batch;
+use types::mutant::{Mutant, planted};
 use types::{NodeId, Offset};
 
 use super::ballot::{BallotError, BallotFile};
@@ -211,6 +212,9 @@ impl<E: Env> Seat<E> {
 
     /// End of what is committed and synced here.
     pub(super) fn applicable(&self) -> Offset {
+        if planted(Mutant::UncommittedApplied) {
+            return self.log.end();
+        }
         self.quorum.high_watermark().min(self.log.synced())
     }
 

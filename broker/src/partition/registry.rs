@@ -157,14 +157,15 @@ impl<E: Env> Registry<E> {
             for partition in served.view.partitions.iter().flatten() {
                 partition.close(ErrorCode::UnknownTopicOrPartition);
             }
-            // Also of partitions that were led here once.
+            // Also those of partitions that are not led here any more, wherever they lie.
             let mut logs = Vec::new();
-            for (index, place) in (0..).zip(&served.places) {
-                let Some(place) = place else { continue };
-                let dir = &self.dirs[*place].dir;
+            for (index, _) in (0..).zip(&served.view.partitions) {
                 let (topic, partition) = (served.view.name.clone(), PartitionIndex(index));
-                let log = dir.log(&TopicPartition { topic, partition });
-                logs.extend(log.filter(|log| log.topic_id() == id).map(|log| (dir, log)));
+                let id_of_log = TopicPartition { topic, partition };
+                for DataDir { dir, .. } in &self.dirs {
+                    let log = dir.log(&id_of_log).filter(|log| log.topic_id() == id);
+                    logs.extend(log.map(|log| (dir, log)));
+                }
             }
             let deletions = logs.iter().map(|(dir, log)| self.delete(dir, log)).collect();
             together::all(deletions).await;
