@@ -89,6 +89,10 @@ mutants! {
     ResetNotJournaled = "reset-not-journaled",
     /// I6, I12: what a frame removes is removed again before the frame is known to be durable.
     UndurableRedone = "undurable-redone",
+    /// I8, I14: segments behind the end that recovery found are removed, and a power cut brings them back among later ones.
+    DeadSegmentsReturn = "dead-segments-return",
+    /// I4: recovery takes epochs from records below the log's start.
+    EpochsOfTheDead = "epochs-of-the-dead",
     /// I16, I17: a follower's batches bear the newest epoch of those that came with them.
     ReplicatedRestamped = "replicated-restamped",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.

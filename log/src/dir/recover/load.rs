@@ -67,23 +67,23 @@ impl<D: Disk> Opening<D> {
         let start = redo.stored.log_start;
         // Retention took all, with the segment in which the log ended.
         let is_emptied = start == redo.end.offset && !segments.contains_key(&redo.end.segment);
-        if start > redo.end.offset || is_emptied {
-            // The start outlived the data it stood in (E8): nothing is left, and offsets below it are not used again.
+        // The start outlived the data it stood in (E8): nothing is left, and offsets below it are not used again.
+        let is_begun_anew = start > redo.end.offset || is_emptied;
+        if is_begun_anew {
             redo.end = Point { offset: start, segment: start, position: 0 };
-            for base in std::mem::take(&mut segments).into_keys() {
-                self.remove_segment(&redo.path, base).await.map_err(loading())?;
-            }
         }
         // Beyond the end: bytes that nobody was told of (E1).
         let known_torn = self.report.torn_bytes;
-        let dead: Vec<Offset> =
-            segments.keys().copied().filter(|base| *base > redo.end.segment).collect();
-        // Of a page-cache log only the files tell where it ends: what was cut off must not come back behind new appends
-        // that a power cut takes (I8).
-        self.resync |= paged && !dead.is_empty();
-        for base in dead {
-            self.report.torn_bytes += segments.remove(&base).unwrap_or(0);
-            self.remove_segment(&redo.path, base).await.map_err(loading())?;
+        let is_dead = |base: &Offset| is_begun_anew || *base > redo.end.segment;
+        let dead: Vec<Offset> = segments.keys().copied().filter(is_dead).collect();
+        for base in &dead {
+            let bytes = segments.remove(base).unwrap_or(0);
+            self.report.torn_bytes += if is_begun_anew { 0 } else { bytes };
+            self.remove_segment(&redo.path, *base).await.map_err(loading())?;
+        }
+        if !dead.is_empty() && !planted(Mutant::DeadSegmentsReturn) {
+            // Only the files tell that they went: a power cut would put them back among later ones, or in their place (I8).
+            self.disk.sync_dir(&redo.path).await.map_err(loading())?;
         }
         // Below the start: their removal was durable in the journal and got lost on disk.
         let bases: Vec<Offset> = segments.keys().copied().collect();
@@ -312,7 +312,7 @@ impl<D: Disk> Opening<D> {
         now: Timestamp,
     ) -> io::Result<()> {
         let mut epochs = stored.clone();
-        let whole = epochs.entries().is_empty();
+        let (whole, log_start) = (epochs.entries().is_empty(), log.lock().log_start);
         let (mut producers, from) = log.nearest_snapshot(trusted.offset, now).await?;
         let start = if whole { Offset::ZERO } else { from.min(trusted.offset) };
         let walked = log
@@ -320,7 +320,9 @@ impl<D: Disk> Opening<D> {
                 if header.base_offset() >= from {
                     producers.add(header, now);
                 }
+                // Records below the start are gone, with their epochs: an older one may have followed after an unclean election.
                 if (whole || header.base_offset() >= trusted.offset)
+                    && (header.end_offset() > log_start || planted(Mutant::EpochsOfTheDead))
                     && let Some(epoch) = header.leader_epoch()
                 {
                     epochs.begin(epoch, header.base_offset());
