@@ -89,8 +89,10 @@ mutants! {
     ResetNotJournaled = "reset-not-journaled",
     /// I6, I12: what a frame removes is removed again before the frame is known to be durable.
     UndurableRedone = "undurable-redone",
-    /// I8, I14: segments behind the end that recovery found are removed, and a power cut brings them back among later ones.
+    /// I8, I14: a segment that recovery removed behind the end counts when a power cut has put it back among later ones.
     DeadSegmentsReturn = "dead-segments-return",
+    /// I8: what one recovery has cut, and the next finds cut, is taken for synced.
+    CutForgotten = "cut-forgotten",
     /// I4: recovery takes epochs from records below the log's start.
     EpochsOfTheDead = "epochs-of-the-dead",
     /// I16, I17: a follower's batches bear the newest epoch of those that came with them.

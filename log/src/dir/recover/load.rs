@@ -72,18 +72,24 @@ impl<D: Disk> Opening<D> {
         if is_begun_anew {
             redo.end = Point { offset: start, segment: start, position: 0 };
         }
-        // Beyond the end: bytes that nobody was told of (E1).
+        // Beyond the end: bytes that nobody was told of (E1). And what an earlier recovery found there, which a power cut has
+        // put back among what was written since: the journal tells of every segment behind the anchor.
         let known_torn = self.report.torn_bytes;
-        let is_dead = |base: &Offset| is_begun_anew || *base > redo.end.segment;
+        let is_told = paged || redo.suspect || planted(Mutant::DeadSegmentsReturn);
+        let is_dead = |base: &Offset| {
+            let may_be_told = is_told || *base <= redo.stored.anchor.point.segment;
+            is_begun_anew
+                || *base > redo.end.segment
+                || *base < redo.end.segment && !may_be_told && !redo.sizes.contains_key(base)
+        };
         let dead: Vec<Offset> = segments.keys().copied().filter(is_dead).collect();
-        for base in &dead {
-            let bytes = segments.remove(base).unwrap_or(0);
+        // Of a page-cache log only the files tell where it ends: what was cut off must not come back behind new appends
+        // that a power cut takes (I8).
+        self.resync |= paged && !dead.is_empty();
+        for base in dead {
+            let bytes = segments.remove(&base).unwrap_or(0);
             self.report.torn_bytes += if is_begun_anew { 0 } else { bytes };
-            self.remove_segment(&redo.path, *base).await.map_err(loading())?;
-        }
-        if !dead.is_empty() && !planted(Mutant::DeadSegmentsReturn) {
-            // Only the files tell that they went: a power cut would put them back among later ones, or in their place (I8).
-            self.disk.sync_dir(&redo.path).await.map_err(loading())?;
+            self.remove_segment(&redo.path, base).await.map_err(loading())?;
         }
         // Below the start: their removal was durable in the journal and got lost on disk.
         let bases: Vec<Offset> = segments.keys().copied().collect();
@@ -222,7 +228,7 @@ impl<D: Disk> Opening<D> {
         redo: &mut Redo<D::File>,
         segments: &BTreeMap<Offset, u64>,
     ) -> io::Result<()> {
-        let end = redo.end;
+        let (end, anchored) = (redo.end, redo.stored.anchor.point.segment);
         let mut bases: Vec<Offset> = segments.keys().copied().collect();
         // A segment that was rolled and never written has no file. It is there all the same: if the log went on in the one
         // before it, the next recovery would take what is appended now for what the anchor vouches for.
@@ -250,7 +256,10 @@ impl<D: Disk> Opening<D> {
                 file: redo.files.remove(&base),
                 ages: Ages::default(),
                 snapshot: None,
-                unsynced: redo.touched.contains(&base) || len > size,
+                // A cut that an earlier recovery made may be in the page cache alone.
+                unsynced: redo.touched.contains(&base)
+                    || len > size
+                    || base >= anchored && !planted(Mutant::CutForgotten),
                 is_new: !segments.contains_key(&base),
                 index_checked: base < redo.trusted.segment,
                 sound: Sound::found(size),
