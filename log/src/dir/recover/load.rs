@@ -320,8 +320,11 @@ impl<D: Disk> Opening<D> {
         trusted: Point,
         now: Timestamp,
     ) -> io::Result<()> {
-        let mut epochs = stored.clone();
-        let (whole, log_start) = (epochs.entries().is_empty(), log.lock().log_start);
+        let log_start = log.lock().log_start;
+        // Records below the start are gone, with their epochs: an older one may have followed after an unclean election.
+        let is_forgotten = log_start >= trusted.offset && !planted(Mutant::EpochsOfTheDead);
+        let mut epochs = if is_forgotten { Epochs::default() } else { stored.clone() };
+        let whole = epochs.entries().is_empty();
         let (mut producers, from) = log.nearest_snapshot(trusted.offset, now).await?;
         let start = if whole { Offset::ZERO } else { from.min(trusted.offset) };
         let walked = log
@@ -329,7 +332,6 @@ impl<D: Disk> Opening<D> {
                 if header.base_offset() >= from {
                     producers.add(header, now);
                 }
-                // Records below the start are gone, with their epochs: an older one may have followed after an unclean election.
                 if (whole || header.base_offset() >= trusted.offset)
                     && (header.end_offset() > log_start || planted(Mutant::EpochsOfTheDead))
                     && let Some(epoch) = header.leader_epoch()

@@ -38,8 +38,10 @@ impl<D: Disk> Opening<D> {
         redo: &mut Redo<D::File>,
         segments: &BTreeMap<Offset, u64>,
     ) -> io::Result<()> {
+        // Epochs of records below the start bind nobody any more.
+        let is_forgotten = redo.stored.log_start >= redo.end.offset;
         let known = redo.stored.epochs.iter().filter(|epoch| epoch.start < redo.end.offset);
-        let known = known.map(|epoch| epoch.epoch).max();
+        let known = known.map(|epoch| epoch.epoch).max().filter(|_| !is_forgotten);
         let stored = &redo.stored;
         let place = (stored.topic_id, stored.partition.partition);
         let given = self.door.options.newest_epochs.get(&place).copied();
@@ -95,6 +97,7 @@ impl<D: Disk> Opening<D> {
                     let epoch = header.epoch();
                     match found.runs.last_mut() {
                         Some(run) if run.epoch == epoch => run.batches += 1,
+                        _ if header.end_offset() <= start => {}
                         _ => found.runs.push(Run { epoch, batches: 1, start: *end }),
                     }
                     end.offset = header.end_offset();
