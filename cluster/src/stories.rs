@@ -20,7 +20,7 @@ pub(crate) fn check(prefix: &str, play: impl Fn(&str) -> String) {
         if actual == expected {
             continue;
         }
-        if update() {
+        if is_update() {
             write(&path, &actual);
         } else {
             let line = actual.lines().zip(expected.lines()).position(|(a, e)| a != e);
@@ -29,12 +29,14 @@ pub(crate) fn check(prefix: &str, play: impl Fn(&str) -> String) {
     }
 }
 
+/// Whether what a test expects is to be written anew.
 #[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn update() -> bool {
+pub(crate) fn is_update() -> bool {
     std::env::var("UPDATE_EXPECT").is_ok()
 }
 
+/// Writes anew what a test expects.
 #[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     std::fs::write(path, text).expect("writable");
 }

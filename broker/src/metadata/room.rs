@@ -1,7 +1,8 @@
 //! The room itself: what it waits for, and what follows from it.
 //!
-//! It never awaits a peer or the sync of a change: both come back as events, so that a vote is answered while a change is on its way to
-//! the disk. It awaits its own disk for small things (a ballot, a cut) and the logs of partitions that it creates.
+//! It never awaits a peer or the sync of a change: both come back as events, so that a vote is answered while a change is
+//! on its way to the disk. It awaits its own disk for small things (a ballot, a cut) and the logs of partitions that it
+//! creates.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use record::{Compression, TimestampType};
 
 use super::*;
+use crate::stories::{is_update, write};
 
 fn map(values: &[(&str, &str)]) -> ConfigMap {
     values.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
@@ -410,18 +411,11 @@ fn the_page_of_all_keys_is_written_from_the_tables() {
     if std::fs::read_to_string(&path).unwrap_or_default() == page {
         return;
     }
-    assert!(update(), "docs/configuration.md is not what the tables say: run with UPDATE_EXPECT=1");
+    assert!(
+        is_update(),
+        "docs/configuration.md is not what the tables say: run with UPDATE_EXPECT=1"
+    );
     write(&path, &page);
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn update() -> bool {
-    std::env::var("UPDATE_EXPECT").is_ok()
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test that rewrites its expectations when asked")]
-fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("writable");
 }
 
 fn page() -> String {
