@@ -1,12 +1,18 @@
-//! What brokers ask of the active controller: BrokerRegistration (62), BrokerHeartbeat (63), AllocateProducerIds (67), and
-//! Envelope (58), in which they pass on what their clients ask.
+//! What brokers ask of the active controller: AlterPartition (56), BrokerRegistration (62), BrokerHeartbeat (63),
+//! AllocateProducerIds (67), and Envelope (58), in which they pass on what their clients ask.
 
 use bytes::{Bytes, BytesMut};
-use cluster::controller::{Heartbeat, Refusal, RegisterBroker};
+use cluster::controller::{AlterPartition, Heartbeat, Refusal, RegisterBroker};
 use cluster::metadata::{BrokerFeature, BrokerListener};
 use env::{Env, Part};
-use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Offset};
+use types::{
+    BrokerEpoch, BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch,
+    PartitionIndex, TopicId,
+};
 use wire::allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
+use wire::alter_partition::{
+    self, AlterPartitionRequest, AlterPartitionResponse, RequestPartitionData,
+};
 use wire::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 use wire::broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
 use wire::envelope::{EnvelopeRequest, EnvelopeResponse};
@@ -103,6 +109,75 @@ pub(super) async fn broker_heartbeat<E: Env>(
             ..BrokerHeartbeatResponse::default()
         },
     })
+}
+
+/// AlterPartition.
+pub(super) async fn alter_partition<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: AlterPartitionRequest,
+) -> Reply<AlterPartitionResponse> {
+    let mut wishes = Vec::new();
+    for topic in &request.topics {
+        let id = TopicId(topic.topic_id);
+        wishes.extend(topic.partitions.iter().map(|asked| wish(id, asked)));
+    }
+    let places: Vec<_> = wishes.iter().map(|wish| (wish.topic, wish.index)).collect();
+    let altered = async {
+        authorize(ctx, Operation::ClusterAction, Resource::Cluster)
+            .map_err(|denied| denied.code)?;
+        let (id, epoch) = (BrokerId(request.broker_id), BrokerEpoch(request.broker_epoch));
+        let altering = broker
+            .metadata()
+            .change(move |controller| controller.alter_partitions(id, epoch, &wishes));
+        flat(altering.await)
+    };
+    let answers = match altered.await {
+        Ok(answers) => answers,
+        Err(code) => {
+            let error_code = code.as_i16();
+            return Reply::Now(AlterPartitionResponse { error_code, ..Default::default() });
+        }
+    };
+    let mut topics: Vec<alter_partition::ResponseTopicData> = Vec::new();
+    for ((topic, index), answer) in places.into_iter().zip(answers) {
+        let mut told = alter_partition::ResponsePartitionData {
+            partition_index: index.0,
+            ..Default::default()
+        };
+        match answer {
+            Ok(partition) => {
+                told.leader_id = partition.leader.map_or(-1, |leader| leader.0);
+                told.leader_epoch = partition.leader_epoch.0;
+                told.isr = partition.isr.iter().map(|id| id.0).collect();
+                told.leader_recovery_state = i8::from(partition.is_recovering);
+                told.partition_epoch = partition.epoch.0;
+            }
+            Err(refusal) => told.error_code = Refused::from(refusal).code.as_i16(),
+        }
+        match topics.last_mut() {
+            Some(last) if last.topic_id == topic.0 => last.partitions.push(told),
+            _ => topics.push(alter_partition::ResponseTopicData {
+                topic_id: topic.0,
+                partitions: vec![told],
+            }),
+        }
+    }
+    Reply::Now(AlterPartitionResponse { topics, ..Default::default() })
+}
+
+fn wish(topic: TopicId, asked: &RequestPartitionData) -> AlterPartition {
+    let with_epochs = asked.new_isr_with_epochs.iter();
+    let isr = with_epochs.map(|member| (BrokerId(member.broker_id), BrokerEpoch(member.broker_epoch)));
+    AlterPartition {
+        topic,
+        index: PartitionIndex(asked.partition_index),
+        leader_epoch: LeaderEpoch(asked.leader_epoch),
+        epoch: PartitionEpoch(asked.partition_epoch),
+        // Version 2 names no registrations, and so makes nobody a member: it is refused for want of the leader.
+        isr: isr.collect(),
+        is_recovering: asked.leader_recovery_state != 0,
+    }
 }
 
 /// AllocateProducerIds.

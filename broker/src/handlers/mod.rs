@@ -94,13 +94,14 @@ pub(crate) const SERVED: [ApiKey; 36] = [
 ];
 
 /// The requests that are served where controllers call.
-pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 11] = [
+pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 12] = [
     ApiKey::Fetch,
     ApiKey::ApiVersions,
     ApiKey::Vote,
     ApiKey::BeginQuorumEpoch,
     ApiKey::EndQuorumEpoch,
     ApiKey::DescribeQuorum,
+    ApiKey::AlterPartition,
     ApiKey::Envelope,
     ApiKey::BrokerRegistration,
     ApiKey::BrokerHeartbeat,
@@ -344,6 +345,7 @@ async fn execute<E: Env>(
         ApiKey::BeginQuorumEpoch => serve_boxed!(quorum::begin_quorum_epoch),
         ApiKey::EndQuorumEpoch => serve_boxed!(quorum::end_quorum_epoch),
         ApiKey::Envelope => serve_boxed!(controllers::envelope),
+        ApiKey::AlterPartition => serve_boxed!(controllers::alter_partition),
         ApiKey::BrokerRegistration => serve_boxed!(controllers::broker_registration),
         ApiKey::BrokerHeartbeat => serve_boxed!(controllers::broker_heartbeat),
         ApiKey::AllocateProducerIds => serve_boxed!(controllers::allocate_producer_ids),
