@@ -26,6 +26,7 @@ mod lifecycle;
 pub mod metadata;
 mod metrics;
 pub mod partition;
+mod replication;
 mod retention;
 mod shared;
 mod snapshot;

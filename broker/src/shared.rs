@@ -26,6 +26,7 @@ pub(crate) use crate::metadata::QuorumInfo;
 use crate::metadata::{Metadata, ProducerIds};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::Partition;
+use crate::replication::Desk;
 
 /// Handle to one running broker; cheap to clone.
 pub struct Shared<E: Env>(pub(crate) Arc<SharedInner<E>>);
@@ -46,6 +47,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) telemetry: Mutex<Telemetry>,
     pub(crate) groups: Groups,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) stopping: watch::Sender<bool>,
@@ -126,6 +128,11 @@ impl<E: Env> Shared<E> {
     /// The door of the group coordinators.
     pub fn groups(&self) -> &Groups {
         &self.0.groups
+    }
+
+    /// Where partitions leave what they want of others.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.0.desk
     }
 
     /// The producer ids this broker may hand out.

@@ -27,6 +27,7 @@ use crate::metadata::{self, MetadataRoom, Opening, ProducerIds, Seat};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
 use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
+use crate::replication::{self, Desk};
 use crate::snapshot::Observer;
 use crate::{coordinator, lifecycle, retention};
 
@@ -169,7 +170,9 @@ impl<E: Env> Broker<E> {
         };
 
         let metrics = Metrics::new();
-        let registry = Registry::new(env.clone(), broker, data_dirs.clone(), metrics.clone());
+        let desk = Arc::new(Desk::default());
+        let (dirs, counts) = (data_dirs.clone(), metrics.clone());
+        let registry = Registry::new(env.clone(), broker, dirs, counts, desk.clone());
         let cluster_id = directories[0].properties.cluster_id.clone();
         let (room, door) = MetadataRoom::open(Opening {
             env: env.clone(),
@@ -194,6 +197,7 @@ impl<E: Env> Broker<E> {
             producer_ids: ProducerIds::default(),
             telemetry: Mutex::default(),
             groups,
+            desk,
             metrics,
             failure: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
@@ -237,6 +241,8 @@ impl<E: Env> Broker<E> {
                 }
             });
         }
+        spawner.spawn("in-sync-sets", replication::send_proposals(shared.clone()));
+        spawner.spawn("leader-ticks", replication::tick(shared.clone()));
         spawner.spawn("groups", group_room.run(shared.clone()));
         spawner.spawn("retention", retention::run(shared.clone()));
         for dir in &data_dirs {

@@ -168,7 +168,8 @@ pub(super) async fn alter_partition<E: Env>(
 
 fn wish(topic: TopicId, asked: &RequestPartitionData) -> AlterPartition {
     let with_epochs = asked.new_isr_with_epochs.iter();
-    let isr = with_epochs.map(|member| (BrokerId(member.broker_id), BrokerEpoch(member.broker_epoch)));
+    let isr =
+        with_epochs.map(|member| (BrokerId(member.broker_id), BrokerEpoch(member.broker_epoch)));
     AlterPartition {
         topic,
         index: PartitionIndex(asked.partition_index),

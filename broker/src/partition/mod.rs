@@ -19,15 +19,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cluster::replica::{
-    CommitRule, Event, Leader, LeaderStart, Limits, Lineage, LocalEnds, Registration,
+    CommitRule, Effect, Event, Leader, LeaderStart, Limits, Lineage, LocalEnds, ProposalAnswer,
+    Registration,
 };
 use env::{Clock, Disk, Env, Spawn as _};
 use log::{AppendError, Appended, ChangeError, Found, Log, Origin, Quarantined, ReadError, Slice};
 use record::{Batch, BatchError, ProduceRules, TimestampType};
 use types::mutant::{Mutant, planted};
 use types::{
-    BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId,
-    TopicName, TopicPartition,
+    BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex, Timestamp,
+    TopicId, TopicName, TopicPartition,
 };
 
 pub(crate) use registry::Registry;
@@ -37,6 +38,7 @@ use waiters::{Ticket, Waiters, Woken};
 
 use crate::error_map::{Refused, error_code};
 use crate::metrics::Traffic;
+use crate::replication::Desk;
 
 /// Pause before an append is tried again when too many bytes wait for the disk; twice as long each time up to the other,
 /// so that ten thousand producers that wait leave the processor alone.
@@ -62,11 +64,14 @@ struct Room<E: Env> {
     spawner: E::Spawn,
     log: Log<E::Disk>,
     traffic: Arc<Traffic>,
+    desk: Arc<Desk>,
     state: Mutex<State>,
 }
 
 struct State {
     leader: Leader,
+    /// Its commit rule.
+    rule: CommitRule,
     /// What a produced batch is checked for.
     rules: Arc<ProduceRules>,
     /// Wait for the high watermark.
@@ -75,6 +80,8 @@ struct State {
     local: Waiters,
     /// Set for good when the partition stops serving.
     gone: Option<Gone>,
+    /// The deadline that the desk knows of.
+    deadline: Option<Instant>,
 }
 
 /// What the metadata says about this replica.
@@ -85,17 +92,13 @@ pub(crate) struct Role {
     /// Its term as the leader.
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) replicas: Vec<BrokerId>,
-    pub(crate) isr: Vec<BrokerId>,
+    /// Its registration, with the brokers that hold it.
+    pub(crate) registration: Registration,
     /// The topic's `min.insync.replicas`.
     pub(crate) min_isr: usize,
 }
 
 impl Role {
-    /// The only replica proposes nothing: nobody needs to know how it is registered.
-    fn registration(&self) -> Registration {
-        Registration { isr: self.isr.clone(), ..Registration::default() }
-    }
-
     fn start<D: Disk>(&self, log: &Log<D>) -> LeaderStart {
         let ends = log.ends();
         LeaderStart {
@@ -106,7 +109,7 @@ impl Role {
             ends: local_ends(&ends),
             rule: commit_rule(log.config().durability_effective()),
             replicas: self.replicas.clone(),
-            registration: self.registration(),
+            registration: self.registration.clone(),
             min_isr: self.min_isr,
             limits: Limits::default(),
         }
@@ -193,8 +196,11 @@ impl<E: Env> Partition<E> {
         role: Role,
         rules: Arc<ProduceRules>,
         traffic: Arc<Traffic>,
+        desk: Arc<Desk>,
     ) -> Partition<E> {
-        let leader = Leader::new(env.clock().now(), role.start(&log));
+        let start = role.start(&log);
+        let rule = start.rule;
+        let leader = Leader::new(env.clock().now(), start);
         begin_epoch(&log, role.leader_epoch);
         let room = Arc::new(Room {
             id: log.topic_partition().clone(),
@@ -202,12 +208,15 @@ impl<E: Env> Partition<E> {
             clock: env.clock().clone(),
             spawner: env.spawner().clone(),
             traffic,
+            desk,
             state: Mutex::new(State {
                 leader,
+                rule,
                 rules,
                 committed: Waiters::default(),
                 local: Waiters::default(),
                 gone: None,
+                deadline: None,
             }),
             log,
         });
@@ -448,12 +457,13 @@ impl<E: Env> Partition<E> {
     pub(crate) fn set_role(&self, role: Role) {
         let start = role.start(&self.0.log);
         begin_epoch(&self.0.log, role.leader_epoch);
-        self.0.update(|state, now| {
+        self.0.update(|state, now, effects| {
             if role.leader_epoch > state.leader.epoch() {
+                state.rule = start.rule;
                 let high_watermark = state.leader.high_watermark();
                 state.leader = Leader::new(now, LeaderStart { high_watermark, ..start });
             } else {
-                state.leader.step(now, Event::Registered(role.registration()), &mut Vec::new());
+                state.leader.step(now, Event::Registered(role.registration), effects);
             }
         });
     }
@@ -467,17 +477,35 @@ impl<E: Env> Partition<E> {
     pub(crate) fn set_rules(&self, rules: Arc<ProduceRules>, min_isr: usize) {
         let ends = self.0.log.ends();
         let rule = commit_rule(self.0.log.config().durability_effective());
-        self.0.update(|state, now| {
+        self.0.update(|state, now, effects| {
             state.rules = rules;
-            state.leader.step(now, Event::Local(local_ends(&ends)), &mut Vec::new());
-            state.leader.step(now, Event::RuleChanged(rule), &mut Vec::new());
-            state.leader.step(now, Event::MinIsrChanged(min_isr), &mut Vec::new());
+            state.leader.step(now, Event::Local(local_ends(&ends)), effects);
+            // Told again it would make the age of what followers lack begin anew.
+            if rule != std::mem::replace(&mut state.rule, rule) {
+                state.leader.step(now, Event::RuleChanged(rule), effects);
+            }
+            state.leader.step(now, Event::MinIsrChanged(min_isr), effects);
+        });
+    }
+
+    /// What became of an in-sync set that it proposed on the registration `base`.
+    pub(crate) fn on_proposal_answered(&self, base: PartitionEpoch, answer: ProposalAnswer) {
+        self.0.update(|state, now, effects| {
+            state.leader.step(now, Event::Proposed(base, answer), effects);
+        });
+    }
+
+    /// Its deadline has passed: the desk knows of none any more.
+    pub(crate) fn tick(&self) {
+        self.0.update(|state, now, effects| {
+            state.deadline = None;
+            state.leader.step(now, Event::Tick, effects);
         });
     }
 
     /// Stops serving for good: everyone who waits is answered with `code`.
     pub(crate) fn close(&self, code: ErrorCode) {
-        self.0.update(|state, _| {
+        self.0.update(|state, _, _| {
             state.gone.get_or_insert(Gone { code });
         });
     }
@@ -548,19 +576,32 @@ impl<E: Env> Room<E> {
 
     /// The log's listener: moves the watermark and wakes who waited for it.
     fn on_log_moved(&self, ends: log::Ends) {
-        self.update(|state, now| {
-            state.leader.step(now, Event::Local(local_ends(&ends)), &mut Vec::new());
+        self.update(|state, now, effects| {
+            state.leader.step(now, Event::Local(local_ends(&ends)), effects);
         });
     }
 
     /// Changes the state, then wakes those for whom the wait is over, outside the lock.
-    fn update(&self, change: impl FnOnce(&mut State, Instant)) {
+    fn update(&self, change: impl FnOnce(&mut State, Instant, &mut Vec<Effect>)) {
         let now = self.clock.now();
+        let mut effects = Vec::new();
+        let place = (self.topic_id, self.id.partition);
         let (committed, local) = {
             let mut state = self.lock();
-            change(&mut state, now);
+            change(&mut state, now, &mut effects);
+            let deadline = state.leader.deadline().filter(|_| state.gone.is_none());
+            if deadline != state.deadline {
+                state.deadline = deadline;
+                // Told under this lock, so that the desk knows the newest; it calls nobody.
+                self.desk.wake_at(place, deadline);
+            }
             state.take_woken()
         };
+        for effect in effects {
+            if let Effect::ProposeIsr(proposal) = effect {
+                self.desk.propose(place, proposal);
+            }
+        }
         committed.wake();
         local.wake();
     }

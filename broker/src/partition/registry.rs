@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster::config::BrokerSettings;
-use cluster::metadata::{Delta, Image, Resource};
+use cluster::metadata::{Delta, Image, PartitionInfo, Resource};
+use cluster::replica::{Peer, Registration};
 use cluster::telemetry::Subscriptions;
 use env::Env;
 use log::{ChangeError, Log, LogDir, LogSpec};
@@ -18,6 +19,7 @@ use types::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionIndex, TopicId, T
 
 use super::{Partition, Role, log_config};
 use crate::metrics::Metrics;
+use crate::replication::Desk;
 use crate::shared::{TopicView, View};
 use crate::together;
 
@@ -27,6 +29,7 @@ pub(crate) struct Registry<E: Env> {
     broker: BrokerId,
     dirs: Vec<DataDir<E>>,
     metrics: Arc<Metrics>,
+    desk: Arc<Desk>,
     topics: BTreeMap<TopicId, Served<E>>,
     /// Topics with logs that could not be created for want of space: to be tried again.
     unmade: BTreeSet<TopicId>,
@@ -51,9 +54,11 @@ impl<E: Env> Registry<E> {
         broker: BrokerId,
         dirs: Vec<LogDir<E::Disk>>,
         metrics: Arc<Metrics>,
+        desk: Arc<Desk>,
     ) -> Registry<E> {
         let dirs = dirs.into_iter().map(|dir| DataDir { dir, is_offline: false }).collect();
-        Registry { env, broker, dirs, metrics, topics: BTreeMap::new(), unmade: BTreeSet::new() }
+        let (topics, unmade) = (BTreeMap::new(), BTreeSet::new());
+        Registry { env, broker, dirs, metrics, desk, topics, unmade }
     }
 
     /// Brings logs and partitions in step with `image` after `delta`, or from nothing if there is none.
@@ -70,7 +75,8 @@ impl<E: Env> Registry<E> {
             {
                 let configured =
                     delta.topic_configs_changed().filter_map(|name| image.topic_id(name));
-                delta.topics_changed.iter().copied().chain(configured).collect()
+                let known = shared_with(image, &delta.brokers_changed);
+                delta.topics_changed.iter().copied().chain(configured).chain(known).collect()
             }
             // Topics inherit the broker's values.
             _ => image.topics().map(|topic| topic.id).collect(),
@@ -200,7 +206,7 @@ impl<E: Env> Registry<E> {
                 replica: self.broker,
                 leader_epoch: registered.leader_epoch,
                 replicas: registered.replicas.clone(),
-                isr: registered.isr.clone(),
+                registration: registration(image, registered),
                 min_isr,
             };
             let spec = LogSpec {
@@ -266,7 +272,14 @@ impl<E: Env> Registry<E> {
         match dir.create(spec).await {
             Ok(log) => {
                 let traffic = self.metrics.traffic(log.topic_id());
-                Ok(Some(Partition::new(&self.env, log, role, rules.clone(), traffic)))
+                Ok(Some(Partition::new(
+                    &self.env,
+                    log,
+                    role,
+                    rules.clone(),
+                    traffic,
+                    self.desk.clone(),
+                )))
             }
             Err(error) => {
                 // A full disk says so itself, once; it is asked again and again.
@@ -325,6 +338,35 @@ impl<E: Env> Registry<E> {
         let views = self.topics.values().map(|served| &served.view);
         let incomplete = views.filter(|view| view.is_incomplete());
         incomplete.map(|view| view.name.as_str()).collect()
+    }
+}
+
+/// The topics with partitions that one of `brokers` holds with others: leaders go by what is registered of each.
+fn shared_with<'a>(
+    image: &'a Image,
+    brokers: &'a BTreeSet<BrokerId>,
+) -> impl Iterator<Item = TopicId> + 'a {
+    let is_shared = |partition: &PartitionInfo| {
+        partition.replicas.len() > 1 && partition.replicas.iter().any(|id| brokers.contains(id))
+    };
+    let topics = image.topics().filter(move |_| !brokers.is_empty());
+    topics.filter(move |topic| topic.partitions.values().any(is_shared)).map(|topic| topic.id)
+}
+
+/// What a leader knows of its partition.
+fn registration(image: &Image, partition: &PartitionInfo) -> Registration {
+    let peer = |id: &BrokerId| {
+        let known = image.broker(*id)?;
+        let home = partition.directory_of(*id);
+        let has_home = home.is_none_or(|home| known.directories.contains(&home));
+        let may_lead = !known.is_fenced && !known.is_stopping && has_home;
+        Some(Peer { id: *id, epoch: known.epoch, may_lead })
+    };
+    Registration {
+        epoch: partition.epoch,
+        isr: partition.isr.clone(),
+        is_recovering: partition.is_recovering,
+        peers: partition.replicas.iter().filter_map(peer).collect(),
     }
 }
 
