@@ -3,6 +3,7 @@
 //! ```text
 //!  connection ─┬─ handlers ─┬─ partition    one log and its high watermark; parked acks, fetch waiters
 //!              │            ├─ metadata     one task: its seat in the quorum, changes in, image out
+//!              │            ├─ replication  what leaders want of the controller, and their one timer
 //!              │            └─ coordinator  groups, on partitions of __consumer_offsets
 //!              └─ context, authorize        who asks, and whether they may
 //!

@@ -53,7 +53,8 @@ const MODULES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("broker", "metadata", &["error_map", "partition", "shared", "start"]),
-    ("broker", "partition", &["error_map", "shared", "together"]),
+    ("broker", "partition", &["error_map", "replication", "shared", "together"]),
+    ("broker", "replication", &["error_map", "metadata", "shared"]),
     ("broker", "retention", &["shared", "together"]),
     ("broker", "together", &[]),
 ];
