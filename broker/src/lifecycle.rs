@@ -56,6 +56,7 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
     let mut said = None;
     loop {
         let known = Known::of(&quorum.borrow_and_update());
+        let asked_at = broker.env().clock().now();
         let outcome = match epoch {
             None => register(broker, registration).await.map(|registered| {
                 epoch = Some(registered);
@@ -65,6 +66,8 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
         };
         let pause = match outcome {
             Ok(is_serving) => {
+                // The session that the controller gives begins later.
+                broker.desk().on_controller_heard(asked_at);
                 said = None;
                 let interval = broker.settings().heartbeat_interval;
                 if is_serving { interval } else { FENCED_PAUSE }

@@ -26,7 +26,7 @@ pub(crate) use crate::metadata::QuorumInfo;
 use crate::metadata::{Metadata, ProducerIds};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::Partition;
-use crate::replication::Desk;
+use crate::replication::{Desk, Following};
 
 /// Handle to one running broker; cheap to clone.
 pub struct Shared<E: Env>(pub(crate) Arc<SharedInner<E>>);
@@ -47,7 +47,7 @@ pub(crate) struct SharedInner<E: Env> {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) telemetry: Mutex<Telemetry>,
     pub(crate) groups: Groups,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) desk: Arc<Desk<E>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) stopping: watch::Sender<bool>,
@@ -131,7 +131,7 @@ impl<E: Env> Shared<E> {
     }
 
     /// Where partitions leave what they want of others.
-    pub(crate) fn desk(&self) -> &Desk {
+    pub(crate) fn desk(&self) -> &Desk<E> {
         &self.0.desk
     }
 
@@ -260,6 +260,8 @@ pub struct TopicView<E: Env> {
     /// Its partitions by index; `None` where this broker holds no replica, or cannot: its directory is not there, or has no
     /// space for it yet.
     pub(crate) partitions: Vec<Option<Partition<E>>>,
+    /// The replicas that follow others.
+    pub(crate) following: Vec<Option<Following<E>>>,
     /// Which of them others lead, or nobody.
     pub(crate) elsewhere: Vec<bool>,
 }
@@ -285,6 +287,11 @@ impl<E: Env> TopicView<E> {
     /// The partition of that index, if it exists and this broker serves it.
     pub fn partition(&self, index: PartitionIndex) -> Option<&Partition<E>> {
         self.partitions.get(usize::try_from(index.0).ok()?)?.as_ref()
+    }
+
+    /// The replica of that partition, if it follows another broker's.
+    pub(crate) fn following(&self, index: PartitionIndex) -> Option<&Following<E>> {
+        self.following.get(usize::try_from(index.0).ok()?)?.as_ref()
     }
 
     /// The partition of that index, or what to tell who asks for it: one that exists, is led here and is not served lies in a

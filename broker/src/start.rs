@@ -12,7 +12,7 @@ use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::RegisterBroker;
 use cluster::metadata::{BrokerListener, Delta, Image};
 use cluster::quorum::ReplicaKey;
-use env::{Disk, Env, Listener, Net, Rng, Spawn};
+use env::{Clock, Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
 use types::{BrokerId, DirectoryId, LeaderEpoch, PartitionIndex, TopicId, Uuid};
@@ -26,8 +26,8 @@ use crate::fetch_session::Sessions;
 use crate::metadata::{self, MetadataRoom, Opening, ProducerIds, Seat};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
-use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::replication::{self, Desk};
+use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::snapshot::Observer;
 use crate::{coordinator, lifecycle, retention};
 
@@ -170,7 +170,7 @@ impl<E: Env> Broker<E> {
         };
 
         let metrics = Metrics::new();
-        let desk = Arc::new(Desk::default());
+        let desk = Arc::new(Desk::new(env.clock().now()));
         let (dirs, counts) = (data_dirs.clone(), metrics.clone());
         let registry = Registry::new(env.clone(), broker, dirs, counts, desk.clone());
         let cluster_id = directories[0].properties.cluster_id.clone();
@@ -242,7 +242,8 @@ impl<E: Env> Broker<E> {
             });
         }
         spawner.spawn("in-sync-sets", replication::send_proposals(shared.clone()));
-        spawner.spawn("leader-ticks", replication::tick(shared.clone()));
+        spawner.spawn("replica-ticks", replication::tick(shared.clone()));
+        spawner.spawn("replica-fetchers", replication::fetch(shared.clone()));
         spawner.spawn("groups", group_room.run(shared.clone()));
         spawner.spawn("retention", retention::run(shared.clone()));
         for dir in &data_dirs {

@@ -24,7 +24,7 @@ use wire::fetch::{
 use super::{Records, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::fetch_session::{PlanKind, SESSION_NONE, SessionRequest, Told, TopicKey, Wanted};
-use crate::partition::{Acks, Ends, FileOf, Isolation, Partition, Read, Signal, Wait, Waiting};
+use crate::partition::{Ends, FileOf, Isolation, Line, Partition, Read, Signal, Wait, Waiting};
 use crate::shared::{Shared, TopicView, View};
 
 /// From here on sessions exist.
@@ -152,7 +152,7 @@ impl<E: Env> Fetching<E> {
         for outcome in &pass.outcomes {
             let Some((partition, ends)) = &outcome.read else { continue };
             let seen = ends.visible(self.limits.isolation);
-            match partition.wait(Acks::All, seen.next(), signal) {
+            match partition.wait(Line::Committed, seen.next(), signal) {
                 Ok(Wait::On(place)) => waiting.push(place),
                 Ok(Wait::Over) | Err(_) => return None,
             }
@@ -171,7 +171,7 @@ impl<E: Env> Fetching<E> {
                 Err(code) => Outcome::failed(code),
             };
             pass.bytes += outcome.slice.bytes;
-            pass.is_urgent |= outcome.code.is_some() || outcome.diverging.is_some();
+            pass.is_urgent |= outcome.is_urgent();
             pass.outcomes.push(outcome);
         }
         pass
@@ -206,6 +206,14 @@ impl<E: Env> Fetching<E> {
     ) -> Result<Outcome<E>, ErrorCode> {
         let wanted = &self.wanted[position];
         check_leader_epoch(partition.ends().leader_epoch, wanted.leader_epoch)?;
+        match partition.check_telling() {
+            // Soon there will be more to say.
+            Err(ErrorCode::OffsetNotAvailable) => {
+                let read = Some((partition.clone(), partition.ends()));
+                return Ok(Outcome { read, ..Outcome::failed(ErrorCode::OffsetNotAvailable) });
+            }
+            told => told?,
+        }
         if let Some(epoch) = wanted.fetched_epoch
             && let Some(diverging) = diverging(partition, epoch, Offset(wanted.fetch_offset))?
         {
@@ -234,7 +242,7 @@ impl<E: Env> Fetching<E> {
         let mut quiet = Vec::new();
         let mut served = Vec::new();
         for (mut wanted, outcome) in self.wanted.drain(..).zip(pass.outcomes) {
-            let told = outcome.read.as_ref().map(|(_, ends)| Told {
+            let told = outcome.told().map(|ends| Told {
                 high_watermark: ends.high_watermark.0,
                 log_start: ends.log_start.0,
             });
@@ -282,6 +290,17 @@ impl<E: Env> Outcome<E> {
         Outcome { code, read: None, slice, diverging: None }
     }
 
+    /// Whether it is told at once.
+    fn is_urgent(&self) -> bool {
+        let is_wrong = self.code.is_some() && self.code != ErrorCode::OffsetNotAvailable;
+        is_wrong || self.diverging.is_some()
+    }
+
+    /// The offsets that the client is told.
+    fn told(&self) -> Option<&Ends> {
+        self.read.as_ref().filter(|_| !self.code.is_some()).map(|(_, ends)| ends)
+    }
+
     fn encoded(
         self,
         index: PartitionIndex,
@@ -291,8 +310,8 @@ impl<E: Env> Outcome<E> {
             Some((epoch, end)) => EpochEndOffset { epoch: epoch.0, end_offset: end.0 },
             None => EpochEndOffset::default(),
         };
-        let (high_watermark, last_stable_offset, log_start_offset) = match &self.read {
-            Some((_, ends)) => (ends.high_watermark.0, ends.last_stable.0, ends.log_start.0),
+        let (high_watermark, last_stable_offset, log_start_offset) = match self.told() {
+            Some(ends) => (ends.high_watermark.0, ends.last_stable.0, ends.log_start.0),
             None => (-1, -1, -1),
         };
         PartitionData {

@@ -107,7 +107,11 @@ async fn list_partition<E: Env>(
     if is_too_early {
         return Err(ErrorCode::UnsupportedVersion);
     }
-    partition.check_serving().map_err(|gone| gone.code)?;
+    partition.check_telling().map_err(|code| match code {
+        // Versions before 5 do not know it.
+        ErrorCode::OffsetNotAvailable if ctx.api_version < 5 => ErrorCode::LeaderNotAvailable,
+        code => code,
+    })?;
     let ends = partition.ends();
     let asked_epoch = (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
     check_leader_epoch(ends.leader_epoch, asked_epoch.map(LeaderEpoch))?;

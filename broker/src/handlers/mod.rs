@@ -43,6 +43,7 @@ use crate::config::Audience;
 use crate::connection::Response;
 use crate::context::{ConnectionId, Principal, QuotaHandle, RequestContext};
 use crate::error_map::Refused;
+use crate::replication;
 use crate::shared::{ListenerInfo, Shared};
 
 pub(crate) use topics::auto_create;
@@ -349,9 +350,14 @@ async fn execute<E: Env>(
         ApiKey::BrokerRegistration => serve_boxed!(controllers::broker_registration),
         ApiKey::BrokerHeartbeat => serve_boxed!(controllers::broker_heartbeat),
         ApiKey::AllocateProducerIds => serve_boxed!(controllers::allocate_producer_ids),
-        ApiKey::Fetch => fetch::fetch(&ctx, broker, decode!())
-            .await
-            .map(move |answer| splice::<E>(answer, version, correlation_id)),
+        ApiKey::Fetch => {
+            let request: wire::fetch::FetchRequest = decode!();
+            let answer = match replication::is_of_follower(version, &request) {
+                true => Box::pin(replication::serve(&ctx, broker, request)).await,
+                false => fetch::fetch(&ctx, broker, request).await,
+            };
+            answer.map(move |answer| splice::<E>(answer, version, correlation_id))
+        }
         ApiKey::ListOffsets => serve_boxed!(list_offsets::list_offsets),
         ApiKey::Metadata => serve_boxed!(metadata::metadata),
         ApiKey::OffsetCommit => serve_boxed!(offset::offset_commit),

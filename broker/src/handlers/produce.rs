@@ -17,7 +17,7 @@ use wire::produce::{
 use super::{INTERNAL_TOPICS, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::Refused;
-use crate::partition::{Acks, Partition, Produced, Signal, Wait, Waiting};
+use crate::partition::{Line, Partition, Produced, Signal, Wait, Waiting};
 use crate::shared::{Shared, View};
 
 /// Clients before this version cannot read zstd, and may not write it.
@@ -46,9 +46,9 @@ pub async fn produce<E: Env>(
     request: ProduceRequest,
 ) -> Reply<ProduceResponse> {
     let acks = match request.acks {
-        0 => Some(Acks::None),
-        1 => Some(Acks::Leader),
-        -1 => Some(Acks::All),
+        0 => Some(None),
+        1 => Some(Some(Line::Local)),
+        -1 => Some(Some(Line::Committed)),
         _ => None,
     };
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
@@ -61,27 +61,28 @@ pub async fn produce<E: Env>(
     }
     let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
     let Some(acks) = acks else { return Reply::Now(response) };
-    if acks == Acks::None {
+    let Some(line) = acks else {
         return match first_error(&response) {
             // There is no answer to say it with.
             Some(code) => Reply::Close(format!("produce with acks=0 failed: {code}")),
             None => Reply::Silent,
         };
-    }
+    };
     let signal = Signal::default();
-    settle(&mut response, acks, &mut unanswered, &signal);
+    settle(&mut response, line, &mut unanswered, &signal);
     if unanswered.is_empty() {
         return Reply::Now(response);
     }
     let clock = broker.env().clock().clone();
     let deadline = producing.deadline;
-    Reply::later(answer_when_reached(clock, deadline, response, acks, unanswered, signal))
+    Reply::later(answer_when_reached(clock, deadline, response, line, unanswered, signal))
 }
 
 struct Producing<'a, E: Env> {
     ctx: &'a RequestContext,
     view: Arc<View<E>>,
-    acks: Option<Acks>,
+    /// What its answers wait for, if there are any; `None`: nothing that makes sense.
+    acks: Option<Option<Line>>,
     deadline: Instant,
 }
 
@@ -147,7 +148,8 @@ impl<E: Env> Producing<'_, E> {
     ) -> Result<Produced, Refused> {
         let bytes = records.as_ref().map_or(0, Bytes::len);
         let batch = self.only_batch(records)?;
-        let produced = room.produce(&batch, self.deadline).await?;
+        let produced =
+            room.produce(&batch, self.acks == Some(Some(Line::Committed)), self.deadline).await?;
         let Appended { base_offset, last_offset, duplicate, .. } = produced.appended;
         if !duplicate {
             room.traffic().records_in.add(last_offset.next().since(base_offset) as u64);
@@ -232,11 +234,11 @@ fn first_error(response: &ProduceResponse) -> Option<ErrorCode> {
 /// Keeps those that still wait, with their places among the waiters; a partition that is gone is answered so.
 fn settle<E: Env>(
     response: &mut ProduceResponse,
-    acks: Acks,
+    line: Line,
     unanswered: &mut Vec<Unanswered<E>>,
     signal: &Signal,
 ) {
-    unanswered.retain_mut(|one| match one.room.wait(acks, one.end, signal) {
+    unanswered.retain_mut(|one| match one.room.wait(line, one.end, signal) {
         Ok(Wait::Over) => false,
         Ok(Wait::On(waiting)) => {
             one.waiting = Some(waiting);
@@ -254,7 +256,7 @@ async fn answer_when_reached<E: Env>(
     clock: E::Clock,
     deadline: Instant,
     mut response: ProduceResponse,
-    acks: Acks,
+    line: Line,
     mut unanswered: Vec<Unanswered<E>>,
     signal: Signal,
 ) -> ProduceResponse {
@@ -262,7 +264,7 @@ async fn answer_when_reached<E: Env>(
     while !unanswered.is_empty() {
         tokio::select! {
             biased;
-            () = signal.woken() => settle(&mut response, acks, &mut unanswered, &signal),
+            () = signal.woken() => settle(&mut response, line, &mut unanswered, &signal),
             () = late.as_mut() => {
                 // The records stay and may commit later (P8).
                 for one in unanswered.drain(..) {

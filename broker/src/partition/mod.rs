@@ -19,16 +19,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cluster::replica::{
-    CommitRule, Effect, Event, Leader, LeaderStart, Limits, Lineage, LocalEnds, ProposalAnswer,
-    Registration,
+    Answer, CommitRule, Effect, Event, Leader, LeaderStart, Limits, Lineage, LocalEnds,
+    ProposalAnswer, Question, Registration,
 };
 use env::{Clock, Disk, Env, Spawn as _};
 use log::{AppendError, Appended, ChangeError, Found, Log, Origin, Quarantined, ReadError, Slice};
 use record::{Batch, BatchError, ProduceRules, TimestampType};
 use types::mutant::{Mutant, planted};
 use types::{
-    BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex, Timestamp,
-    TopicId, TopicName, TopicPartition,
+    BrokerEpoch, BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex,
+    Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 pub(crate) use registry::Registry;
@@ -38,7 +38,7 @@ use waiters::{Ticket, Waiters, Woken};
 
 use crate::error_map::{Refused, error_code};
 use crate::metrics::Traffic;
-use crate::replication::Desk;
+use crate::replication::{Desk, Told};
 
 /// Pause before an append is tried again when too many bytes wait for the disk; twice as long each time up to the other,
 /// so that ten thousand producers that wait leave the processor alone.
@@ -57,6 +57,22 @@ impl<E: Env> Clone for Partition<E> {
     }
 }
 
+/// A door that does not keep the partition.
+pub(crate) struct WeakPartition<E: Env>(Weak<Room<E>>);
+
+impl<E: Env> Clone for WeakPartition<E> {
+    fn clone(&self) -> WeakPartition<E> {
+        WeakPartition(self.0.clone())
+    }
+}
+
+impl<E: Env> WeakPartition<E> {
+    /// The partition, while somebody keeps it.
+    pub(crate) fn upgrade(&self) -> Option<Partition<E>> {
+        self.0.upgrade().map(Partition)
+    }
+}
+
 struct Room<E: Env> {
     id: TopicPartition,
     topic_id: TopicId,
@@ -64,7 +80,9 @@ struct Room<E: Env> {
     spawner: E::Spawn,
     log: Log<E::Disk>,
     traffic: Arc<Traffic>,
-    desk: Arc<Desk>,
+    desk: Arc<Desk<E>>,
+    /// For those who must not keep it.
+    me: WeakPartition<E>,
     state: Mutex<State>,
 }
 
@@ -72,12 +90,16 @@ struct State {
     leader: Leader,
     /// Its commit rule.
     rule: CommitRule,
+    /// Where its log begins, as it knows.
+    log_start: Offset,
     /// What a produced batch is checked for.
     rules: Arc<ProduceRules>,
     /// Wait for the high watermark.
     committed: Waiters,
     /// Wait for this replica's own end.
     local: Waiters,
+    /// Wait for what followers are given.
+    written: Waiters,
     /// Set for good when the partition stops serving.
     gone: Option<Gone>,
     /// The deadline that the desk knows of.
@@ -96,6 +118,10 @@ pub(crate) struct Role {
     pub(crate) registration: Registration,
     /// The topic's `min.insync.replicas`.
     pub(crate) min_isr: usize,
+    /// How long others may be silent.
+    pub(crate) limits: Limits,
+    /// What it knew to be committed when it followed.
+    pub(crate) high_watermark: Offset,
 }
 
 impl Role {
@@ -105,13 +131,13 @@ impl Role {
             replica: self.replica,
             epoch: self.leader_epoch,
             log: Lineage::new(ends.log_start, log.epochs(), ends.log_end),
-            high_watermark: ends.log_start,
+            high_watermark: self.high_watermark.max(ends.log_start),
             ends: local_ends(&ends),
             rule: commit_rule(log.config().durability_effective()),
             replicas: self.replicas.clone(),
             registration: self.registration.clone(),
             min_isr: self.min_isr,
-            limits: Limits::default(),
+            limits: self.limits,
         }
     }
 }
@@ -138,15 +164,15 @@ pub struct Gone {
     pub code: ErrorCode,
 }
 
-/// What an answer to an append waits for.
+/// An end of a partition that others wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Acks {
-    /// 0: there is no answer.
-    None,
-    /// 1: the leader's own end: written, and synced in a log that syncs.
-    Leader,
-    /// -1: the high watermark.
-    All,
+pub enum Line {
+    /// The high watermark: acks=all, and who reads.
+    Committed,
+    /// The leader's own end: written, and synced in a log that syncs. For acks=1.
+    Local,
+    /// What is written: for followers.
+    Written,
 }
 
 /// One append to a partition.
@@ -156,6 +182,8 @@ pub struct Append {
     pub batches: Vec<Batch>,
     /// Who appends.
     pub origin: Origin,
+    /// Refused while fewer than `min.insync.replicas` are in sync.
+    pub needs_enough_in_sync: bool,
 }
 
 /// Where a producer's batch went.
@@ -196,25 +224,28 @@ impl<E: Env> Partition<E> {
         role: Role,
         rules: Arc<ProduceRules>,
         traffic: Arc<Traffic>,
-        desk: Arc<Desk>,
+        desk: Arc<Desk<E>>,
     ) -> Partition<E> {
         let start = role.start(&log);
         let rule = start.rule;
         let leader = Leader::new(env.clock().now(), start);
         begin_epoch(&log, role.leader_epoch);
-        let room = Arc::new(Room {
+        let room = Arc::new_cyclic(|me| Room {
             id: log.topic_partition().clone(),
             topic_id: log.topic_id(),
             clock: env.clock().clone(),
             spawner: env.spawner().clone(),
             traffic,
             desk,
+            me: WeakPartition(me.clone()),
             state: Mutex::new(State {
                 leader,
                 rule,
+                log_start: Offset::ZERO,
                 rules,
                 committed: Waiters::default(),
                 local: Waiters::default(),
+                written: Waiters::default(),
                 gone: None,
                 deadline: None,
             }),
@@ -262,16 +293,21 @@ impl<E: Env> Partition<E> {
     }
 
     /// Appends what a producer sent: checked, and dated or recompressed if the topic asks for it. Waits until `deadline`
-    /// for the disk to take what is queued.
+    /// for the disk to take what is queued. Refused while too few are in sync if it `needs_enough_in_sync`.
     pub(crate) async fn produce(
         &self,
         batch: &Batch,
+        needs_enough_in_sync: bool,
         deadline: Instant,
     ) -> Result<Produced, Refused> {
         let batch = self.admit(batch).await?;
         let mut pause = BUSY_PAUSE;
         loop {
-            let append = Append { batches: vec![batch.clone()], origin: Origin::Client };
+            let append = Append {
+                batches: vec![batch.clone()],
+                origin: Origin::Client,
+                needs_enough_in_sync,
+            };
             match self.try_append(append).await {
                 Ok(appended) => {
                     let append_time = match batch.timestamp_type() {
@@ -307,25 +343,28 @@ impl<E: Env> Partition<E> {
     }
 
     /// Appends; returns when the bytes are queued (sync) or written (page cache). The order of calls is the order of
-    /// offsets. Answer after [`Partition::reached`] (or `committed`) of the last offset's successor.
+    /// offsets. Answer after [`Partition::committed`] of the last offset's successor.
     pub async fn append(&self, append: Append) -> Result<Appended, Refused> {
         Ok(self.try_append(append).await?)
     }
 
     async fn try_append(&self, append: Append) -> Result<Appended, Unappended> {
-        let leader_epoch = {
+        let appended = {
+            // Held while it is appended: whoever follows after this term finds the log as this term has left it.
             let state = self.0.lock();
             if let Some(gone) = state.gone {
                 return Err(Unappended::Gone(gone));
             }
-            state.leader.epoch()
+            if append.needs_enough_in_sync && !state.leader.has_enough_in_sync() {
+                return Err(Unappended::TooFewInSync);
+            }
+            self.0.log.append(log::Append {
+                batches: append.batches,
+                leader_epoch: state.leader.epoch(),
+                now: self.0.clock.timestamp(),
+                origin: append.origin,
+            })
         };
-        let appended = self.0.log.append(log::Append {
-            batches: append.batches,
-            leader_epoch,
-            now: self.0.clock.timestamp(),
-            origin: append.origin,
-        });
         let appended = appended.map_err(Unappended::Append)?;
         self.0.log.write_out().await.map_err(Unappended::Write)?;
         Ok(appended)
@@ -333,14 +372,9 @@ impl<E: Env> Partition<E> {
 
     /// Completes once everything below `end` is committed. Dropping it is harmless.
     pub async fn committed(&self, end: Offset) -> Result<(), Gone> {
-        self.reached(Acks::All, end).await
-    }
-
-    /// Completes once `end` is reached by what `acks` waits for. Dropping it is harmless.
-    pub async fn reached(&self, acks: Acks, end: Offset) -> Result<(), Gone> {
         let signal = Signal::default();
         loop {
-            match self.wait(acks, end, &signal)? {
+            match self.wait(Line::Committed, end, &signal)? {
                 Wait::Over => return Ok(()),
                 Wait::On(_waiting) => signal.woken().await,
             }
@@ -348,22 +382,16 @@ impl<E: Env> Partition<E> {
     }
 
     /// Whether `end` is reached; if not, `signal` is woken when it is, or when the partition stops serving.
-    pub(crate) fn wait(&self, acks: Acks, end: Offset, signal: &Signal) -> Result<Wait<E>, Gone> {
+    pub(crate) fn wait(&self, line: Line, end: Offset, signal: &Signal) -> Result<Wait<E>, Gone> {
         let mut state = self.0.lock();
-        let reached = match acks {
-            Acks::None => return Ok(Wait::Over),
-            Acks::Leader => state.leader.local_end(),
-            Acks::All => state.leader.high_watermark(),
-        };
-        if end <= reached {
+        if end <= state.reached(line) {
             return Ok(Wait::Over);
         }
         if let Some(gone) = state.gone {
             return Err(gone);
         }
-        let waiters = state.waiters(acks);
-        let ticket = waiters.add(end, signal.clone());
-        Ok(Wait::On(Waiting { partition: self.clone(), acks, ticket }))
+        let ticket = state.waiters(line).add(end, signal.clone());
+        Ok(Wait::On(Waiting { partition: self.clone(), line, ticket }))
     }
 
     /// The offsets now.
@@ -376,6 +404,75 @@ impl<E: Env> Partition<E> {
     /// Whether it still serves.
     pub fn check_serving(&self) -> Result<(), Gone> {
         self.0.lock().gone.map_or(Ok(()), Err)
+    }
+
+    /// Whether clients may be told how far it is: OFFSET_NOT_AVAILABLE before everything that earlier leaders may have shown is
+    /// known to be committed (I24), NOT_LEADER_OR_FOLLOWER from one that may have been followed by another (I36).
+    pub(crate) fn check_telling(&self) -> Result<(), ErrorCode> {
+        let heard_at = self.0.desk.controller_heard_at();
+        let now = self.0.clock.now();
+        let mut state = self.0.lock();
+        state.gone.map_or(Ok(()), |gone| Err(gone.code))?;
+        state.leader.step(now, Event::ControllerContact(heard_at), &mut Vec::new());
+        if !state.leader.may_serve(now) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        state.leader.visible_end().map(drop).ok_or(ErrorCode::OffsetNotAvailable)
+    }
+
+    /// A follower asks, and says how far it is.
+    pub(crate) fn asked(
+        &self,
+        replica: BrokerId,
+        broker_epoch: BrokerEpoch,
+        question: Question,
+    ) -> Answer {
+        let mut answer = Answer::Refused(ErrorCode::NotLeaderOrFollower);
+        self.0.update(|state, now, effects| {
+            if let Some(gone) = state.gone {
+                answer = Answer::Refused(gone.code);
+                return;
+            }
+            state.leader.step(now, Event::Fetched { replica, broker_epoch, question }, effects);
+            answer = state.leader.answer(replica, broker_epoch, &question);
+        });
+        answer
+    }
+
+    /// What a follower is told now to what it has asked before.
+    pub(crate) fn answer(
+        &self,
+        replica: BrokerId,
+        broker_epoch: BrokerEpoch,
+        question: Question,
+    ) -> Answer {
+        let state = self.0.lock();
+        match state.gone {
+            Some(gone) => Answer::Refused(gone.code),
+            None => state.leader.answer(replica, broker_epoch, &question),
+        }
+    }
+
+    /// Reads what a follower lacks from `from` on, up to what is written.
+    pub(crate) async fn read_written(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Slice<FileOf<E>>, ErrorCode> {
+        let end = {
+            let state = self.0.lock();
+            state.gone.map_or(Ok(()), |gone| Err(gone.code))?;
+            state.leader.written_end()
+        };
+        if from >= end {
+            return Ok(Slice { parts: Vec::new(), bytes: 0, next_offset: from });
+        }
+        let slice = self.0.log.read(log::Read { from, end, bytes_max, at_least_one }).await;
+        slice.map_err(|error| {
+            self.report(&error);
+            error_code(&error)
+        })
     }
 
     /// Reads whole batches below the line of `read.isolation`, with the offsets at that moment.
@@ -442,7 +539,10 @@ impl<E: Env> Partition<E> {
 
     /// Deletes the records below `offset` (the high watermark if `None`); returns the new log start.
     pub async fn delete_records(&self, offset: Option<Offset>) -> Result<Offset, ErrorCode> {
-        self.check_serving().map_err(|gone| gone.code)?;
+        match self.check_telling() {
+            Err(ErrorCode::OffsetNotAvailable) => return Err(ErrorCode::LeaderNotAvailable),
+            told => told?,
+        }
         let ends = self.ends();
         let offset = offset.unwrap_or(ends.high_watermark);
         if offset > ends.high_watermark || offset < Offset::ZERO {
@@ -532,6 +632,7 @@ impl<E: Env> Partition<E> {
 /// Why an append did not happen, or is not known to have.
 enum Unappended {
     Gone(Gone),
+    TooFewInSync,
     Append(AppendError),
     Write(ChangeError),
 }
@@ -540,6 +641,7 @@ impl From<Unappended> for Refused {
     fn from(unappended: Unappended) -> Refused {
         match unappended {
             Unappended::Gone(gone) => gone.code.into(),
+            Unappended::TooFewInSync => ErrorCode::NotEnoughReplicas.into(),
             Unappended::Append(error) => error.into(),
             Unappended::Write(error) => error.into(),
         }
@@ -578,6 +680,10 @@ impl<E: Env> Room<E> {
     fn on_log_moved(&self, ends: log::Ends) {
         self.update(|state, now, effects| {
             state.leader.step(now, Event::Local(local_ends(&ends)), effects);
+            if state.log_start < ends.log_start {
+                state.log_start = ends.log_start;
+                state.leader.step(now, Event::Trimmed(ends.log_start), effects);
+            }
         });
     }
 
@@ -586,44 +692,51 @@ impl<E: Env> Room<E> {
         let now = self.clock.now();
         let mut effects = Vec::new();
         let place = (self.topic_id, self.id.partition);
-        let (committed, local) = {
+        let woken = {
             let mut state = self.lock();
             change(&mut state, now, &mut effects);
             let deadline = state.leader.deadline().filter(|_| state.gone.is_none());
             if deadline != state.deadline {
                 state.deadline = deadline;
                 // Told under this lock, so that the desk knows the newest; it calls nobody.
-                self.desk.wake_at(place, deadline);
+                self.desk.wake_at(place, Told::Leader(self.me.clone()), deadline);
             }
             state.take_woken()
         };
         for effect in effects {
             if let Effect::ProposeIsr(proposal) = effect {
-                self.desk.propose(place, proposal);
+                self.desk.propose(place, self.me.clone(), proposal);
             }
         }
-        committed.wake();
-        local.wake();
+        woken.into_iter().for_each(Woken::wake);
     }
 }
 
 impl State {
-    fn waiters(&mut self, acks: Acks) -> &mut Waiters {
-        match acks {
-            Acks::All => &mut self.committed,
-            Acks::None | Acks::Leader => &mut self.local,
+    fn waiters(&mut self, line: Line) -> &mut Waiters {
+        match line {
+            Line::Committed => &mut self.committed,
+            Line::Local => &mut self.local,
+            Line::Written => &mut self.written,
         }
     }
 
-    fn take_woken(&mut self) -> (Woken, Woken) {
-        if self.gone.is_some() {
-            return (self.committed.take_all(), self.local.take_all());
+    fn reached(&self, line: Line) -> Offset {
+        match line {
+            Line::Committed => self.leader.high_watermark(),
+            Line::Local => self.leader.local_end(),
+            Line::Written => self.leader.written_end(),
         }
-        let high_watermark = self.leader.high_watermark();
-        (
-            self.committed.take_reached(high_watermark),
-            self.local.take_reached(self.leader.local_end()),
-        )
+    }
+
+    fn take_woken(&mut self) -> [Woken; 3] {
+        [Line::Committed, Line::Local, Line::Written].map(|line| {
+            let reached = self.reached(line);
+            match self.gone {
+                Some(_) => self.waiters(line).take_all(),
+                None => self.waiters(line).take_reached(reached),
+            }
+        })
     }
 
     fn ends(&self, log: &log::Ends) -> Ends {
@@ -651,13 +764,13 @@ pub(crate) enum Wait<E: Env> {
 /// A place among a partition's waiters; dropping it gives it up.
 pub(crate) struct Waiting<E: Env> {
     partition: Partition<E>,
-    acks: Acks,
+    line: Line,
     ticket: Ticket,
 }
 
 impl<E: Env> Drop for Waiting<E> {
     fn drop(&mut self) {
-        self.partition.0.lock().waiters(self.acks).remove(self.ticket);
+        self.partition.0.lock().waiters(self.line).remove(self.ticket);
     }
 }
 

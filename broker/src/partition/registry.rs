@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cluster::config::BrokerSettings;
 use cluster::metadata::{Delta, Image, PartitionInfo, Resource};
-use cluster::replica::{Peer, Registration};
+use cluster::replica::{Limits, Peer, Registration, Term};
 use cluster::telemetry::Subscriptions;
 use env::Env;
 use log::{ChangeError, Log, LogDir, LogSpec};
@@ -17,9 +17,9 @@ use record::ProduceRules;
 use types::mutant::{Mutant, planted};
 use types::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionIndex, TopicId, TopicPartition};
 
-use super::{Partition, Role, log_config};
+use super::{Partition, Role, commit_rule, log_config};
 use crate::metrics::Metrics;
-use crate::replication::Desk;
+use crate::replication::{Beginning, Desk, Following};
 use crate::shared::{TopicView, View};
 use crate::together;
 
@@ -29,7 +29,7 @@ pub(crate) struct Registry<E: Env> {
     broker: BrokerId,
     dirs: Vec<DataDir<E>>,
     metrics: Arc<Metrics>,
-    desk: Arc<Desk>,
+    desk: Arc<Desk<E>>,
     topics: BTreeMap<TopicId, Served<E>>,
     /// Topics with logs that could not be created for want of space: to be tried again.
     unmade: BTreeSet<TopicId>,
@@ -54,7 +54,7 @@ impl<E: Env> Registry<E> {
         broker: BrokerId,
         dirs: Vec<LogDir<E::Disk>>,
         metrics: Arc<Metrics>,
-        desk: Arc<Desk>,
+        desk: Arc<Desk<E>>,
     ) -> Registry<E> {
         let dirs = dirs.into_iter().map(|dir| DataDir { dir, is_offline: false }).collect();
         let (topics, unmade) = (BTreeMap::new(), BTreeSet::new());
@@ -143,11 +143,13 @@ impl<E: Env> Registry<E> {
     pub(crate) fn on_directory_failed(&mut self, place: usize) -> Option<DirectoryId> {
         self.dirs[place].is_offline = true;
         for served in self.topics.values() {
-            for (partition, at) in served.view.partitions.iter().zip(&served.places) {
-                if let Some(partition) = partition
-                    && *at == Some(place)
-                {
+            for (index, _) in served.places.iter().enumerate().filter(|(_, at)| **at == Some(place))
+            {
+                if let Some(partition) = &served.view.partitions[index] {
                     partition.close(ErrorCode::KafkaStorageError);
+                }
+                if let Some(replica) = &served.view.following[index] {
+                    replica.fail();
                 }
             }
         }
@@ -162,6 +164,9 @@ impl<E: Env> Registry<E> {
             self.metrics.forget(id);
             for partition in served.view.partitions.iter().flatten() {
                 partition.close(ErrorCode::UnknownTopicOrPartition);
+            }
+            for replica in served.view.following.iter().flatten() {
+                replica.end().await;
             }
             // Also those of partitions that are not led here any more, wherever they lie.
             let mut logs = Vec::new();
@@ -191,6 +196,8 @@ impl<E: Env> Registry<E> {
         let Some(topic) = image.topic_by_id(id) else { return };
         let own = image.config(&Resource::topic(topic.name.as_str()));
         let producer_id_expiration = settings.producer_id_expiration;
+        let limits =
+            Limits { lag_max: settings.replica_lag_max, session: settings.broker_session_timeout };
         let settings = settings.topic(&own);
         let rules = Arc::new(settings.produce_rules());
         let config = log_config(&settings, producer_id_expiration);
@@ -201,42 +208,59 @@ impl<E: Env> Registry<E> {
         for (index, registered) in &topic.partitions {
             let at = usize::try_from(index.0).unwrap_or(usize::MAX);
             let known_place = known.as_ref().and_then(|served| *served.places.get(at)?);
-            let old = known.as_ref().and_then(|served| served.view.partition(*index).cloned());
-            let role = Role {
-                replica: self.broker,
-                leader_epoch: registered.leader_epoch,
-                replicas: registered.replicas.clone(),
-                registration: registration(image, registered),
-                min_isr,
-            };
             let spec = LogSpec {
                 topic: topic.name.clone(),
                 topic_id: topic.id,
                 partition: *index,
                 config: config.clone(),
             };
-            let is_ours = registered.leader == Some(self.broker);
-            let home = registered.directory_of(self.broker);
-            let place = match known_place {
-                Some(place) => Some(place),
-                None if is_ours => self.place(&spec, home, &mut load),
-                None => None,
+            let stance = match () {
+                () if registered.leader == Some(self.broker) => Stance::Leads,
+                () if registered.replicas.contains(&self.broker) => Stance::Follows,
+                () => Stance::Stranger,
             };
-            if let (false, Some(old)) = (is_ours, &old) {
-                old.close(ErrorCode::NotLeaderOrFollower);
-            }
-            let old = old.filter(|_| is_ours);
+            let home = registered.directory_of(self.broker);
+            let place = match (known_place, stance) {
+                (Some(place), _) => Some(place),
+                (None, Stance::Stranger) => None,
+                (None, _) => self.place(&spec, home, &mut load),
+            };
             // Said when it is met first, not each time that the topic changes.
-            if let (None, true, None, Some(directory)) = (place, is_ours, &known, home) {
+            if let (None, None, Some(directory)) = (place, &known, home)
+                && stance != Stance::Stranger
+            {
                 tracing::error!(
                     partition = %spec.topic_partition(), %directory,
                     "its log directory has failed or is not among log.dirs: the partition is offline until a start with it"
                 );
             }
-            plans.push(Plan { old, role, spec, place, is_ours });
+            let of_known = known.as_ref().map(|served| &served.view);
+            plans.push(Plan {
+                leader: of_known.and_then(|view| view.partition(*index).cloned()),
+                follower: of_known.and_then(|view| view.following(*index).cloned()),
+                role: Role {
+                    replica: self.broker,
+                    leader_epoch: registered.leader_epoch,
+                    replicas: registered.replicas.clone(),
+                    registration: registration(image, registered),
+                    min_isr,
+                    limits,
+                    high_watermark: Offset::ZERO,
+                },
+                term: Term {
+                    epoch: registered.leader_epoch,
+                    leader: registered.leader,
+                    is_unclean: registered.is_recovering,
+                },
+                spec,
+                place,
+                stance,
+            });
         }
-        let places = plans.iter().map(|plan| plan.place).collect();
-        let elsewhere = plans.iter().map(|plan| !plan.is_ours).collect();
+        let elsewhere = plans.iter().map(|plan| plan.stance != Stance::Leads).collect();
+        let places =
+            plans.iter().map(|plan| plan.place.filter(|_| plan.stance != Stance::Stranger));
+        let places = places.collect();
         let mut carried = Vec::with_capacity(plans.len());
         for plan in plans {
             carried.push(self.carry_out(plan, &rules));
@@ -245,49 +269,98 @@ impl<E: Env> Registry<E> {
         if carried.iter().any(|made| matches!(made, Err(ChangeError::NoSpace))) {
             self.unmade.insert(id);
         }
-        let partitions = carried.into_iter().map(|made| made.ok().flatten()).collect();
-        let view = TopicView { name: topic.name.clone(), id: topic.id, partitions, elsewhere };
+        let (mut partitions, mut following) = (Vec::new(), Vec::new());
+        for made in carried {
+            let (leader, follower) = match made {
+                Ok(Held::Led(leader)) => (Some(leader), None),
+                Ok(Held::Followed(follower)) => (None, Some(follower)),
+                Ok(Held::Nothing) | Err(_) => (None, None),
+            };
+            partitions.push(leader);
+            following.push(follower);
+        }
+        let (name, id) = (topic.name.clone(), topic.id);
+        let view = TopicView { name, id, partitions, following, elsewhere };
         let served = Served { view: Arc::new(view), places };
         self.topics.insert(topic.id, served);
     }
 
-    /// The partition; nothing where it is not ours to serve.
+    /// Makes of a replica what the metadata say, on the one log that it has.
     async fn carry_out(
         &self,
         plan: Plan<E>,
         rules: &Arc<ProduceRules>,
-    ) -> Result<Option<Partition<E>>, ChangeError> {
-        let Plan { old, role, spec, place, is_ours } = plan;
-        if let Some(partition) = old {
-            if let Err(error) = partition.log().set_config(spec.config).await {
-                tracing::warn!(partition = %partition.id(), %error, "its settings did not change");
-            }
-            partition.set_rules(rules.clone(), role.min_isr);
-            partition.set_role(role);
-            return Ok(Some(partition));
+    ) -> Result<Held<E>, ChangeError> {
+        let Plan { leader, follower, mut role, term, spec, place, stance } = plan;
+        if let Some(leader) = &leader {
+            role.high_watermark = leader.ends().high_watermark;
         }
-        let Some(place) = place.filter(|_| is_ours) else { return Ok(None) };
+        match (stance, &leader, &follower) {
+            (Stance::Leads, Some(partition), _) => {
+                self.configure(partition.log(), spec).await;
+                partition.set_rules(rules.clone(), role.min_isr);
+                partition.set_role(role);
+                return Ok(Held::Led(partition.clone()));
+            }
+            (Stance::Follows, _, Some(replica)) => {
+                self.configure(replica.log(), spec).await;
+                replica.set_rule(commit_rule(replica.log().config().durability_effective()));
+                replica.set_term(term);
+                return Ok(Held::Followed(replica.clone()));
+            }
+            _ => {}
+        }
+        // One tenure on a log ends before the next begins.
+        if let Some(partition) = &leader {
+            partition.close(ErrorCode::NotLeaderOrFollower);
+        }
+        if let Some(replica) = &follower {
+            role.high_watermark = replica.end().await;
+        }
+        let Some(place) = place else { return Ok(Held::Nothing) };
         let dir = &self.dirs[place].dir;
         let id = spec.topic_partition();
-        match dir.create(spec).await {
-            Ok(log) => {
+        if stance == Stance::Stranger {
+            if let Some(log) = dir.log(&id).filter(|log| log.topic_id() == spec.topic_id) {
+                tracing::info!(partition = %id, "deleting the log of a replica that is on another broker now");
+                self.delete(dir, &log).await;
+            }
+            return Ok(Held::Nothing);
+        }
+        let created = dir.create(spec).await;
+        let log = created.inspect_err(|error| {
+            // A full disk says so itself, once; it is asked again and again.
+            if *error != ChangeError::NoSpace {
+                tracing::error!(partition = %id, %error, "its log cannot be created");
+            }
+        })?;
+        let newest = log.newest_epoch();
+        if newest > Some(term.epoch) && stance == Stance::Leads {
+            // Better no new records than two histories (I16).
+            tracing::error!(partition = %id, ?newest, term = %term.epoch, "the log bears a later term: it is not served");
+            return Ok(Held::Nothing);
+        }
+        let (env, desk) = (self.env.clone(), self.desk.clone());
+        Ok(match stance {
+            Stance::Leads => {
                 let traffic = self.metrics.traffic(log.topic_id());
-                Ok(Some(Partition::new(
-                    &self.env,
-                    log,
-                    role,
-                    rules.clone(),
-                    traffic,
-                    self.desk.clone(),
-                )))
+                Held::Led(Partition::new(&env, log, role, rules.clone(), traffic, desk))
             }
-            Err(error) => {
-                // A full disk says so itself, once; it is asked again and again.
-                if error != ChangeError::NoSpace {
-                    tracing::error!(partition = %id, %error, "its log cannot be created");
-                }
-                Err(error)
-            }
+            _ => Held::Followed(Following::begin(Beginning {
+                env,
+                replica: self.broker,
+                rule: commit_rule(log.config().durability_effective()),
+                log,
+                term,
+                high_watermark: role.high_watermark,
+                desk,
+            })),
+        })
+    }
+
+    async fn configure(&self, log: &Log<E::Disk>, spec: LogSpec) {
+        if let Err(error) = log.set_config(spec.config).await {
+            tracing::warn!(partition = %log.topic_partition(), %error, "its settings did not change");
         }
     }
 
@@ -370,12 +443,31 @@ fn registration(image: &Image, partition: &PartitionInfo) -> Registration {
     }
 }
 
+/// What this broker is to a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stance {
+    Leads,
+    Follows,
+    /// It holds no replica.
+    Stranger,
+}
+
+/// What it holds of one.
+enum Held<E: Env> {
+    Led(Partition<E>),
+    Followed(Following<E>),
+    Nothing,
+}
+
 /// What is to be done about one partition.
 struct Plan<E: Env> {
-    old: Option<Partition<E>>,
+    /// What it was.
+    leader: Option<Partition<E>>,
+    follower: Option<Following<E>>,
+    /// What it is to be.
+    stance: Stance,
     role: Role,
+    term: Term,
     spec: LogSpec,
     place: Option<usize>,
-    /// Whether this broker leads it.
-    is_ours: bool,
 }

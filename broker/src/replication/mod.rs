@@ -1,63 +1,121 @@
-//! What the partitions of this broker want of others: of the active controller, and of time.
+//! What the partitions of this broker want of others: of their leaders, of the active controller, and of time.
 //!
-//! A room of its own because it serves all partitions at once: one request carries the proposals of many leaders, one timer
-//! their deadlines. Partitions leave what they want at the [`Desk`]; nobody waits there.
+//! ```text
+//!  leader ----proposal----.                 .--> in-sync sets --AlterPartition--> active controller
+//!  leader ----deadline----+-->   Desk   ----+--> ticks
+//!  follower --question----'                 '--> fetchers, one for each other broker --Fetch--> its leaders
+//! ```
+//!
+//! A room of its own because it serves all partitions at once: one request carries the proposals of many leaders, one fetch
+//! the questions of many followers, one timer their deadlines. Partitions leave what they want at the [`Desk`]; nobody waits
+//! there.
 
+mod fetcher;
+mod following;
 mod proposals;
+mod serve;
 mod ticks;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cluster::replica::Proposal;
-use tokio::sync::Notify;
-use types::{Instant, PartitionIndex, TopicId};
+use cluster::replica::{Proposal, Question};
+use env::Env;
+use tokio::sync::{Notify, watch};
+use types::{BrokerId, Instant, PartitionIndex, TopicId};
 
+use crate::partition::WeakPartition;
+
+pub(crate) use fetcher::run as fetch;
+pub(crate) use following::{Beginning, Following, WeakFollowing};
 pub(crate) use proposals::run as send_proposals;
+pub(crate) use serve::{is_of_follower, serve};
 pub(crate) use ticks::run as tick;
 
 /// A partition.
 pub(crate) type Place = (TopicId, PartitionIndex);
 
 /// Where partitions leave what they want; at most one thing of each kind for each.
-#[derive(Default)]
-pub(crate) struct Desk {
-    state: Mutex<Wanted>,
+pub(crate) struct Desk<E: Env> {
+    state: Mutex<Wanted<E>>,
     proposed: Notify,
     timed: Notify,
+    /// Told when there is a lane more.
+    laid: Notify,
 }
 
-#[derive(Default)]
-struct Wanted {
-    proposals: BTreeMap<Place, Proposal>,
-    deadlines: BTreeMap<Place, Instant>,
+struct Wanted<E: Env> {
+    proposals: BTreeMap<Place, (WeakPartition<E>, Proposal)>,
+    deadlines: BTreeMap<Place, (Instant, Told<E>)>,
     /// When the one timer goes off.
     wakes_at: Option<Instant>,
+    /// Followers by the broker that leads them.
+    lanes: BTreeMap<BrokerId, Lane<E>>,
+    /// When something was heard of the controller last.
+    controller_heard_at: Instant,
+    /// Each follower's fetch that waits here.
+    turns: BTreeMap<BrokerId, watch::Sender<u64>>,
 }
 
-impl Desk {
+/// Who wants to be told of the time.
+#[derive(Clone)]
+pub(crate) enum Told<E: Env> {
+    Leader(WeakPartition<E>),
+    Follower(WeakFollowing<E>),
+}
+
+/// What is asked of one broker.
+struct Lane<E: Env> {
+    followers: BTreeMap<Place, WeakFollowing<E>>,
+    /// Some of them ask something that no fetch has carried yet.
+    has_news: bool,
+    told: Arc<Notify>,
+    is_served: bool,
+}
+
+/// A follower, and what it asks.
+struct Asked<E: Env> {
+    place: Place,
+    follower: Following<E>,
+    question: Question,
+}
+
+impl<E: Env> Desk<E> {
+    /// Nobody wants anything. The controller counts as heard at `now`.
+    pub(crate) fn new(now: Instant) -> Desk<E> {
+        let state = Mutex::new(Wanted {
+            proposals: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+            wakes_at: None,
+            lanes: BTreeMap::new(),
+            controller_heard_at: now,
+            turns: BTreeMap::new(),
+        });
+        Desk { state, proposed: Notify::new(), timed: Notify::new(), laid: Notify::new() }
+    }
+
     /// A leader wants this in-sync set. What it wanted before on an older registration is settled.
-    pub(crate) fn propose(&self, place: Place, proposal: Proposal) {
+    pub(crate) fn propose(&self, place: Place, leader: WeakPartition<E>, proposal: Proposal) {
         {
             let proposals = &mut self.lock().proposals;
             let is_newest =
-                proposals.get(&place).is_none_or(|waiting| waiting.base <= proposal.base);
+                proposals.get(&place).is_none_or(|(_, waiting)| waiting.base <= proposal.base);
             if !is_newest {
                 return;
             }
-            proposals.insert(place, proposal);
+            proposals.insert(place, (leader, proposal));
         }
         self.proposed.notify_one();
     }
 
-    /// A leader wants to be told of the time at `deadline`.
-    pub(crate) fn wake_at(&self, place: Place, deadline: Option<Instant>) {
+    /// Somebody wants to be told of the time at `deadline`.
+    pub(crate) fn wake_at(&self, place: Place, who: Told<E>, deadline: Option<Instant>) {
         let mut wanted = self.lock();
         let Some(deadline) = deadline else {
             wanted.deadlines.remove(&place);
             return;
         };
-        wanted.deadlines.insert(place, deadline);
+        wanted.deadlines.insert(place, (deadline, who));
         // Deadlines move on with every append: the timer is disturbed only by one that comes before all others.
         if wanted.wakes_at.is_none_or(|at| deadline < at) {
             wanted.wakes_at = Some(deadline);
@@ -66,23 +124,122 @@ impl Desk {
         }
     }
 
-    fn take_proposals(&self) -> BTreeMap<Place, Proposal> {
+    /// A follower asks `leader` something that the fetch on its way does not carry.
+    pub(crate) fn ask(&self, place: Place, leader: BrokerId, follower: WeakFollowing<E>) {
+        let mut wanted = self.lock();
+        let lane = wanted.lanes.entry(leader).or_insert_with(|| Lane {
+            followers: BTreeMap::new(),
+            has_news: false,
+            told: Arc::default(),
+            is_served: false,
+        });
+        lane.followers.insert(place, follower);
+        lane.has_news = true;
+        let (told, is_served) = (lane.told.clone(), lane.is_served);
+        drop(wanted);
+        if is_served { told.notify_one() } else { self.laid.notify_one() }
+    }
+
+    /// The active controller has answered.
+    pub(crate) fn on_controller_heard(&self, now: Instant) {
+        self.lock().controller_heard_at = now;
+    }
+
+    /// When something was heard of the controller last.
+    pub(crate) fn controller_heard_at(&self) -> Instant {
+        self.lock().controller_heard_at
+    }
+
+    /// Begins a fetch of `replica`; the one before it is over.
+    fn next_turn(&self, replica: BrokerId) -> Turn {
+        let mut wanted = self.lock();
+        let turns = wanted.turns.entry(replica).or_insert_with(|| watch::Sender::new(0));
+        turns.send_modify(|number| *number += 1);
+        let later = turns.subscribe();
+        let number = *later.borrow();
+        Turn { number, later }
+    }
+
+    fn take_proposals(&self) -> BTreeMap<Place, (WeakPartition<E>, Proposal)> {
         std::mem::take(&mut self.lock().proposals)
     }
 
     /// Those whose time has come, and when the next one's will.
-    fn take_due(&self, now: Instant) -> (Vec<Place>, Option<Instant>) {
+    fn take_due(&self, now: Instant) -> (Vec<Told<E>>, Option<Instant>) {
         let mut wanted = self.lock();
         let deadlines = &mut wanted.deadlines;
-        let is_due = |(place, at): (&Place, &Instant)| (*at <= now).then_some(*place);
-        let due: Vec<Place> = deadlines.iter().filter_map(is_due).collect();
-        deadlines.retain(|_, at| *at > now);
-        wanted.wakes_at = deadlines.values().min().copied();
+        let due = deadlines.values().filter(|(at, _)| *at <= now).map(|(_, who)| who.clone());
+        let due: Vec<Told<E>> = due.collect();
+        deadlines.retain(|_, (at, _)| *at > now);
+        wanted.wakes_at = deadlines.values().map(|(at, _)| *at).min();
         (due, wanted.wakes_at)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
+    /// The brokers whose lanes nobody serves yet.
+    fn take_lanes(&self) -> BTreeMap<BrokerId, Arc<Notify>> {
+        let mut wanted = self.lock();
+        let new = wanted.lanes.iter_mut().filter(|(_, lane)| !lane.is_served);
+        let taken = new.map(|(leader, lane)| {
+            lane.is_served = true;
+            (*leader, lane.told.clone())
+        });
+        taken.collect()
+    }
+
+    /// What `leader` is asked now: everything if the fetch before has been answered, or something is new; else nothing.
+    fn take_questions(&self, leader: BrokerId, is_answered: bool) -> Vec<Asked<E>> {
+        let followers: Vec<(Place, WeakFollowing<E>)> = {
+            let mut wanted = self.lock();
+            let Some(lane) = wanted.lanes.get_mut(&leader) else { return Vec::new() };
+            if !(std::mem::take(&mut lane.has_news) || is_answered) {
+                return Vec::new();
+            }
+            lane.followers.iter().map(|(place, follower)| (*place, follower.clone())).collect()
+        };
+        let mut asked = Vec::with_capacity(followers.len());
+        let mut gone = BTreeSet::new();
+        for (place, weak) in followers {
+            let follower = weak.upgrade();
+            match follower.as_ref().map(|follower| (follower.leader(), follower.question())) {
+                Some((Some(led_by), question)) if led_by == leader => {
+                    // Who is busy with its log asks when it is done.
+                    let asking = follower.zip(question);
+                    asked.extend(asking.map(|(follower, question)| Asked {
+                        place,
+                        follower,
+                        question,
+                    }));
+                }
+                _ => drop(gone.insert(place)),
+            }
+        }
+        if !gone.is_empty() {
+            let mut wanted = self.lock();
+            let lane = wanted.lanes.get_mut(&leader);
+            // One that asks again has come back meanwhile.
+            if let Some(lane) = lane.filter(|lane| !lane.has_news) {
+                lane.followers.retain(|place, _| !gone.contains(place));
+            }
+        }
+        asked
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wanted<E>> {
         // Every statement under this lock leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One fetch of a follower.
+struct Turn {
+    number: u64,
+    later: watch::Receiver<u64>,
+}
+
+impl Turn {
+    /// Completes when the same follower has fetched again.
+    async fn over(&self) {
+        // The sender lives as long as the desk, and with it the broker.
+        let _ = self.later.clone().wait_for(|number| *number > self.number).await;
     }
 }

@@ -37,13 +37,13 @@ async fn work<E: Env>(broker: &Shared<E>) {
             broker.desk().proposed.notified().await;
             continue;
         }
+        let (leaders, proposals): (Vec<_>, BTreeMap<Place, Proposal>) =
+            proposals.into_iter().map(|(place, (leader, it))| (leader, (place, it))).unzip();
         let mut answers = ask(broker, &proposals).await;
-        let view = broker.view();
-        for (place, proposal) in proposals {
+        for (leader, (place, proposal)) in leaders.into_iter().zip(proposals) {
             let answer = answers.remove(&place).unwrap_or(ProposalAnswer::Unknown);
-            let (topic, index) = place;
-            if let Some(partition) = view.topic_by_id(topic).and_then(|at| at.partition(index)) {
-                partition.on_proposal_answered(proposal.base, answer);
+            if let Some(leader) = leader.upgrade() {
+                leader.on_proposal_answered(proposal.base, answer);
             }
         }
     }

@@ -3,9 +3,10 @@
 use env::{Clock, Env};
 use types::Instant;
 
+use super::Told;
 use crate::shared::Shared;
 
-/// Tells leaders of the time until the broker stops.
+/// Tells leaders and followers of the time until the broker stops.
 pub(crate) async fn run<E: Env>(broker: Shared<E>) {
     tokio::select! {
         biased;
@@ -18,10 +19,10 @@ async fn work<E: Env>(broker: &Shared<E>) {
     let (clock, desk) = (broker.env().clock(), broker.desk());
     loop {
         let (due, next) = desk.take_due(clock.now());
-        let view = broker.view();
-        for (topic, index) in due {
-            if let Some(partition) = view.topic_by_id(topic).and_then(|at| at.partition(index)) {
-                partition.tick();
+        for who in due {
+            match who {
+                Told::Leader(leader) => drop(leader.upgrade().map(|leader| leader.tick())),
+                Told::Follower(follower) => drop(follower.upgrade().map(|it| it.tick())),
             }
         }
         tokio::select! {

@@ -101,6 +101,14 @@ pub struct BrokerSettings {
     pub heartbeat_interval: Duration,
     /// `broker.session.timeout.ms`.
     pub broker_session_timeout: Duration,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_max: Duration,
+    /// `replica.fetch.wait.max.ms`.
+    pub replica_fetch_wait: Duration,
+    /// `replica.fetch.max.bytes`.
+    pub replica_fetch_bytes: usize,
+    /// `replica.fetch.response.max.bytes`.
+    pub replica_response_bytes: usize,
     /// `controller.quorum.election.timeout.ms`.
     pub quorum_election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`.
@@ -175,6 +183,10 @@ impl BrokerSettings {
             disk_sync_timeout: get.duration("disk.sync.timeout.ms"),
             heartbeat_interval: get.duration("broker.heartbeat.interval.ms"),
             broker_session_timeout: get.duration("broker.session.timeout.ms"),
+            replica_lag_max: get.duration("replica.lag.time.max.ms"),
+            replica_fetch_wait: get.duration("replica.fetch.wait.max.ms"),
+            replica_fetch_bytes: get.size("replica.fetch.max.bytes"),
+            replica_response_bytes: get.size("replica.fetch.response.max.bytes"),
             quorum_election_timeout: get.duration("controller.quorum.election.timeout.ms"),
             quorum_fetch_timeout: get.duration("controller.quorum.fetch.timeout.ms"),
             quorum_request_timeout: get.duration("controller.quorum.request.timeout.ms"),

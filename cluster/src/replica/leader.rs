@@ -176,8 +176,8 @@ pub enum Event {
     Registered(Registration),
     /// The one answer to a proposal, which was made on this registration.
     Proposed(PartitionEpoch, ProposalAnswer),
-    /// The broker has heard of the controller. Need be told only before [`Leader::may_serve`] is asked.
-    ControllerContact,
+    /// The broker has heard of the controller, at that moment. Need be told only before [`Leader::may_serve`] is asked.
+    ControllerContact(Instant),
     /// The topic's `durability` changed.
     RuleChanged(CommitRule),
     /// The topic's `min.insync.replicas` changed.
@@ -276,7 +276,7 @@ impl Leader {
     pub fn step(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         let before = self.high_watermark;
         // Appends are many, and make nobody in sync who was not.
-        let may_propose = !matches!(event, Event::Local(_) | Event::ControllerContact);
+        let may_propose = !matches!(event, Event::Local(_) | Event::ControllerContact(_));
         match event {
             Event::Local(ends) => self.on_local(now, ends),
             Event::Trimmed(start) => self.log.trim(start.min(self.log.end())),
@@ -287,7 +287,7 @@ impl Leader {
             Event::Disconnected(replica) => self.on_disconnected(now, replica),
             Event::Registered(registration) => self.on_registered(now, registration),
             Event::Proposed(base, answer) => self.on_proposal_answered(now, base, answer),
-            Event::ControllerContact => self.controller_at = now,
+            Event::ControllerContact(at) => self.controller_at = self.controller_at.max(at),
             Event::RuleChanged(rule) => self.on_rule_changed(now, rule),
             Event::MinIsrChanged(min_isr) => self.min_isr = min_isr,
             Event::Tick => {}
@@ -331,6 +331,11 @@ impl Leader {
     /// The leader's own end by the rule: what acks=1 waits for.
     pub fn local_end(&self) -> Offset {
         self.rule.local_end(self.ends)
+    }
+
+    /// End of what is written of its log: what followers are given.
+    pub fn written_end(&self) -> Offset {
+        self.ends.written
     }
 
     /// The watermark if clients may be told of it: not before it has reached the term's start, since until then an

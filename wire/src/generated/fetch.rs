@@ -189,6 +189,8 @@ pub struct FetchPartition {
     pub replica_directory_id: Uuid,
     /// Version 18 only.
     pub high_watermark: i64,
+    /// Version 17 and later.
+    pub durable_end: i64,
 }
 
 impl Default for FetchPartition {
@@ -202,6 +204,7 @@ impl Default for FetchPartition {
             partition_max_bytes: Default::default(),
             replica_directory_id: Default::default(),
             high_watermark: 9223372036854775807,
+            durable_end: -1,
         }
     }
 }
@@ -238,6 +241,12 @@ impl FetchPartition {
                     Ok(())
                 })?;
             }
+            if version >= 17 && self.durable_end != -1 {
+                tags.field(10000, |w| {
+                    w.i64(self.durable_end);
+                    Ok(())
+                })?;
+            }
             w.tags(tags);
         }
         Ok(())
@@ -264,6 +273,7 @@ impl FetchPartition {
                 match tag {
                     0 if version >= 17 => it.replica_directory_id = r.uuid()?,
                     1 if version >= 18 => it.high_watermark = r.i64()?,
+                    10000 if version >= 17 => it.durable_end = r.i64()?,
                     _ => return Ok(false),
                 }
                 Ok(true)

@@ -10,6 +10,7 @@
 mod emit;
 mod families;
 mod jars;
+mod own;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,8 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
         [flag] if flag == "--check" => true,
         _ => return Err("usage: cargo xtask gen [--check]".to_owned()),
     };
-    let schemas = jars::schemas(root)?;
+    let mut schemas = jars::schemas(root)?;
+    own::add(&mut schemas)?;
     let mut files = families::files(&schemas)?;
     for text in files.values_mut() {
         *text = formatted(root, text)?;

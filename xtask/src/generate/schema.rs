@@ -12,7 +12,7 @@ pub struct Versions {
 impl Versions {
     pub const NONE: Versions = Versions { first: 1, last: 0 };
 
-    fn parse(text: &str) -> Result<Versions, String> {
+    pub fn parse(text: &str) -> Result<Versions, String> {
         let number = |text: &str| text.parse().map_err(|_| format!("version {text:?}"));
         if text == "none" {
             Ok(Versions::NONE)
@@ -59,7 +59,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn parse(text: &str) -> Kind {
+    pub fn parse(text: &str) -> Kind {
         match text {
             "bool" => Kind::Bool,
             "int8" => Kind::I8,

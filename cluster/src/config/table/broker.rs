@@ -543,17 +543,17 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Bytes per second for moves between log directories."),
     key("replica.fetch.backoff.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
         .help("Wait after a failed fetch from a leader."),
-    key("replica.fetch.max.bytes", Kind::Int, Some("1048576")).at_least(0).unit(Unit::Bytes).meaningless(ONE_NODE)
+    key("replica.fetch.max.bytes", Kind::Int, Some("1048576")).at_least(0).unit(Unit::Bytes)
         .help("Bytes per partition that a follower asks for."),
     key("replica.fetch.min.bytes", Kind::Int, Some("1")).unit(Unit::Bytes).meaningless(ONE_NODE)
         .help("Fewest bytes that a follower waits for."),
-    key("replica.fetch.response.max.bytes", Kind::Int, Some("10485760")).at_least(0).unit(Unit::Bytes).meaningless(ONE_NODE)
+    key("replica.fetch.response.max.bytes", Kind::Int, Some("10485760")).at_least(0).unit(Unit::Bytes)
         .help("Most bytes in one answer to a follower."),
-    key("replica.fetch.wait.max.ms", Kind::Int, Some("500")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("replica.fetch.wait.max.ms", Kind::Int, Some("500")).unit(Unit::Millis)
         .help("How long a follower's fetch waits for bytes."),
     key("replica.high.watermark.checkpoint.interval.ms", Kind::Long, Some("5000")).unit(Unit::Millis).meaningless(JOURNAL)
         .help("Interval of the checkpoint of high watermarks."),
-    key("replica.lag.time.max.ms", Kind::Long, Some("30000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("replica.lag.time.max.ms", Kind::Long, Some("30000")).unit(Unit::Millis)
         .help("How far behind a follower may be and stay in sync."),
     key("replica.selector.class", Kind::Text, None).missing()
         .help("Plug-in that chooses the replica a consumer reads from."),

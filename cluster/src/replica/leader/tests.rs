@@ -343,7 +343,7 @@ fn without_the_controller_it_serves_while_all_who_count_fetch() {
     assert_eq!(leader.isr_maximal().len(), 3);
     step_at(&mut leader, ms(20_000), Event::FetchedAgain(BrokerId(1)));
     assert!(!leader.may_serve(ms(21_001)), "whom it has proposed may count");
-    step_at(&mut leader, ms(21_000), Event::ControllerContact);
+    step_at(&mut leader, ms(21_000), Event::ControllerContact(ms(21_000)));
     assert!(leader.may_serve(ms(30_000)));
     let mut fewer = begin(CommitRule::Written, &[0, 1, 2], &[0], 2);
     assert!(!fewer.may_serve(ms(9_001)), "others are eligible");

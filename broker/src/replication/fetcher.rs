@@ -1,0 +1,294 @@
+//! Fetchers: one for each other broker, with the questions of all replicas here that follow leaders there.
+//!
+//! A fetch waits at the leaders for news. What is asked meanwhile leaves at once in another fetch, at which the first one
+//! returns; so one connection carries everything, and nothing waits for what has nothing to say.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{ClientError, Connection, ConnectionSettings};
+use cluster::replica::{Answer, Run};
+use env::{Env, Spawn};
+use record::{Batch, Batches};
+use tokio::sync::Notify;
+use types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use wire::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
+};
+
+use super::{Asked, Place};
+use crate::shared::Shared;
+use crate::together;
+
+/// Fetches under way to one broker: one that waits, and one that makes it return.
+const FETCHES_MAX: usize = 2;
+/// More than any answer may have beyond its records.
+const ANSWER_BYTES_EXTRA: usize = 64 << 20;
+/// In requests without a session.
+const SESSION_NONE: i32 = -1;
+
+/// Follows other brokers until this one stops.
+pub(crate) async fn run<E: Env>(broker: Shared<E>) {
+    tokio::select! {
+        biased;
+        () = broker.stopping() => {}
+        () = work(&broker) => {}
+    }
+}
+
+async fn work<E: Env>(broker: &Shared<E>) {
+    loop {
+        for (leader, told) in broker.desk().take_lanes() {
+            let fetcher =
+                Fetcher { broker: broker.clone(), leader, told, connection: None, said: None };
+            broker.env().spawner().spawn("replica-fetcher", fetcher.run());
+        }
+        broker.desk().laid.notified().await;
+    }
+}
+
+/// What is asked of one broker.
+struct Fetcher<E: Env> {
+    broker: Shared<E>,
+    leader: BrokerId,
+    told: Arc<Notify>,
+    connection: Option<((Arc<str>, u16), Connection)>,
+    /// What the log last said of this broker.
+    said: Option<String>,
+}
+
+type Answered = Result<FetchResponse, ClientError>;
+
+/// A fetch that was sent.
+struct Fetch<E: Env> {
+    asked: Vec<Asked<E>>,
+    answer: Pin<Box<dyn Future<Output = Answered> + Send>>,
+}
+
+impl<E: Env> Fetcher<E> {
+    async fn run(mut self) {
+        let broker = self.broker.clone();
+        tokio::select! {
+            biased;
+            () = broker.stopping() => {}
+            () = self.fetch() => {}
+        }
+    }
+
+    async fn fetch(&mut self) {
+        let mut sent: VecDeque<Fetch<E>> = VecDeque::new();
+        let told = self.told.clone();
+        loop {
+            if sent.len() < FETCHES_MAX {
+                let asked = self.broker.desk().take_questions(self.leader, sent.is_empty());
+                if !asked.is_empty() {
+                    match self.send(&asked).await {
+                        Ok(answer) => sent.push_back(Fetch { asked, answer }),
+                        Err(error) => self.settle(asked, Err(error)).await,
+                    }
+                    continue;
+                }
+            }
+            let has_room = sent.len() < FETCHES_MAX;
+            let answered = tokio::select! {
+                biased;
+                answered = first(&mut sent) => answered,
+                () = told.notified(), if has_room => continue,
+            };
+            if let Some(Fetch { asked, .. }) = sent.pop_front() {
+                self.settle(asked, answered).await;
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        asked: &[Asked<E>],
+    ) -> Result<Pin<Box<dyn Future<Output = Answered> + Send>>, ClientError> {
+        let settings = self.broker.settings();
+        let patience = settings.quorum_request_timeout;
+        let connection = self.connection(patience, settings.replica_response_bytes).await?;
+        let view = self.broker.view();
+        let own = view.image.broker(self.broker.broker_id());
+        let replica_state = ReplicaState {
+            replica_id: self.broker.broker_id().0,
+            replica_epoch: own.map_or(-1, |own| own.epoch.0),
+        };
+        let request = FetchRequest {
+            replica_state,
+            max_wait_ms: millis(settings.replica_fetch_wait),
+            min_bytes: 1,
+            max_bytes: i32::try_from(settings.replica_response_bytes).unwrap_or(i32::MAX),
+            session_epoch: SESSION_NONE,
+            topics: topics(asked, settings.replica_fetch_bytes),
+            ..FetchRequest::default()
+        };
+        let version = connection.version::<FetchRequest>(None, i16::MAX)?;
+        let pending = connection.enqueue(&request, version)?;
+        let (env, limit) = (self.broker.env().clone(), settings.replica_fetch_wait + patience);
+        Ok(Box::pin(async move { pending.answer::<E, FetchRequest>(&env, version, limit).await }))
+    }
+
+    /// Tells every follower what was answered; what was not is asked again.
+    async fn settle(&mut self, asked: Vec<Asked<E>>, answered: Answered) {
+        let answered = answered.and_then(|response| {
+            ClientError::check(response.error_code, None)?;
+            Ok(response)
+        });
+        self.tell(answered.as_ref().err());
+        let mut told: BTreeMap<Place, PartitionData> = match answered {
+            Ok(response) => response
+                .responses
+                .into_iter()
+                .flat_map(|topic| {
+                    let id = TopicId(topic.topic_id);
+                    let of = move |told: PartitionData| {
+                        ((id, PartitionIndex(told.partition_index)), told)
+                    };
+                    topic.partitions.into_iter().map(of)
+                })
+                .collect(),
+            Err(_) => {
+                self.connection = None;
+                BTreeMap::new()
+            }
+        };
+        let settling = asked.into_iter().map(|Asked { place, follower, question }| {
+            let none = (Answer::Refused(ErrorCode::NetworkException), Vec::new());
+            let (answer, batches) =
+                told.remove(&place).map_or(none, |told| read(told, question.position.offset));
+            async move {
+                follower.on_answered(question.term, question.position, answer, batches).await;
+            }
+        });
+        together::all(settling.collect()).await;
+    }
+
+    /// Says once what is wrong, and once that it is well again.
+    fn tell(&mut self, error: Option<&ClientError>) {
+        let said = error.map(ToString::to_string);
+        if said == self.said {
+            return;
+        }
+        let leader = self.leader;
+        match error {
+            Some(error) => tracing::warn!(%leader, %error, "a leader's broker does not answer"),
+            None => tracing::info!(%leader, "a leader's broker answers again"),
+        }
+        self.said = said;
+    }
+
+    async fn connection(
+        &mut self,
+        patience: Duration,
+        response_bytes: usize,
+    ) -> Result<Connection, ClientError> {
+        let view = self.broker.view();
+        let listener = view.image.broker(self.leader).and_then(|known| known.listeners.first());
+        let Some(listener) = listener else {
+            return Err(ClientError::Usage(format!("broker {} is not registered", self.leader)));
+        };
+        let address: (Arc<str>, u16) = (Arc::from(listener.host.as_str()), listener.port);
+        if let Some((known, connection)) = &self.connection
+            && *known == address
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
+        }
+        let settings = ConnectionSettings {
+            client_id: format!("replica-{}", self.broker.broker_id()).into(),
+            connect_timeout: patience,
+            request_timeout: patience,
+            answer_bytes_max: response_bytes + ANSWER_BYTES_EXTRA,
+            versions_version: None,
+        };
+        let env = self.broker.env();
+        let connection = Connection::open(env, &address.0, address.1, &settings).await?;
+        self.connection = Some((address, connection.clone()));
+        Ok(connection)
+    }
+}
+
+/// The answer to the first fetch of those that were sent; none comes if there is no fetch.
+async fn first<E: Env>(sent: &mut VecDeque<Fetch<E>>) -> Answered {
+    match sent.front_mut() {
+        Some(fetch) => fetch.answer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn topics<E: Env>(asked: &[Asked<E>], bytes_max: usize) -> Vec<FetchTopic> {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for Asked { place: (topic, index), follower, question } in asked {
+        let ends = follower.log().ends();
+        let partition = FetchPartition {
+            partition: index.0,
+            current_leader_epoch: question.term.0,
+            fetch_offset: question.position.offset.0,
+            last_fetched_epoch: question.position.epoch.map_or(-1, |epoch| epoch.0),
+            log_start_offset: ends.log_start.0,
+            partition_max_bytes: i32::try_from(bytes_max).unwrap_or(i32::MAX),
+            durable_end: question.durable.0,
+            ..FetchPartition::default()
+        };
+        match topics.last_mut() {
+            Some(last) if last.topic_id == topic.0 => last.partitions.push(partition),
+            _ => topics.push(FetchTopic {
+                topic_id: topic.0,
+                partitions: vec![partition],
+                ..FetchTopic::default()
+            }),
+        }
+    }
+    topics
+}
+
+/// What a leader says to a question about `from`, with its records.
+fn read(told: PartitionData, from: Offset) -> (Answer, Vec<Batch>) {
+    let refused = |code| (Answer::Refused(code), Vec::new());
+    match ErrorCode::from_i16(told.error_code) {
+        Some(ErrorCode::None) => {}
+        Some(ErrorCode::OffsetOutOfRange) if told.log_start_offset >= 0 => {
+            return (Answer::OutOfRange { log_start: Offset(told.log_start_offset) }, Vec::new());
+        }
+        code => return refused(code.unwrap_or(ErrorCode::UnknownServerError)),
+    }
+    if told.diverging_epoch.epoch >= 0 {
+        let (epoch, end) = (told.diverging_epoch.epoch, told.diverging_epoch.end_offset);
+        let shared = Run { epoch: LeaderEpoch(epoch), end: Offset(end.max(0)) };
+        return (Answer::Parts(shared), Vec::new());
+    }
+    let follows = Answer::Follows {
+        high_watermark: Offset(told.high_watermark.max(0)),
+        log_start: Offset(told.log_start_offset.max(0)),
+    };
+    match checked(told.records.unwrap_or_default(), from) {
+        Ok(batches) => (follows, batches),
+        Err(code) => refused(code),
+    }
+}
+
+/// The batches, each whole and one after the other; the first one holds `from`.
+fn checked(bytes: Bytes, from: Offset) -> Result<Vec<Batch>, ErrorCode> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for batch in Batches::split(bytes) {
+        let batch = batch.map_err(|_| ErrorCode::CorruptMessage)?;
+        batch.check_crc().map_err(|_| ErrorCode::CorruptMessage)?;
+        let follows = match batches.last() {
+            Some(last) => batch.base_offset() == last.end_offset(),
+            None => batch.base_offset() <= from && from < batch.end_offset(),
+        };
+        if !follows || batch.leader_epoch().is_none() {
+            return Err(ErrorCode::CorruptMessage);
+        }
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,260 @@
+//! Fetch (key 1) by followers: what they lack, and what their questions make of the leaders.
+//!
+//! ```text
+//!  questions -> each partition's leader -> answers, and one pass of reads up to what is written
+//!                                              | nothing to say
+//!                                              '--> waits: for bytes, the next fetch of the same follower, the deadline
+//! ```
+//!
+//! A follower that has synced more than it told asks again while its fetch waits: the older one is answered at once, and
+//! the newer one waits instead.
+
+use std::time::Duration;
+
+use cluster::replica::{Answer, Position, Question};
+use env::{Clock, Env};
+use log::Slice;
+use types::{
+    BrokerEpoch, BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, TopicId,
+};
+use wire::fetch::{
+    EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
+    PartitionData,
+};
+
+use super::Turn;
+use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::handlers::{Records, Reply};
+use crate::partition::{FileOf, Line, Partition, Signal, Wait, Waiting};
+use crate::shared::{Shared, View};
+
+/// From here on a follower tells how much it has synced.
+const DURABLE_END_VERSION_MIN: i16 = 17;
+
+type Response<E> = FetchResponse<Records<FileOf<E>>>;
+
+/// Whether a fetch is a follower's. What calls itself a replica in an older version is a tool that wants to read.
+pub(crate) fn is_of_follower(version: i16, request: &FetchRequest) -> bool {
+    version >= DURABLE_END_VERSION_MIN && request.replica_state.replica_id >= 0
+}
+
+/// Fetch by a follower.
+pub(crate) async fn serve<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: FetchRequest,
+) -> Reply<Response<E>> {
+    if let Err(denied) = authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
+        return Reply::Now(Response::<E> {
+            error_code: denied.code.as_i16(),
+            ..Response::<E>::default()
+        });
+    }
+    let replica = BrokerId(request.replica_state.replica_id);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let asked = request.topics.into_iter().flat_map(|topic| {
+        let id = TopicId(topic.topic_id);
+        topic.partitions.into_iter().map(move |partition| Asked::new(id, &partition))
+    });
+    let serving = Serving {
+        broker: broker.clone(),
+        replica,
+        epoch: BrokerEpoch(request.replica_state.replica_epoch),
+        bytes_max: usize::try_from(request.max_bytes).unwrap_or(0),
+        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
+        turn: broker.desk().next_turn(replica),
+        asked: asked.collect(),
+    };
+    let view = broker.view();
+    let told = serving.tell(&view);
+    let pass = serving.read(told).await;
+    let deadline = ctx.received + wait;
+    if serving.is_enough(&pass) || broker.env().clock().now() >= deadline {
+        return Reply::Now(serving.response(pass));
+    }
+    Reply::later(serving.response_when_enough(pass, deadline))
+}
+
+/// One fetch of a follower on its way.
+struct Serving<E: Env> {
+    broker: Shared<E>,
+    replica: BrokerId,
+    epoch: BrokerEpoch,
+    bytes_max: usize,
+    bytes_min: usize,
+    turn: Turn,
+    asked: Vec<Asked>,
+}
+
+/// What it asks about one partition.
+struct Asked {
+    topic: TopicId,
+    index: PartitionIndex,
+    question: Question,
+    bytes_max: usize,
+}
+
+impl Asked {
+    fn new(topic: TopicId, partition: &FetchPartition) -> Asked {
+        let epoch = partition.last_fetched_epoch;
+        let offset = Offset(partition.fetch_offset.max(0));
+        Asked {
+            topic,
+            index: PartitionIndex(partition.partition),
+            question: Question {
+                term: LeaderEpoch(partition.current_leader_epoch),
+                position: Position { epoch: (epoch >= 0).then_some(LeaderEpoch(epoch)), offset },
+                durable: Offset(partition.durable_end.max(0)),
+            },
+            bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+        }
+    }
+}
+
+/// What is said of one partition.
+struct Told<E: Env> {
+    answer: Answer,
+    /// Its leader, where records may follow.
+    leader: Option<Partition<E>>,
+    slice: Slice<FileOf<E>>,
+}
+
+impl<E: Env> Serving<E> {
+    /// Tells every leader how far the follower is, and takes their answers.
+    fn tell(&self, view: &View<E>) -> Vec<Told<E>> {
+        let tell = |asked: &Asked| {
+            let leader = match leader(view, asked) {
+                Ok(leader) => leader,
+                Err(code) => return Told::refused(code),
+            };
+            let answer = leader.asked(self.replica, self.epoch, asked.question);
+            let follows = matches!(answer, Answer::Follows { .. });
+            Told { leader: follows.then(|| leader.clone()), ..Told::of(answer) }
+        };
+        self.asked.iter().map(tell).collect()
+    }
+
+    /// Takes the answers anew: what is committed may have moved.
+    async fn read(&self, mut pass: Vec<Told<E>>) -> Vec<Told<E>> {
+        let mut bytes = 0;
+        for (told, asked) in pass.iter_mut().zip(&self.asked) {
+            let Some(leader) = &told.leader else { continue };
+            let left = self.bytes_max.saturating_sub(bytes).min(asked.bytes_max);
+            match leader.read_written(asked.question.position.offset, left, bytes == 0).await {
+                Ok(slice) => {
+                    bytes += slice.bytes;
+                    told.slice = slice;
+                }
+                Err(code) => *told = Told::refused(code),
+            }
+        }
+        pass
+    }
+
+    fn is_enough(&self, pass: &[Told<E>]) -> bool {
+        let bytes: usize = pass.iter().map(|told| told.slice.bytes).sum();
+        bytes >= self.bytes_min.max(1) || pass.iter().any(|told| told.leader.is_none())
+    }
+
+    async fn response_when_enough(self, mut pass: Vec<Told<E>>, deadline: Instant) -> Response<E> {
+        let clock = self.broker.env().clock().clone();
+        let mut late = std::pin::pin!(clock.sleep_until(deadline));
+        let signal = Signal::default();
+        loop {
+            if let Some(_waiting) = self.wait(&pass, &signal) {
+                tokio::select! {
+                    biased;
+                    () = self.turn.over() => return self.response(pass),
+                    () = signal.woken() => {}
+                    () = late.as_mut() => return self.response(pass),
+                }
+            }
+            // Who has ceased to lead in the meantime says so now.
+            for (told, asked) in pass.iter_mut().zip(&self.asked) {
+                if let Some(leader) = &told.leader {
+                    let answer = leader.answer(self.replica, self.epoch, asked.question);
+                    let follows = matches!(answer, Answer::Follows { .. });
+                    let leader = follows.then(|| leader.clone());
+                    *told = Told { leader, ..Told::of(answer) };
+                }
+            }
+            pass = self.read(pass).await;
+            if self.is_enough(&pass) {
+                return self.response(pass);
+            }
+        }
+    }
+
+    /// Waits at every leader for more than there was. `None`: one has it already.
+    fn wait(&self, pass: &[Told<E>], signal: &Signal) -> Option<Vec<Waiting<E>>> {
+        let mut waiting = Vec::with_capacity(pass.len());
+        for (told, asked) in pass.iter().zip(&self.asked) {
+            let leader = told.leader.as_ref()?;
+            match leader.wait(Line::Written, asked.question.position.offset.next(), signal) {
+                Ok(Wait::On(place)) => waiting.push(place),
+                Ok(Wait::Over) | Err(_) => return None,
+            }
+        }
+        Some(waiting)
+    }
+
+    fn response(&self, pass: Vec<Told<E>>) -> Response<E> {
+        let mut responses: Vec<FetchableTopicResponse<Records<FileOf<E>>>> = Vec::new();
+        for (told, asked) in pass.into_iter().zip(&self.asked) {
+            let data = told.encoded(asked.index);
+            match responses.last_mut() {
+                Some(last) if last.topic_id == asked.topic.0 => last.partitions.push(data),
+                _ => responses.push(FetchableTopicResponse {
+                    topic_id: asked.topic.0,
+                    partitions: vec![data],
+                    ..Default::default()
+                }),
+            }
+        }
+        FetchResponse { responses, ..FetchResponse::default() }
+    }
+}
+
+impl<E: Env> Told<E> {
+    fn of(answer: Answer) -> Told<E> {
+        let slice = Slice { parts: Vec::new(), bytes: 0, next_offset: Offset::ZERO };
+        Told { answer, leader: None, slice }
+    }
+
+    fn refused(code: ErrorCode) -> Told<E> {
+        Told::of(Answer::Refused(code))
+    }
+
+    fn encoded(self, index: PartitionIndex) -> PartitionData<Records<FileOf<E>>> {
+        let mut data = PartitionData {
+            partition_index: index.0,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            ..Default::default()
+        };
+        match self.answer {
+            Answer::Follows { high_watermark, log_start } => {
+                data.high_watermark = high_watermark.0;
+                data.log_start_offset = log_start.0;
+                data.records = Some(Records::from(self.slice));
+            }
+            Answer::Parts(shared) => {
+                data.diverging_epoch =
+                    EpochEndOffset { epoch: shared.epoch.0, end_offset: shared.end.0 };
+            }
+            Answer::OutOfRange { log_start } => {
+                data.error_code = ErrorCode::OffsetOutOfRange.as_i16();
+                data.log_start_offset = log_start.0;
+            }
+            Answer::Refused(code) => data.error_code = code.as_i16(),
+        }
+        data
+    }
+}
+
+/// The partition asked about, if it is led here.
+fn leader<'a, E: Env>(view: &'a View<E>, asked: &Asked) -> Result<&'a Partition<E>, ErrorCode> {
+    let topic = view.topic_by_id(asked.topic).ok_or(ErrorCode::UnknownTopicId)?;
+    topic.serving(asked.index)
+}

@@ -1,0 +1,43 @@
+//! What brokers say to each other beyond Kafka's words: tagged fields, which whoever does not know them passes over
+//! (KIP-482). Their numbers are far above any that Kafka gives.
+
+use std::collections::BTreeMap;
+
+use super::schema::{Field, Kind, Schema, Versions};
+
+/// Adds them to Kafka's schemas.
+pub fn add(schemas: &mut BTreeMap<(String, String), Schema>) -> Result<(), String> {
+    // How much of its log a follower has synced: its fetch offset says what it has received.
+    let durable_end = offset("DurableEnd", 10_000, "17+")?;
+    add_to(schemas, "FetchRequest", "FetchPartition", durable_end)
+}
+
+fn offset(name: &str, tag: u32, versions: &str) -> Result<Field, String> {
+    let versions = Versions::parse(versions)?;
+    Ok(Field {
+        name: name.to_owned(),
+        kind: Kind::parse("int64"),
+        versions,
+        nullable: Versions::NONE,
+        tagged: versions,
+        tag: Some(tag),
+        default: Some("-1".to_owned()),
+        ignorable: true,
+        flexible: None,
+    })
+}
+
+fn add_to(
+    schemas: &mut BTreeMap<(String, String), Schema>,
+    message: &str,
+    structure: &str,
+    field: Field,
+) -> Result<(), String> {
+    let key = ("kafka-clients".to_owned(), message.to_owned());
+    let schema = schemas.get_mut(&key).ok_or_else(|| format!("there is no {message}"))?;
+    let found = schema.structures.iter_mut().find(|found| found.name == structure);
+    let found = found.ok_or_else(|| format!("{message} has no {structure}"))?;
+    let versions = field.versions.and(found.versions);
+    found.fields.push(Field { versions, tagged: versions, ..field });
+    Ok(())
+}
