@@ -222,6 +222,11 @@ impl<E: Env> Observer<E> {
         self.shared.quorum()
     }
 
+    /// Its data directories.
+    pub fn data_dirs(&self) -> &[LogDir<E::Disk>] {
+        &self.data_dirs
+    }
+
     /// The metadata that it serves by.
     pub fn view(&self) -> Arc<View<E>> {
         self.shared.view()

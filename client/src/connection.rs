@@ -13,6 +13,7 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Connection {
 struct Open {
     state: Mutex<OpenState>,
     closed: watch::Sender<bool>,
+    /// Bytes that have arrived.
+    received: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +141,7 @@ impl Connection {
         let open = Arc::new(Open {
             state: Mutex::new(OpenState::default()),
             closed: watch::Sender::new(false),
+            received: AtomicU64::new(0),
         });
         env.spawner().spawn("client-write", write(writer, outgoing, open.clone(), address.clone()));
         env.spawner().spawn(
@@ -313,7 +317,7 @@ impl Connection {
         let mut version = settings.versions_version.unwrap_or(newest);
         loop {
             let pending = self.enqueue(&request, version)?;
-            let body = pending.bytes(env, settings.request_timeout).await?;
+            let body = pending.bytes(env, settings.request_timeout, false).await?;
             let answer = self.decode_api_versions(body, version)?;
             if answer.error_code == types::ErrorCode::UnsupportedVersion.as_i16() && version > 0 {
                 let theirs = answer
@@ -359,8 +363,29 @@ impl Pending {
         version: i16,
         timeout: Duration,
     ) -> Result<R::Response, ClientError> {
+        self.decoded::<E, R>(env, version, timeout, false).await
+    }
+
+    /// As [`Pending::answer`] for an answer that may be large: at most `silence` may pass without a byte of it, or of one that
+    /// comes before it.
+    pub async fn answer_as_it_comes<E: Env, R: Request>(
+        self,
+        env: &E,
+        version: i16,
+        silence: Duration,
+    ) -> Result<R::Response, ClientError> {
+        self.decoded::<E, R>(env, version, silence, true).await
+    }
+
+    async fn decoded<E: Env, R: Request>(
+        self,
+        env: &E,
+        version: i16,
+        timeout: Duration,
+        may_last: bool,
+    ) -> Result<R::Response, ClientError> {
         let (open, address) = (self.open.clone(), self.address.clone());
-        let body = self.bytes(env, timeout).await?;
+        let body = self.bytes(env, timeout, may_last).await?;
         let mut reader = Reader::new(body);
         R::Response::decode(&mut reader, version).map_err(|error| {
             open.close(&address);
@@ -370,17 +395,28 @@ impl Pending {
 
     /// Waits until a request that nobody answers has left.
     pub async fn sent<E: Env>(self, env: &E, timeout: Duration) -> Result<(), ClientError> {
-        self.bytes(env, timeout).await.map(drop)
+        self.bytes(env, timeout, false).await.map(drop)
     }
 
-    async fn bytes<E: Env>(self, env: &E, timeout: Duration) -> Result<Bytes, ClientError> {
-        let address = self.address;
-        match env.timeout(timeout, self.answer).await {
-            Some(Ok(answer)) => answer,
-            Some(Err(_)) => Err(ClientError::Disconnected { address: address.to_string() }),
-            None => {
-                self.open.close(&address);
-                Err(ClientError::RequestTimedOut { address: address.to_string() })
+    async fn bytes<E: Env>(
+        self,
+        env: &E,
+        timeout: Duration,
+        may_last: bool,
+    ) -> Result<Bytes, ClientError> {
+        let Pending { mut answer, address, open } = self;
+        loop {
+            let before = open.received.load(Ordering::Relaxed);
+            match env.timeout(timeout, &mut answer).await {
+                Some(Ok(answer)) => return answer,
+                Some(Err(_)) => {
+                    return Err(ClientError::Disconnected { address: address.to_string() });
+                }
+                None if may_last && open.received.load(Ordering::Relaxed) != before => {}
+                None => {
+                    open.close(&address);
+                    return Err(ClientError::RequestTimedOut { address: address.to_string() });
+                }
             }
         }
     }
@@ -460,9 +496,10 @@ async fn read<R: ConnReader>(
                     _ = closed.wait_for(|closed| *closed) => break,
                     got = reader.read(&mut buffer, READ_BYTES) => got,
                 };
-                if !matches!(got, Ok(1..)) {
-                    break;
-                }
+                match got {
+                    Ok(bytes @ 1..) => open.received.fetch_add(bytes as u64, Ordering::Relaxed),
+                    _ => break,
+                };
             }
             Err(error) => {
                 tracing::warn!(%address, %error, "an answer cannot be read");

@@ -74,6 +74,7 @@ pub const ALL: &[&str] = &[
     "reader reset",
     "recovery crashed and was repeated",
     "recovery met a disk error",
+    "records judged",
     "refusal met by a reader",
     "reset",
     "replaced member refused",

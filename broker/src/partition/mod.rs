@@ -555,13 +555,15 @@ impl<E: Env> Partition<E> {
 
     /// The metadata has changed what this replica is.
     pub(crate) fn set_role(&self, role: Role) {
-        let start = role.start(&self.0.log);
-        begin_epoch(&self.0.log, role.leader_epoch);
         self.0.update(|state, now, effects| {
             if role.leader_epoch > state.leader.epoch() {
+                // Nothing is appended meanwhile: the term begins where the log ends.
+                let start = role.start(&self.0.log);
+                begin_epoch(&self.0.log, role.leader_epoch);
                 state.rule = start.rule;
                 let high_watermark = state.leader.high_watermark();
                 state.leader = Leader::new(now, LeaderStart { high_watermark, ..start });
+                tracing::debug!(partition = %self.0.id, leader = %state.leader, "another term of the same leader begins");
             } else {
                 state.leader.step(now, Event::Registered(role.registration), effects);
             }
@@ -705,6 +707,7 @@ impl<E: Env> Room<E> {
         };
         for effect in effects {
             if let Effect::ProposeIsr(proposal) = effect {
+                tracing::debug!(partition = %self.id, isr = ?proposal.isr, base = %proposal.base, "an in-sync set is proposed");
                 self.desk.propose(place, self.me.clone(), proposal);
             }
         }

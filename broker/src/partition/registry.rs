@@ -341,6 +341,10 @@ impl<E: Env> Registry<E> {
             return Ok(Held::Nothing);
         }
         let (env, desk) = (self.env.clone(), self.desk.clone());
+        tracing::debug!(
+            partition = %id, ?stance, term = %term.epoch, leader = ?term.leader, isr = ?role.registration.isr,
+            end = %log.ends().log_end, known = %role.high_watermark, "a tenure begins"
+        );
         Ok(match stance {
             Stance::Leads => {
                 let traffic = self.metrics.traffic(log.topic_id());

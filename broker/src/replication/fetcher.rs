@@ -128,8 +128,10 @@ impl<E: Env> Fetcher<E> {
         };
         let version = connection.version::<FetchRequest>(None, i16::MAX)?;
         let pending = connection.enqueue(&request, version)?;
-        let (env, limit) = (self.broker.env().clone(), settings.replica_fetch_wait + patience);
-        Ok(Box::pin(async move { pending.answer::<E, FetchRequest>(&env, version, limit).await }))
+        let (env, silence) = (self.broker.env().clone(), settings.replica_fetch_wait + patience);
+        Ok(Box::pin(async move {
+            pending.answer_as_it_comes::<E, FetchRequest>(&env, version, silence).await
+        }))
     }
 
     /// Tells every follower what was answered; what was not is asked again.

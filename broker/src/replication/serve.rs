@@ -134,7 +134,7 @@ impl<E: Env> Serving<E> {
         self.asked.iter().map(tell).collect()
     }
 
-    /// Takes the answers anew: what is committed may have moved.
+    /// Reads what follows, where anything may.
     async fn read(&self, mut pass: Vec<Told<E>>) -> Vec<Told<E>> {
         let mut bytes = 0;
         for (told, asked) in pass.iter_mut().zip(&self.asked) {
@@ -161,26 +161,34 @@ impl<E: Env> Serving<E> {
         let mut late = std::pin::pin!(clock.sleep_until(deadline));
         let signal = Signal::default();
         loop {
+            let mut is_over = false;
             if let Some(_waiting) = self.wait(&pass, &signal) {
                 tokio::select! {
                     biased;
-                    () = self.turn.over() => return self.response(pass),
+                    () = self.turn.over() => is_over = true,
                     () = signal.woken() => {}
-                    () = late.as_mut() => return self.response(pass),
+                    () = late.as_mut() => is_over = true,
                 }
             }
-            // Who has ceased to lead in the meantime says so now.
-            for (told, asked) in pass.iter_mut().zip(&self.asked) {
-                if let Some(leader) = &told.leader {
-                    let answer = leader.answer(self.replica, self.epoch, asked.question);
-                    let follows = matches!(answer, Answer::Follows { .. });
-                    let leader = follows.then(|| leader.clone());
-                    *told = Told { leader, ..Told::of(answer) };
-                }
+            self.ask_again(&mut pass);
+            if is_over {
+                return self.response(pass);
             }
             pass = self.read(pass).await;
             if self.is_enough(&pass) {
                 return self.response(pass);
+            }
+        }
+    }
+
+    /// Takes the answers anew: more is committed, and who has ceased to lead says so.
+    fn ask_again(&self, pass: &mut [Told<E>]) {
+        for (told, asked) in pass.iter_mut().zip(&self.asked) {
+            if let Some(leader) = &told.leader {
+                let answer = leader.answer(self.replica, self.epoch, asked.question);
+                let follows = matches!(answer, Answer::Follows { .. });
+                let leader = follows.then(|| leader.clone());
+                *told = Told { leader, ..Told::of(answer) };
             }
         }
     }

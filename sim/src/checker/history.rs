@@ -209,8 +209,9 @@ pub fn i4_epochs_told(partition: &str, ends: &[(i32, i64)]) -> Verdict {
     Ok(())
 }
 
-/// I23 and I81: ends and starts told to clients do not go back. `excused` names partitions whose tail may be lost.
-pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool) -> Verdict {
+/// I23 and I81: ends and starts told to clients do not go back. `excused` names partitions whose tail may be lost. A leader that
+/// others have followed already may still tell what it knows, for `staleness` nanoseconds (I36).
+pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool, staleness: u64) -> Verdict {
     let mut told: BTreeMap<&Partition, Vec<(Span, i64, i64)>> = BTreeMap::new();
     for end in &history.ends {
         told.entry(&end.partition).or_default().push((end.span, end.end, end.start));
@@ -224,7 +225,8 @@ pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool) -> Verdi
         let mut done = ended.into_iter().peekable();
         for (span, end, start) in list {
             // Only answers that had arrived before this question was asked bind it.
-            while let Some((to, end, start)) = done.next_if(|(to, ..)| *to < span.from) {
+            while let Some((to, end, start)) = done.next_if(|(to, ..)| *to + staleness < span.from)
+            {
                 end_max = end_max.max((end, to));
                 start_max = start_max.max((start, to));
             }
@@ -239,8 +241,12 @@ pub fn i23_ends_told(history: &History, excused: impl Fn(&str) -> bool) -> Verdi
     Ok(())
 }
 
-/// I31: a success with acks=all lies below every high watermark told later.
-pub fn i31_acknowledged_is_committed(history: &History, excused: impl Fn(&str) -> bool) -> Verdict {
+/// I31: a success with acks=all lies below every high watermark told later, or `staleness` nanoseconds later (I36).
+pub fn i31_acknowledged_is_committed(
+    history: &History,
+    excused: impl Fn(&str) -> bool,
+    staleness: u64,
+) -> Verdict {
     let mut acknowledged: BTreeMap<&Partition, Vec<(u64, i64)>> = BTreeMap::new();
     for sent in history.sends.iter().filter(|sent| sent.promised) {
         if let Outcome::Ok(Some(offset)) = sent.outcome {
@@ -249,7 +255,7 @@ pub fn i31_acknowledged_is_committed(history: &History, excused: impl Fn(&str) -
     }
     for told in &history.ends {
         let list = acknowledged.get(&told.partition).map(Vec::as_slice).unwrap_or_default();
-        for (at, offset) in list.iter().filter(|(at, _)| *at < told.span.from) {
+        for (at, offset) in list.iter().filter(|(at, _)| *at + staleness < told.span.from) {
             require("I31", told.end > *offset || excused(&told.partition), || {
                 format!(
                     "{} offset {offset} was acknowledged at {at}, but the high watermark asked for at {} is {}",
@@ -484,15 +490,18 @@ mod tests {
             span: Span { from, to },
         };
         let ends = |ends: Vec<EndTold>| History { ends, ..history(vec![sent(1, 3)], vec![], &[]) };
-        let check = |list: Vec<EndTold>| rule(i23_ends_told(&ends(list), |_| false));
+        let check = |list: Vec<EndTold>| rule(i23_ends_told(&ends(list), |_| false, 0));
         assert_eq!(check(vec![told(5, 0, 1), told(6, 2, 3)]), "ok");
         assert_eq!(check(vec![told(5, 0, 1), told(4, 2, 3)]), "I23");
         assert_eq!(check(vec![told(5, 0, 4), told(4, 2, 3)]), "ok", "they overlap");
         let check =
-            |list: Vec<EndTold>| rule(i31_acknowledged_is_committed(&ends(list), |_| false));
+            |list: Vec<EndTold>| rule(i31_acknowledged_is_committed(&ends(list), |_| false, 0));
         assert_eq!(check(vec![told(4, 9, 10)]), "ok");
         assert_eq!(check(vec![told(3, 9, 10)]), "I31");
         assert_eq!(check(vec![told(3, 1, 10)]), "ok", "asked before the answer");
+        let stale = ends(vec![told(3, 9, 10)]);
+        assert_eq!(rule(i31_acknowledged_is_committed(&stale, |_| false, 7)), "ok");
+        assert_eq!(rule(i31_acknowledged_is_committed(&stale, |_| false, 6)), "I31");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Several nodes that decide together, under every fault that befalls machines and the network between them.
 //!
 //! ```text
-//!  node 0            nodes 1..=7                       nodes 10..
-//!  nemesis, finale   each a broker and a voter         administrators: each asks any node for changes
+//!  node 0            nodes 1..=7                 nodes 10..
+//!  nemesis, finale   each a broker and a voter   administrators, producers, readers: each asks any node
 //! ```
 //!
 //! A judge looks at what each living process believes: who leads the metadata quorum, what is committed, and the metadata
@@ -10,6 +10,7 @@
 
 mod admin;
 mod machine;
+mod records;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -22,15 +23,17 @@ use types::{NodeId, Offset, QuorumEpoch};
 use crate::checker::require;
 use crate::exec::{Node, lock};
 use crate::harness::Stage;
-use crate::history::Outcome;
+use crate::history::{History, Outcome};
 use crate::world::SimEnv;
 
 /// The first node that serves; the others follow.
 const FIRST: Node = 1;
 /// The first node of a client.
 const CLIENTS: Node = 10;
-/// How many there are.
-const CLIENTS_COUNT: u32 = 3;
+/// How many there are: administrators, producers and readers, in this order.
+const CLIENTS_COUNT: u32 = ADMINS_COUNT + PRODUCERS_COUNT + 2;
+const ADMINS_COUNT: u32 = 3;
+const PRODUCERS_COUNT: u32 = 2;
 /// Where clients and where controllers call.
 const PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;
@@ -61,6 +64,10 @@ struct Shared {
     answered: tokio::sync::Notify,
     stops: Mutex<bool>,
     names: Mutex<u32>,
+    /// What producers and readers did and saw.
+    history: Mutex<History>,
+    /// The last number that was given to a producer, a reader, or a value.
+    numbers: Mutex<u32>,
 }
 
 /// What a topic has been through.
@@ -93,7 +100,7 @@ pub async fn play(stage: Stage) {
     machines.start();
     let judge = play.clone();
     stage.spawn(0, "judge", async move { judge.watch().await });
-    if play.settled("at the start").await {
+    if play.settled("at the start").await && play.prepare().await {
         stage.network.set_rates(stage.scenario.net.clone());
         play.employ();
         machines.trouble().await;
@@ -101,6 +108,7 @@ pub async fn play(stage: Stage) {
         *lock(&play.shared.stops) = true;
         if play.settled("after the last fault").await {
             play.finale().await;
+            play.judge_records().await;
         }
     }
     machines.retire();

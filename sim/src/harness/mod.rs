@@ -3,6 +3,7 @@
 mod cluster;
 mod directory;
 mod node;
+mod values;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

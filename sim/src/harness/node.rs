@@ -33,9 +33,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use broker::Observer;
-use bytes::Bytes;
-use client::{Certainty, Client, ClientConfig, ClientError, Versions};
-use types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
+use client::{Client, ClientConfig, Versions};
+use types::{Offset, Timestamp, TopicPartition};
 
 use self::defaults::Retainer;
 use crate::decisions::{Decisions, Kind};
@@ -43,7 +42,8 @@ use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::harness::Stage;
-use crate::history::{Dated, Granted, History, Outcome, Partition, Span};
+use crate::harness::values::{bytes_of, name_of, outcome_of, partition_of, value_of};
+use crate::history::{Dated, Granted, History, Span};
 use crate::net::ip_of;
 use crate::scenario::LOG_DIRS_MAX;
 use crate::world::SimEnv;
@@ -60,9 +60,6 @@ const LOG_DIRS: [&str; LOG_DIRS_MAX as usize] = ["/data", "/more", "/most"];
 
 /// Segments that a topic with retention keeps of each partition.
 const SEGMENTS_RETAINED: u64 = 20;
-
-/// What records are filled up with.
-const FILLING: u8 = b'v';
 
 /// What a topic may store its batches in.
 const CODECS: [&str; 5] = ["gzip", "snappy", "lz4", "zstd", "uncompressed"];
@@ -440,16 +437,6 @@ impl Play {
     }
 }
 
-/// A partition of a topic.
-fn partition_of(topic: &str, index: i32) -> TopicPartition {
-    TopicPartition { topic: TopicName::from(topic), partition: PartitionIndex(index) }
-}
-
-/// Its name in histories.
-fn name_of(partition: &TopicPartition) -> Partition {
-    partition.to_string().into()
-}
-
 /// Chooses versions of requests.
 fn pinned(dice: &Decisions, dialect: Dialect) -> Versions {
     let mut versions = Versions::new();
@@ -472,29 +459,4 @@ fn pinned(dice: &Decisions, dialect: Dialect) -> Versions {
         }
     }
     versions
-}
-
-/// What a client's error says about the operation.
-fn outcome_of<T>(error: &ClientError) -> Outcome<T> {
-    match error.certainty() {
-        Certainty::DidNotHappen => Outcome::Failed,
-        Certainty::Unknown => Outcome::Unknown,
-    }
-}
-
-/// The bytes of a record of that unique value: the value, and as many bytes more as it says.
-fn bytes_of(value: u64) -> Bytes {
-    let mut bytes = value.to_le_bytes().to_vec();
-    bytes.resize(8 + usize::from(value as u16), FILLING);
-    bytes.into()
-}
-
-/// The unique value in a record's bytes; 0, which was never sent, if they are not all that was sent.
-fn value_of(bytes: Option<&[u8]>) -> u64 {
-    let parts = bytes.and_then(|bytes| bytes.split_first_chunk::<8>());
-    let Some((head, filling)) = parts else { return 0 };
-    let value = u64::from_le_bytes(*head);
-    let is_whole =
-        filling.len() == usize::from(value as u16) && filling.iter().all(|byte| *byte == FILLING);
-    if is_whole { value } else { 0 }
 }

@@ -9,7 +9,7 @@ use wire::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 
-use super::{CLIENTS, CLIENTS_COUNT, PORT, Play, Topic};
+use super::{ADMINS_COUNT, CLIENTS, CLIENTS_COUNT, PORT, PRODUCERS_COUNT, Play, Topic};
 use crate::decisions::{Decisions, Kind};
 use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
@@ -21,10 +21,10 @@ use crate::world::SimEnv;
 const TOPIC: i8 = 2;
 
 impl Play {
-    /// Puts administrators to work, each on a machine of its own that may die and come back.
+    /// Puts clients to work, each on a machine of its own that may die and come back.
     pub(super) fn employ(&self) {
         for node in CLIENTS..CLIENTS + CLIENTS_COUNT {
-            self.stage.world.add_node(node, "admin");
+            self.stage.world.add_node(node, "client");
             let play = self.clone();
             self.stage.spawn(0, "employer", async move { play.keep_employed(node).await });
         }
@@ -35,8 +35,14 @@ impl Play {
         while !*lock(&self.shared.stops) {
             let (done, ended) = tokio::sync::oneshot::channel();
             let (play, life) = (self.clone(), dice.clone());
-            self.stage.spawn(node, "admin", async move {
-                play.administer(node, &life).await;
+            self.stage.spawn(node, "client", async move {
+                match node - CLIENTS {
+                    number if number < ADMINS_COUNT => play.administer(node, &life).await,
+                    number if number < ADMINS_COUNT + PRODUCERS_COUNT => {
+                        play.produce(node, &life).await;
+                    }
+                    _ => play.read(node, &life).await,
+                }
                 _ = done.send(());
             });
             if ended.await.is_err() {
@@ -48,7 +54,7 @@ impl Play {
         }
     }
 
-    fn client(&self, node: Node, dice: &Decisions) -> Client<SimEnv> {
+    pub(super) fn client(&self, node: Node, dice: &Decisions) -> Client<SimEnv> {
         let disk = SimDisk::of_node(self.stage.world.decisions(), node);
         let env = SimEnv::new(&self.stage.world, &self.stage.network, &disk, node);
         let seconds = |low, high| Duration::from_secs(dice.between(Kind::Operation, low, high));
@@ -105,6 +111,7 @@ impl Play {
         lock(&self.shared.topics).insert(name.clone(), began);
         let mut new = NewTopic::new(name.as_str());
         new.partitions = Some(dice.between(Kind::Operation, 1, 4) as i32);
+        new.replication = Some(dice.between(Kind::Operation, 1, 3) as i16);
         let outcome = settled(admin.create_topics(&[new], false).await.and_then(|mut all| {
             all.pop_first().map_or(Err(ClientError::Closed), |(_, result)| result.map(drop))
         }));
@@ -170,7 +177,7 @@ impl Play {
         let topics = lock(&self.shared.topics);
         let own = topics.iter().filter(|(name, topic)| {
             let number: u32 = name[1..].parse().unwrap_or_default();
-            number % CLIENTS_COUNT == (node - CLIENTS)
+            number % ADMINS_COUNT == (node - CLIENTS)
                 && topic.created == Some(Outcome::Ok(()))
                 && topic.deleted.is_none()
         });

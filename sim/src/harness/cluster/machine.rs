@@ -315,6 +315,7 @@ impl Play {
             ("broker.heartbeat.interval.ms", "500".into()),
             ("broker.session.timeout.ms", "3000".into()),
             ("disk.sync.timeout.ms", "60000".into()),
+            ("log.segment.bytes", self.stage.scenario.segment_bytes.to_string()),
             ("log.journal.file.bytes", "65536".into()),
             ("log.journal.bytes", "262144".into()),
         ];
