@@ -205,9 +205,10 @@ struct Progress {
     lost_at: Option<Instant>,
     /// Since when it has kept up at every fetch.
     well_since: Option<Instant>,
-    /// How often it was put out early of late, and when last.
+    /// How often it was put out early of late, when last, and by a change of which registration.
     early_count: u32,
     early_at: Instant,
+    early_from: Option<PartitionEpoch>,
 }
 
 #[derive(Clone, Debug)]

@@ -214,8 +214,13 @@ impl Leader {
     }
 
     fn on_gone_early(&mut self, now: Instant, id: BrokerId) {
+        let base = Some(self.registration.epoch);
         let Some(follower) = self.followers.get_mut(&id) else { return };
-        let Progress { early_count, early_at, well_since, .. } = follower;
+        let Progress { early_count, early_at, early_from, well_since, .. } = follower;
+        // Asked for once more because nobody answered, it is the same time.
+        if std::mem::replace(early_from, base) == base {
+            return;
+        }
         let is_forgiven = now - *early_at > FORGIVEN;
         *early_count = if is_forgiven { 1 } else { *early_count + 1 };
         (*early_at, *well_since) = (now, None);

@@ -243,6 +243,20 @@ fn who_flaps_waits_longer_each_time() {
 }
 
 #[test]
+fn who_goes_by_a_proposal_that_nobody_answers_goes_once() {
+    let mut leader = in_step(1);
+    step_at(&mut leader, ms(10_000), local(0, 11));
+    step_at(&mut leader, ms(10_000), fetched(2, 0, 11));
+    for now in [11_000, 11_100, 11_200] {
+        assert_eq!(step_at(&mut leader, ms(now), Event::Tick), [proposal(1, &[0, 2])]);
+        step_at(&mut leader, ms(now), Event::Proposed(PartitionEpoch(1), ProposalAnswer::Unknown));
+    }
+    step_at(&mut leader, ms(11_300), Event::Registered(registered(2, &[0, 2])));
+    assert_eq!(step_at(&mut leader, ms(11_300), fetched(1, 0, 11)), []);
+    assert_eq!(step_at(&mut leader, ms(12_300), fetched(1, 0, 11)), [proposal(2, &[0, 2, 1])]);
+}
+
+#[test]
 fn a_follower_joins_as_it_is_registered_and_not_below_the_start_of_the_term() {
     let leader = || begin(CommitRule::Written, &[0, 1, 2], &[0, 1], 2);
     let fetch = |epoch: i64, received| {
