@@ -11,6 +11,7 @@ mod configs;
 mod controllers;
 mod features;
 mod fetch;
+mod follower_fetch;
 mod group;
 mod list_offsets;
 mod log_dirs;
@@ -43,7 +44,6 @@ use crate::config::Audience;
 use crate::connection::Response;
 use crate::context::{ConnectionId, Principal, QuotaHandle, RequestContext};
 use crate::error_map::Refused;
-use crate::replication;
 use crate::shared::{ListenerInfo, Shared};
 
 pub(crate) use topics::auto_create;
@@ -352,8 +352,8 @@ async fn execute<E: Env>(
         ApiKey::AllocateProducerIds => serve_boxed!(controllers::allocate_producer_ids),
         ApiKey::Fetch => {
             let request: wire::fetch::FetchRequest = decode!();
-            let answer = match replication::is_of_follower(version, &request) {
-                true => Box::pin(replication::serve(&ctx, broker, request)).await,
+            let answer = match follower_fetch::is_of_follower(version, &request) {
+                true => Box::pin(follower_fetch::serve(&ctx, broker, request)).await,
                 false => fetch::fetch(&ctx, broker, request).await,
             };
             answer.map(move |answer| splice::<E>(answer, version, correlation_id))

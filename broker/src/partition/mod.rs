@@ -38,7 +38,7 @@ use waiters::{Ticket, Waiters, Woken};
 
 use crate::error_map::{Refused, error_code};
 use crate::metrics::Traffic;
-use crate::replication::{Desk, Told};
+use crate::replication::{Desk, Leads, Told};
 
 /// Pause before an append is tried again when too many bytes wait for the disk; twice as long each time up to the other,
 /// so that ten thousand producers that wait leave the processor alone.
@@ -57,22 +57,6 @@ impl<E: Env> Clone for Partition<E> {
     }
 }
 
-/// A door that does not keep the partition.
-pub(crate) struct WeakPartition<E: Env>(Weak<Room<E>>);
-
-impl<E: Env> Clone for WeakPartition<E> {
-    fn clone(&self) -> WeakPartition<E> {
-        WeakPartition(self.0.clone())
-    }
-}
-
-impl<E: Env> WeakPartition<E> {
-    /// The partition, while somebody keeps it.
-    pub(crate) fn upgrade(&self) -> Option<Partition<E>> {
-        self.0.upgrade().map(Partition)
-    }
-}
-
 struct Room<E: Env> {
     id: TopicPartition,
     topic_id: TopicId,
@@ -82,7 +66,7 @@ struct Room<E: Env> {
     traffic: Arc<Traffic>,
     desk: Arc<Desk<E>>,
     /// For those who must not keep it.
-    me: WeakPartition<E>,
+    me: Weak<Room<E>>,
     state: Mutex<State>,
 }
 
@@ -237,7 +221,7 @@ impl<E: Env> Partition<E> {
             spawner: env.spawner().clone(),
             traffic,
             desk,
-            me: WeakPartition(me.clone()),
+            me: me.clone(),
             state: Mutex::new(State {
                 leader,
                 rule,
@@ -590,21 +574,6 @@ impl<E: Env> Partition<E> {
         });
     }
 
-    /// What became of an in-sync set that it proposed on the registration `base`.
-    pub(crate) fn on_proposal_answered(&self, base: PartitionEpoch, answer: ProposalAnswer) {
-        self.0.update(|state, now, effects| {
-            state.leader.step(now, Event::Proposed(base, answer), effects);
-        });
-    }
-
-    /// Its deadline has passed: the desk knows of none any more.
-    pub(crate) fn tick(&self) {
-        self.0.update(|state, now, effects| {
-            state.deadline = None;
-            state.leader.step(now, Event::Tick, effects);
-        });
-    }
-
     /// Stops serving for good: everyone who waits is answered with `code`.
     pub(crate) fn close(&self, code: ErrorCode) {
         self.0.update(|state, _, _| {
@@ -669,6 +638,21 @@ impl Ends {
             Isolation::ReadUncommitted => self.high_watermark,
             Isolation::ReadCommitted => self.last_stable,
         }
+    }
+}
+
+impl<E: Env> Leads for Room<E> {
+    fn on_proposal_answered(&self, base: PartitionEpoch, answer: ProposalAnswer) {
+        self.update(|state, now, effects| {
+            state.leader.step(now, Event::Proposed(base, answer), effects);
+        });
+    }
+
+    fn tick(&self) {
+        self.update(|state, now, effects| {
+            state.deadline = None;
+            state.leader.step(now, Event::Tick, effects);
+        });
     }
 }
 

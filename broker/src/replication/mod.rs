@@ -13,27 +13,32 @@
 mod fetcher;
 mod following;
 mod proposals;
-mod serve;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use cluster::replica::{Proposal, Question};
+use cluster::replica::{Proposal, ProposalAnswer, Question};
 use env::Env;
 use tokio::sync::{Notify, watch};
-use types::{BrokerId, Instant, PartitionIndex, TopicId};
-
-use crate::partition::WeakPartition;
+use types::{BrokerId, Instant, PartitionEpoch, PartitionIndex, TopicId};
 
 pub(crate) use fetcher::run as fetch;
 pub(crate) use following::{Beginning, Following, WeakFollowing};
 pub(crate) use proposals::run as send_proposals;
-pub(crate) use serve::{is_of_follower, serve};
 pub(crate) use ticks::run as tick;
 
 /// A partition.
 pub(crate) type Place = (TopicId, PartitionIndex);
+
+/// A replica that leads, as far as this room knows it.
+pub(crate) trait Leads: Send + Sync {
+    /// What became of an in-sync set that it proposed on the registration `base`.
+    fn on_proposal_answered(&self, base: PartitionEpoch, answer: ProposalAnswer);
+
+    /// Its deadline has passed: the desk knows of none any more.
+    fn tick(&self);
+}
 
 /// Where partitions leave what they want; at most one thing of each kind for each.
 pub(crate) struct Desk<E: Env> {
@@ -45,7 +50,7 @@ pub(crate) struct Desk<E: Env> {
 }
 
 struct Wanted<E: Env> {
-    proposals: BTreeMap<Place, (WeakPartition<E>, Proposal)>,
+    proposals: BTreeMap<Place, (Weak<dyn Leads>, Proposal)>,
     deadlines: BTreeMap<Place, (Instant, Told<E>)>,
     /// When the one timer goes off.
     wakes_at: Option<Instant>,
@@ -60,7 +65,7 @@ struct Wanted<E: Env> {
 /// Who wants to be told of the time.
 #[derive(Clone)]
 pub(crate) enum Told<E: Env> {
-    Leader(WeakPartition<E>),
+    Leader(Weak<dyn Leads>),
     Follower(WeakFollowing<E>),
 }
 
@@ -95,7 +100,7 @@ impl<E: Env> Desk<E> {
     }
 
     /// A leader wants this in-sync set. What it wanted before on an older registration is settled.
-    pub(crate) fn propose(&self, place: Place, leader: WeakPartition<E>, proposal: Proposal) {
+    pub(crate) fn propose(&self, place: Place, leader: Weak<dyn Leads>, proposal: Proposal) {
         {
             let proposals = &mut self.lock().proposals;
             let is_newest =
@@ -151,7 +156,7 @@ impl<E: Env> Desk<E> {
     }
 
     /// Begins a fetch of `replica`; the one before it is over.
-    fn next_turn(&self, replica: BrokerId) -> Turn {
+    pub(crate) fn next_turn(&self, replica: BrokerId) -> Turn {
         let mut wanted = self.lock();
         let turns = wanted.turns.entry(replica).or_insert_with(|| watch::Sender::new(0));
         turns.send_modify(|number| *number += 1);
@@ -160,7 +165,7 @@ impl<E: Env> Desk<E> {
         Turn { number, later }
     }
 
-    fn take_proposals(&self) -> BTreeMap<Place, (WeakPartition<E>, Proposal)> {
+    fn take_proposals(&self) -> BTreeMap<Place, (Weak<dyn Leads>, Proposal)> {
         std::mem::take(&mut self.lock().proposals)
     }
 
@@ -231,14 +236,14 @@ impl<E: Env> Desk<E> {
 }
 
 /// One fetch of a follower.
-struct Turn {
+pub(crate) struct Turn {
     number: u64,
     later: watch::Receiver<u64>,
 }
 
 impl Turn {
     /// Completes when the same follower has fetched again.
-    async fn over(&self) {
+    pub(crate) async fn over(&self) {
         // The sender lives as long as the desk, and with it the broker.
         let _ = self.later.clone().wait_for(|number| *number > self.number).await;
     }

@@ -22,10 +22,10 @@ use wire::fetch::{
     PartitionData,
 };
 
-use super::Turn;
+use super::{Records, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
-use crate::handlers::{Records, Reply};
 use crate::partition::{FileOf, Line, Partition, Signal, Wait, Waiting};
+use crate::replication::Turn;
 use crate::shared::{Shared, View};
 
 /// From here on a follower tells how much it has synced.
@@ -34,12 +34,12 @@ const DURABLE_END_VERSION_MIN: i16 = 17;
 type Response<E> = FetchResponse<Records<FileOf<E>>>;
 
 /// Whether a fetch is a follower's. What calls itself a replica in an older version is a tool that wants to read.
-pub(crate) fn is_of_follower(version: i16, request: &FetchRequest) -> bool {
+pub(super) fn is_of_follower(version: i16, request: &FetchRequest) -> bool {
     version >= DURABLE_END_VERSION_MIN && request.replica_state.replica_id >= 0
 }
 
 /// Fetch by a follower.
-pub(crate) async fn serve<E: Env>(
+pub(super) async fn serve<E: Env>(
     ctx: &RequestContext,
     broker: &Shared<E>,
     request: FetchRequest,
