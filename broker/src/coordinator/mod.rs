@@ -205,13 +205,19 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
     }
 }
 
+/// The shards that are open: of which topic, and of which tenure of each partition.
+struct Opened<E: Env> {
+    topic: Option<TopicId>,
+    tenures: Vec<Option<Partition<E>>>,
+}
+
 impl GroupRoom {
-    /// Follows the metadata until the broker stops: opens a shard for each partition of [`OFFSETS_TOPIC`] that appears,
-    /// closes those that vanish, and tells all of topics that were deleted.
+    /// Follows the metadata until the broker stops: opens a shard for each partition of [`OFFSETS_TOPIC`] that this broker begins
+    /// to lead, closes those that it ceases to, and tells all of topics that were deleted.
     pub async fn run<E: Env>(self, shared: Shared<E>) {
         let mut views = shared.metadata().watch();
         let clock = shared.env().clock().clone();
-        let mut open: Option<TopicId> = None;
+        let mut open = Opened { topic: None, tenures: Vec::new() };
         let mut seen: BTreeMap<TopicId, TopicName> = BTreeMap::new();
         let mut gather: Option<Instant> = Some(clock.now());
         loop {
@@ -236,32 +242,33 @@ impl GroupRoom {
         self.doors.send_replace(Arc::new(Doors::new()));
     }
 
-    fn open_shards<E: Env>(
-        &self,
-        shared: &Shared<E>,
-        view: &Arc<View<E>>,
-        open: &mut Option<TopicId>,
-    ) {
-        let Some(topic) = view.topic(OFFSETS_TOPIC) else {
-            if open.take().is_some() {
-                self.doors.send_replace(Arc::new(Doors::new()));
-            }
-            return;
-        };
-        let count = usize::try_from(topic.partitions_count()).unwrap_or(0);
+    fn open_shards<E: Env>(&self, shared: &Shared<E>, view: &Arc<View<E>>, open: &mut Opened<E>) {
+        let topic = view.topic(OFFSETS_TOPIC);
+        let count = topic.map_or(0, |topic| usize::try_from(topic.partitions_count()).unwrap_or(0));
         let mut doors = Doors::clone(&self.doors.borrow());
-        if *open != Some(topic.id) {
+        let id = topic.map(|topic| topic.id);
+        let mut has_changed = doors.len() != count;
+        if open.topic != id {
+            open.topic = id;
+            open.tenures.clear();
             doors.clear();
         }
-        let before = doors.iter().flatten().count();
         doors.resize(count, None);
-        for (index, door) in doors.iter_mut().enumerate().filter(|(_, door)| door.is_none()) {
-            // A log that a full disk had no space for may be there with a later view (E11).
-            let partition = topic.partition(PartitionIndex(index as i32));
-            *door = partition.map(|partition| self.open_shard(shared, partition.clone()));
+        open.tenures.resize_with(count, || None);
+        for (index, (door, tenure)) in doors.iter_mut().zip(&mut open.tenures).enumerate() {
+            // Not there where another broker leads, or a full disk had no space for its log yet (E11).
+            let led = topic.and_then(|topic| topic.partition(PartitionIndex(index as i32)));
+            let goes_on = match (&*tenure, led) {
+                (Some(tenure), Some(led)) => tenure.is(led),
+                (tenure, led) => tenure.is_none() && led.is_none(),
+            };
+            if !goes_on {
+                *door = led.map(|led| self.open_shard(shared, led.clone()));
+                *tenure = led.cloned();
+                has_changed = true;
+            }
         }
-        if *open != Some(topic.id) || doors.iter().flatten().count() != before {
-            *open = Some(topic.id);
+        if has_changed {
             self.doors.send_replace(Arc::new(doors));
         }
     }

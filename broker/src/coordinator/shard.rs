@@ -104,10 +104,13 @@ impl<E: Env> Shard<E> {
             if let Some(gone) = self.partition.gone()
                 && !planted(Mutant::OneShardHidesAll)
             {
-                tracing::error!(
-                    partition = %self.partition.id(), failed = %gone.code,
-                    "its groups are without a coordinator until the next start"
-                );
+                // Where another broker leads, it coordinates.
+                if gone.code != ErrorCode::NotLeaderOrFollower {
+                    tracing::error!(
+                        partition = %self.partition.id(), failed = %gone.code,
+                        "its groups are without a coordinator until the next start"
+                    );
+                }
                 return;
             }
             // Of damage it was said once, and what to do.

@@ -157,7 +157,7 @@ fn describe<E: Env>(
     let info = view.image.topic_by_id(topic.id);
     let mut rest = info.into_iter().flat_map(|info| info.partitions.range(PartitionIndex(first)..));
     let partitions = rest.by_ref().take(most).map(|(index, info)| {
-        let state = PartitionState::of(broker, topic, *index, info);
+        let state = PartitionState::of(broker, &view.image, topic, *index, info);
         DescribeTopicPartitionsResponsePartition {
             error_code: state.code.as_i16(),
             partition_index: index.0,

@@ -62,7 +62,7 @@ pub(super) async fn serve<E: Env>(
         epoch: BrokerEpoch(request.replica_state.replica_epoch),
         bytes_max: usize::try_from(request.max_bytes).unwrap_or(0),
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
-        turn: broker.desk().next_turn(replica),
+        turn: broker.desk().next_turn(replica, ctx.connection, ctx.received),
         asked: asked.collect(),
     };
     let view = broker.view();
@@ -127,7 +127,8 @@ impl<E: Env> Serving<E> {
                 Ok(leader) => leader,
                 Err(code) => return Told::refused(code),
             };
-            let answer = leader.asked(self.replica, self.epoch, asked.question);
+            let answer =
+                leader.asked(self.replica, self.epoch, asked.question, self.turn.sent_after);
             let follows = matches!(answer, Answer::Follows { .. });
             Told { leader: follows.then(|| leader.clone()), ..Told::of(answer) }
         };

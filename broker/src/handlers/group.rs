@@ -26,6 +26,7 @@ use wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
 use wire::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use wire::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
+use super::metadata::address;
 use super::{Reply, error_fields};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::coordinator::{Answer, Groups, OFFSETS_TOPIC};
@@ -437,7 +438,7 @@ pub(crate) async fn find_coordinator<E: Env>(
     if ctx.api_version < 4 {
         let found = coordinator_of(ctx, broker, request.key_type, &request.key).await;
         let code = found.as_ref().err().map_or(ErrorCode::None, |refused| refused.code);
-        let (node_id, host, port) = node(ctx, broker, found.is_ok());
+        let (node_id, host, port) = node(&found);
         // These versions name the code even where nothing is wrong.
         let message = found.err().and_then(|refused| refused.message);
         return Reply::Now(FindCoordinatorResponse {
@@ -453,29 +454,28 @@ pub(crate) async fn find_coordinator<E: Env>(
     let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
     for key in request.coordinator_keys {
         let found = coordinator_of(ctx, broker, request.key_type, &key).await;
-        let (node_id, host, port) = node(ctx, broker, found.is_ok());
-        let (error_code, error_message) = error_fields(found);
+        let (node_id, host, port) = node(&found);
+        let (error_code, error_message) = error_fields(found.map(drop));
         coordinators.push(Coordinator { key, node_id, host, port, error_code, error_message });
     }
     Reply::Now(FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() })
 }
 
-/// Id, host and port of this broker as the client's listener sees it, or the wire's "no node".
-fn node<E: Env>(ctx: &RequestContext, broker: &Shared<E>, is_found: bool) -> (i32, Str, i32) {
-    let (host, port) = &ctx.listener.advertised;
-    match is_found {
-        true => (broker.broker_id().0, host.as_str().into(), i32::from(*port)),
-        false => (-1, Str::EMPTY, -1),
-    }
+/// A broker as the client's listener sees it: id, host and port.
+type Node = (i32, Str, i32);
+
+/// The node that was found, or the wire's "no node".
+fn node(found: &Result<Node, Refused>) -> Node {
+    found.as_ref().map_or((-1, Str::EMPTY, -1), Node::clone)
 }
 
-/// Makes sure that this broker coordinates `key`.
+/// Who coordinates `key`: it serves, if that is this broker.
 async fn coordinator_of<E: Env>(
     ctx: &RequestContext,
     broker: &Shared<E>,
     key_type: i8,
     key: &str,
-) -> Result<(), Refused> {
+) -> Result<Node, Refused> {
     let not_there = |what: &str, code: ErrorCode| {
         Refused::new(code, format!("{what} are not supported by this broker yet"))
     };
@@ -514,10 +514,16 @@ async fn coordinator_of<E: Env>(
     let view = broker.view();
     let topic = view.topic(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let index = Groups::partition_of(key, topic.partitions_count());
-    match topic.partition(index) {
-        Some(partition) if partition.check_serving().is_ok() => Ok(()),
-        _ => Err(ErrorCode::CoordinatorNotAvailable.into()),
-    }
+    let serves = topic.partition(index).is_some_and(|led| led.check_serving().is_ok());
+    let registered = view.image.topic_by_id(topic.id).and_then(|it| it.partitions.get(&index));
+    let leader = registered.and_then(|it| it.leader);
+    let leader = leader.filter(|leader| *leader != broker.broker_id() || serves);
+    let found = leader.and_then(|leader| {
+        let known = view.image.broker(leader).filter(|known| !known.is_fenced)?;
+        let (host, port) = address(ctx, broker, known)?;
+        Some((leader.0, host, port))
+    });
+    found.ok_or(ErrorCode::CoordinatorNotAvailable.into())
 }
 
 /// The error of an answer that is not the expected one.

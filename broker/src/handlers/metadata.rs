@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cluster::metadata::{BrokerInfo, PartitionInfo};
+use cluster::metadata::{BrokerInfo, Image, PartitionInfo};
 use env::Env;
 use types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicName, Uuid};
 use wire::Str;
@@ -15,6 +15,7 @@ use wire::metadata::{
 use super::topics::{auto_create, check_name};
 use super::{INTERNAL_TOPICS, OPERATIONS_UNKNOWN, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::replication::Following;
 use crate::shared::{Shared, TopicView, View};
 
 /// From here on "no topics" and "all topics" are told apart.
@@ -200,7 +201,7 @@ fn known<E: Env>(
         is_internal: INTERNAL_TOPICS.contains(&topic.name.as_str()),
         partitions: partitions
             .map(|(index, info)| {
-                let state = PartitionState::of(broker, topic, *index, info);
+                let state = PartitionState::of(broker, &view.image, topic, *index, info);
                 MetadataResponsePartition {
                     error_code: state.code.as_i16(),
                     partition_index: index.0,
@@ -227,19 +228,26 @@ pub(super) struct PartitionState {
 impl PartitionState {
     pub(super) fn of<E: Env>(
         broker: &Shared<E>,
+        image: &Image,
         topic: &TopicView<E>,
         index: PartitionIndex,
         info: &PartitionInfo,
     ) -> PartitionState {
         let us = broker.broker_id();
         let serves = topic.partition(index).is_some_and(|room| room.check_serving().is_ok());
-        let is_offline = info.replicas.contains(&us) && !serves;
+        let works = |id: &BrokerId| match *id == us {
+            true => serves || topic.following(index).is_some_and(Following::works),
+            false => image.broker(*id).is_some_and(|known| {
+                let home = info.directory_of(*id);
+                !known.is_fenced && home.is_none_or(|home| known.directories.contains(&home))
+            }),
+        };
         let leader = info.leader.filter(|leader| *leader != us || serves);
         let code = match leader {
             Some(_) => ErrorCode::None,
             None => ErrorCode::LeaderNotAvailable,
         };
-        let offline = if is_offline { vec![us] } else { Vec::new() };
+        let offline = info.replicas.iter().copied().filter(|id| !works(id)).collect();
         PartitionState { code, leader, offline }
     }
 }

@@ -202,9 +202,8 @@ fn template<E: Env>(broker: &Shared<E>, name: &TopicName) -> CreateTopic {
             ..CreateTopic::default()
         };
     }
-    let brokers = broker.image().brokers().filter(|broker| !broker.is_fenced).count();
-    // Kafka refuses groups while there are fewer brokers than replicas; one node is meant to work alone.
-    let most = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
+    // Groups wait while there are fewer brokers than replicas, as in Kafka; but one node is meant to work alone.
+    let most = if broker.quorum().is_alone() { 1 } else { i16::MAX };
     let config = |name: &str, value: &str| (name.into(), Some(value.into()));
     // The least that users may ask for is more than the operator's setting of this topic may be.
     let segment_bytes = match settings.offsets_segment_bytes < SEGMENT_BYTES_MIN {

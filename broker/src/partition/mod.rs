@@ -246,6 +246,11 @@ impl<E: Env> Partition<E> {
         Partition(room)
     }
 
+    /// Whether both are doors of one tenure.
+    pub(crate) fn is(&self, other: &Partition<E>) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Name of its topic.
     pub fn topic(&self) -> &TopicName {
         &self.0.id.topic
@@ -404,12 +409,13 @@ impl<E: Env> Partition<E> {
         state.leader.visible_end().map(drop).ok_or(ErrorCode::OffsetNotAvailable)
     }
 
-    /// A follower asks, and says how far it is.
+    /// A follower asks, and says how far it is. It has done so after the moment `sent_after`, if that is known.
     pub(crate) fn asked(
         &self,
         replica: BrokerId,
         broker_epoch: BrokerEpoch,
         question: Question,
+        sent_after: Option<Instant>,
     ) -> Answer {
         let mut answer = Answer::Refused(ErrorCode::NotLeaderOrFollower);
         self.0.update(|state, now, effects| {
@@ -419,6 +425,10 @@ impl<E: Env> Partition<E> {
             }
             state.leader.step(now, Event::Fetched { replica, broker_epoch, question }, effects);
             answer = state.leader.answer(replica, broker_epoch, &question);
+            let is_of_this_term = !matches!(answer, Answer::Refused(_));
+            if let Some(at) = sent_after.filter(|_| is_of_this_term) {
+                state.leader.step(now, Event::FollowerContact(replica, at), effects);
+            }
         });
         answer
     }

@@ -19,12 +19,10 @@ use wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
 };
 
-use super::{Asked, Place};
+use super::{Asked, FETCHES_MAX, Place};
 use crate::shared::Shared;
 use crate::together;
 
-/// Fetches under way to one broker: one that waits, and one that makes it return.
-const FETCHES_MAX: usize = 2;
 /// More than any answer may have beyond its records.
 const ANSWER_BYTES_EXTRA: usize = 64 << 20;
 /// In requests without a session.

@@ -81,6 +81,8 @@ struct State {
     rule: CommitRule,
     /// It follows nobody any more.
     has_ended: bool,
+    /// Its directory has failed.
+    has_failed: bool,
     /// The deadline that the desk knows of.
     deadline: Option<Instant>,
 }
@@ -98,7 +100,14 @@ impl<E: Env> Following<E> {
             env,
             desk,
             me: WeakFollowing(me.clone()),
-            state: Mutex::new(State { follower, term, rule, has_ended: false, deadline: None }),
+            state: Mutex::new(State {
+                follower,
+                term,
+                rule,
+                has_ended: false,
+                has_failed: false,
+                deadline: None,
+            }),
             work: tokio::sync::Mutex::default(),
             log,
         });
@@ -122,6 +131,11 @@ impl<E: Env> Following<E> {
     pub(crate) fn leader(&self) -> Option<BrokerId> {
         let state = self.0.lock();
         state.follower.leader().filter(|_| !state.has_ended && !state.follower.is_stopped())
+    }
+
+    /// Whether its log can be written.
+    pub(crate) fn works(&self) -> bool {
+        !self.0.lock().has_failed
     }
 
     /// What it asks now, if it asks.
@@ -177,6 +191,7 @@ impl<E: Env> Following<E> {
 
     /// Its directory has failed.
     pub(crate) fn fail(&self) {
+        self.0.lock().has_failed = true;
         self.0.at_once(|follower, now, effects| follower.step(now, Event::Failed, effects));
     }
 }

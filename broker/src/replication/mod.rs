@@ -15,18 +15,24 @@ mod following;
 mod proposals;
 mod ticks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cluster::replica::{Proposal, ProposalAnswer, Question};
 use env::Env;
 use tokio::sync::{Notify, watch};
+use types::mutant::{Mutant, planted};
 use types::{BrokerId, Instant, PartitionEpoch, PartitionIndex, TopicId};
+
+use crate::context::ConnectionId;
 
 pub(crate) use fetcher::run as fetch;
 pub(crate) use following::{Beginning, Following, WeakFollowing};
 pub(crate) use proposals::run as send_proposals;
 pub(crate) use ticks::run as tick;
+
+/// Fetches under way from one broker to another: one that waits, and one that makes it return.
+const FETCHES_MAX: usize = 2;
 
 /// A partition.
 pub(crate) type Place = (TopicId, PartitionIndex);
@@ -58,8 +64,8 @@ struct Wanted<E: Env> {
     lanes: BTreeMap<BrokerId, Lane<E>>,
     /// When something was heard of the controller last.
     controller_heard_at: Instant,
-    /// Each follower's fetch that waits here.
-    turns: BTreeMap<BrokerId, watch::Sender<u64>>,
+    /// Each follower's fetches.
+    turns: BTreeMap<BrokerId, Turns>,
 }
 
 /// Who wants to be told of the time.
@@ -155,14 +161,34 @@ impl<E: Env> Desk<E> {
         self.lock().controller_heard_at
     }
 
-    /// Begins a fetch of `replica`; the one before it is over.
-    pub(crate) fn next_turn(&self, replica: BrokerId) -> Turn {
+    /// Begins a fetch of `replica`, which was read at `now`; the one before it is over.
+    pub(crate) fn next_turn(
+        &self,
+        replica: BrokerId,
+        connection: ConnectionId,
+        now: Instant,
+    ) -> Turn {
         let mut wanted = self.lock();
-        let turns = wanted.turns.entry(replica).or_insert_with(|| watch::Sender::new(0));
-        turns.send_modify(|number| *number += 1);
-        let later = turns.subscribe();
+        let turns = wanted.turns.entry(replica).or_insert_with(|| Turns {
+            newest: watch::Sender::new(0),
+            connection,
+            read_at: VecDeque::new(),
+        });
+        if turns.connection != connection {
+            turns.connection = connection;
+            turns.read_at.clear();
+        }
+        // So many are under way at most: this one was sent when the one before them had been answered.
+        let sent_after = match turns.read_at.len() {
+            FETCHES_MAX => turns.read_at.pop_front(),
+            _ => None,
+        };
+        let sent_after = if planted(Mutant::OldFetchCounts) { Some(now) } else { sent_after };
+        turns.read_at.push_back(now);
+        turns.newest.send_modify(|number| *number += 1);
+        let later = turns.newest.subscribe();
         let number = *later.borrow();
-        Turn { number, later }
+        Turn { number, later, sent_after }
     }
 
     fn take_proposals(&self) -> BTreeMap<Place, (Weak<dyn Leads>, Proposal)> {
@@ -235,8 +261,20 @@ impl<E: Env> Desk<E> {
     }
 }
 
+/// The fetches of one follower.
+struct Turns {
+    /// Number of the newest.
+    newest: watch::Sender<u64>,
+    /// On which it came.
+    connection: ConnectionId,
+    /// When the last ones of this connection were read.
+    read_at: VecDeque<Instant>,
+}
+
 /// One fetch of a follower.
 pub(crate) struct Turn {
+    /// The follower has sent it after this moment, if that is known.
+    pub(crate) sent_after: Option<Instant>,
     number: u64,
     later: watch::Receiver<u64>,
 }

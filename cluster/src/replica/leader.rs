@@ -176,6 +176,9 @@ pub enum Event {
     Registered(Registration),
     /// The one answer to a proposal, which was made on this registration.
     Proposed(PartitionEpoch, ProposalAnswer),
+    /// A follower has sent its last fetch of this term after that moment, which is not the one at which the fetch is read: a
+    /// process that stood still finds old ones.
+    FollowerContact(BrokerId, Instant),
     /// The broker has heard of the controller, at that moment. Need be told only before [`Leader::may_serve`] is asked.
     ControllerContact(Instant),
     /// The topic's `durability` changed.
@@ -201,6 +204,8 @@ pub enum Effect {
 struct Progress {
     /// Its last fetch in this term.
     heard: Option<Heard>,
+    /// It has followed in this term after that.
+    contact_at: Option<Instant>,
     /// When its connection was lost, until it is back.
     lost_at: Option<Instant>,
     /// Since when it has kept up at every fetch.
@@ -277,7 +282,8 @@ impl Leader {
     pub fn step(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         let before = self.high_watermark;
         // Appends are many, and make nobody in sync who was not.
-        let may_propose = !matches!(event, Event::Local(_) | Event::ControllerContact(_));
+        let is_contact = matches!(event, Event::ControllerContact(_) | Event::FollowerContact(..));
+        let may_propose = !is_contact && !matches!(event, Event::Local(_));
         match event {
             Event::Local(ends) => self.on_local(now, ends),
             Event::Trimmed(start) => self.log.trim(start.min(self.log.end())),
@@ -288,6 +294,11 @@ impl Leader {
             Event::Disconnected(replica) => self.on_disconnected(now, replica),
             Event::Registered(registration) => self.on_registered(now, registration),
             Event::Proposed(base, answer) => self.on_proposal_answered(now, base, answer),
+            Event::FollowerContact(replica, at) => {
+                if let Some(follower) = self.followers.get_mut(&replica) {
+                    follower.contact_at = follower.contact_at.max(Some(at));
+                }
+            }
             Event::ControllerContact(at) => self.controller_at = self.controller_at.max(at),
             Event::RuleChanged(rule) => self.on_rule_changed(now, rule),
             Event::MinIsrChanged(min_isr) => self.min_isr = min_isr,
@@ -365,8 +376,8 @@ impl Leader {
     pub fn may_serve(&self, now: Instant) -> bool {
         let is_fresh = |at: Instant| now - at <= self.limits.session;
         let is_here = |id: &BrokerId| {
-            let heard = self.followers.get(id).map(|follower| follower.heard.as_ref());
-            heard.is_none_or(|heard| heard.is_some_and(|heard| is_fresh(heard.at)))
+            let contact = self.followers.get(id).map(|follower| follower.contact_at);
+            contact.is_none_or(|at| at.is_some_and(is_fresh))
         };
         self.followers.is_empty()
             || is_fresh(self.controller_at)

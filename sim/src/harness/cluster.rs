@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  node 0            nodes 1..=7                 nodes 10..
-//!  nemesis, finale   each a broker and a voter   administrators, producers, readers: each asks any node
+//!  nemesis, finale   each a broker and a voter   administrators, producers, readers, members of a group
 //! ```
 //!
 //! A judge looks at what each living process believes: who leads the metadata quorum, what is committed, and the metadata
 //! that it serves by. When all is quiet again, what was answered must be so, on every node.
 
 mod admin;
+mod groups;
 mod machine;
 mod records;
 
@@ -30,10 +31,11 @@ use crate::world::SimEnv;
 const FIRST: Node = 1;
 /// The first node of a client.
 const CLIENTS: Node = 10;
-/// How many there are: administrators, producers and readers, in this order.
-const CLIENTS_COUNT: u32 = ADMINS_COUNT + PRODUCERS_COUNT + 2;
+/// How many there are: administrators, producers, readers and members of a group, in this order.
+const CLIENTS_COUNT: u32 = ADMINS_COUNT + PRODUCERS_COUNT + READERS_COUNT + 2;
 const ADMINS_COUNT: u32 = 3;
 const PRODUCERS_COUNT: u32 = 2;
+const READERS_COUNT: u32 = 2;
 /// Where clients and where controllers call.
 const PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;

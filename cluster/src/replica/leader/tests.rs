@@ -350,12 +350,15 @@ fn without_the_controller_it_serves_while_all_who_count_fetch() {
     assert!(leader.may_serve(ms(9_000)));
     assert!(!leader.may_serve(ms(9_001)));
     step_at(&mut leader, ms(9_000), fetched(1, 0, 10));
+    assert!(!leader.may_serve(ms(9_001)), "it may be an old one that is read now");
+    let contact = |id, at| Event::FollowerContact(BrokerId(id), ms(at));
+    step_at(&mut leader, ms(9_000), contact(1, 9_000));
     assert!(leader.may_serve(ms(18_000)) && !leader.may_serve(ms(18_001)));
-    step_at(&mut leader, ms(12_000), Event::FetchedAgain(BrokerId(1)));
+    step_at(&mut leader, ms(13_000), contact(1, 12_000));
     assert!(leader.may_serve(ms(21_000)));
     step_at(&mut leader, ms(12_000), fetched(2, 0, 10));
     assert_eq!(leader.isr_maximal().len(), 3);
-    step_at(&mut leader, ms(20_000), Event::FetchedAgain(BrokerId(1)));
+    step_at(&mut leader, ms(20_000), contact(1, 20_000));
     assert!(!leader.may_serve(ms(21_001)), "whom it has proposed may count");
     step_at(&mut leader, ms(21_000), Event::ControllerContact(ms(21_000)));
     assert!(leader.may_serve(ms(30_000)));

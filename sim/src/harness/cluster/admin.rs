@@ -9,7 +9,9 @@ use wire::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 
-use super::{ADMINS_COUNT, CLIENTS, CLIENTS_COUNT, PORT, PRODUCERS_COUNT, Play, Topic};
+use super::{
+    ADMINS_COUNT, CLIENTS, CLIENTS_COUNT, PORT, PRODUCERS_COUNT, Play, READERS_COUNT, Topic,
+};
 use crate::decisions::{Decisions, Kind};
 use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
@@ -41,7 +43,10 @@ impl Play {
                     number if number < ADMINS_COUNT + PRODUCERS_COUNT => {
                         play.produce(node, &life).await;
                     }
-                    _ => play.read(node, &life).await,
+                    number if number < ADMINS_COUNT + PRODUCERS_COUNT + READERS_COUNT => {
+                        play.read(node, &life).await;
+                    }
+                    _ => play.join(node, &life).await,
                 }
                 _ = done.send(());
             });

@@ -29,7 +29,7 @@ use crate::history::{EndTold, History, Outcome, Polled, Sent, Span};
 use crate::world::SimEnv;
 
 /// A topic with records: name, partitions, `min.insync.replicas`.
-const TOPICS: [(&str, i32, u32); 2] = [("alpha", 2, 1), ("beta", 1, 2)];
+pub(super) const TOPICS: [(&str, i32, u32); 2] = [("alpha", 2, 1), ("beta", 1, 2)];
 /// How many replicas each has.
 const REPLICAS: i16 = 3;
 /// All replicas are in sync again within this (L3): the longest probation of one that was too slow too often, and the rest.
@@ -62,11 +62,11 @@ impl Play {
         true
     }
 
-    fn history<T>(&self, act: impl FnOnce(&mut History) -> T) -> T {
+    pub(super) fn history<T>(&self, act: impl FnOnce(&mut History) -> T) -> T {
         act(&mut lock(&self.shared.history))
     }
 
-    fn next_number(&self) -> u32 {
+    pub(super) fn next_number(&self) -> u32 {
         let mut number = lock(&self.shared.numbers);
         *number += 1;
         *number
@@ -76,11 +76,11 @@ impl Play {
         u64::from(self.next_number()) << 16 | u64::from(filling)
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.stage.world.now_nanos()
     }
 
-    fn span(&self, from: u64) -> Span {
+    pub(super) fn span(&self, from: u64) -> Span {
         Span { from, to: self.now() }
     }
 
@@ -254,7 +254,7 @@ impl Play {
         }
         // Deliveries that were under way have ended by now, or never will.
         self.stage.world.sleep(Duration::from_secs(20)).await;
-        if !self.replicas_agree().await {
+        if !self.replicas_agree().await || !self.judge_groups(&client).await {
             return;
         }
         for partition in partitions() {
@@ -438,7 +438,7 @@ impl Play {
     }
 }
 
-fn partitions() -> Vec<TopicPartition> {
+pub(super) fn partitions() -> Vec<TopicPartition> {
     let of = |(name, count, _): (&'static str, i32, u32)| {
         (0..count).map(move |index| partition_of(name, index))
     };
