@@ -177,11 +177,18 @@ pub(crate) async fn open<E: Env>(
         );
         return Err(DirectoryError::Damaged { path: metadata_dir, reason }.into());
     }
-    let cluster_id = config
-        .cluster_id
-        .clone()
-        .or(known)
-        .unwrap_or_else(|| ClusterId(env.rng().uuid().to_string().into()));
+    let cluster_id = match config.cluster_id.clone().or(known) {
+        Some(id) => id,
+        // Each of several would begin a cluster of its own.
+        None if config.voters.len() > 1 => {
+            return Err(StartError::Config(
+                "the directories of a node of several voters must know its cluster before its first start: run \
+                 `foretold format --cluster-id ID --config FILE` on each node, with the same ID"
+                    .into(),
+            ));
+        }
+        None => ClusterId(env.rng().uuid().to_string().into()),
+    };
     Ok((settle(env, config, claimed, cluster_id).await?, broken))
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use broker::{Audience, BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol};
+use broker::{Audience, BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol, QuorumVoter};
 use cluster::config::{self, BrokerSettings, split_list};
 use types::{ClusterId, NodeId};
 
@@ -75,22 +75,17 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
         Failed::usage(format!("the configuration has errors:\n  {}", lines.join("\n  ")))
     })?;
     check_roles(keys)?;
-    check_quorum(keys)?;
     let node_id = node_id(keys)?;
-    let listeners = listeners(keys, &mut notices)?;
+    let voters = voters(keys, node_id)?;
+    let listeners = listeners(keys, &voters, node_id, &mut notices)?;
     check_inter_broker(keys, &listeners)?;
     let log_dirs = log_dirs(keys)?;
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
-    notices.extend(lonely(&settings));
-    let config = BrokerConfig {
-        node_id,
-        cluster_id,
-        listeners,
-        log_dirs,
-        metadata_dir,
-        voters: Vec::new(),
-        settings,
-    };
+    if voters.is_empty() {
+        notices.extend(lonely(&settings));
+    }
+    let config =
+        BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, voters, settings };
     let observed_at = observed_at(keys)?;
     Ok(Node { config, observed_at, notices })
 }
@@ -116,18 +111,40 @@ fn check_roles(keys: &Keys) -> Result<(), Failed> {
     )))
 }
 
-/// A quorum of one, which every node is for now.
-fn check_quorum(keys: &Keys) -> Result<(), Failed> {
-    for key in ["controller.quorum.voters", "controller.quorum.bootstrap.servers"] {
-        let members = value(keys, key).map_or(0, |list| split_list(list).count());
-        if members > 1 {
-            return Err(Failed::usage(format!(
-                "{key} names {members} nodes: clusters of several nodes are not there yet; \
-                 name this node alone, or leave the key out"
-            )));
+/// The nodes that decide (`controller.quorum.voters`); none where this node decides alone.
+fn voters(keys: &Keys, me: NodeId) -> Result<Vec<QuorumVoter>, Failed> {
+    const KEY: &str = "controller.quorum.voters";
+    const SERVERS: &str = "controller.quorum.bootstrap.servers";
+    let mut voters: Vec<QuorumVoter> = Vec::new();
+    for item in split_list(value(keys, KEY).unwrap_or_default()) {
+        let parsed = item.split_once('@').and_then(|(id, address)| {
+            let (host, port) = host_and_port(address)?;
+            let node = id.trim().parse().ok().filter(|id| *id >= 0).map(NodeId)?;
+            Some(QuorumVoter { node, host, port })
+        });
+        let voter = parsed.filter(|voter| !voter.host.is_empty() && voter.port != 0);
+        let voter = voter.ok_or_else(|| {
+            Failed::usage(format!("{KEY}: `{item}` is not of the form ID@HOST:PORT"))
+        })?;
+        if voters.iter().any(|other| other.node == voter.node) {
+            return Err(Failed::usage(format!("{KEY} names node {} twice", voter.node)));
         }
+        voters.push(voter);
     }
-    Ok(())
+    let servers = value(keys, SERVERS).map_or(0, |list| split_list(list).count());
+    if voters.is_empty() && servers > 1 {
+        return Err(Failed::usage(format!(
+            "{SERVERS} names {servers} nodes: voters that find each other are not there yet; name all of them in \
+             {KEY}=1@HOST:PORT,2@HOST:PORT,3@HOST:PORT on each"
+        )));
+    }
+    if voters.len() > 1 && !voters.iter().any(|voter| voter.node == me) {
+        return Err(Failed::usage(format!(
+            "{KEY} does not name this node ({me}): nodes that do not decide are not there yet; name all nodes"
+        )));
+    }
+    // A node alone needs no address of its own.
+    Ok(if voters.len() > 1 { voters } else { Vec::new() })
 }
 
 /// Settings that Kafka takes on one node too, and that then do less than whoever set them may expect.
@@ -264,7 +281,12 @@ fn observed_at(keys: &Keys) -> Result<Option<SocketAddr>, Failed> {
     Ok(Some(SocketAddr::new(ip, port)))
 }
 
-fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfig>, Failed> {
+fn listeners(
+    keys: &Keys,
+    voters: &[QuorumVoter],
+    me: NodeId,
+    notices: &mut Vec<String>,
+) -> Result<Vec<ListenerConfig>, Failed> {
     let all = endpoints("listeners", value(keys, "listeners").unwrap_or_default())?;
     check_ports(&all)?;
     let controllers: Vec<String> = value(keys, "controller.listener.names")
@@ -290,7 +312,18 @@ fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfi
     let mut listeners = Vec::new();
     for endpoint in all {
         check_protocol(&endpoint.name, protocols.get(&endpoint.name).map(String::as_str))?;
-        if controllers.contains(&endpoint.name) {
+        let is_for_controllers = controllers.contains(&endpoint.name);
+        if is_for_controllers && !voters.is_empty() {
+            listeners.push(ListenerConfig {
+                name: ListenerName::from(endpoint.name.as_str()),
+                bind: bind_address(&endpoint)?,
+                advertised: None,
+                protocol: ListenerProtocol::Plaintext,
+                audience: Audience::Controllers,
+            });
+            continue;
+        }
+        if is_for_controllers {
             notices.push(format!(
                 "listener {} is not opened: a sole controller has no one to talk to",
                 endpoint.name
@@ -307,12 +340,31 @@ fn listeners(keys: &Keys, notices: &mut Vec<String>) -> Result<Vec<ListenerConfi
             audience: Audience::Clients,
         });
     }
-    if listeners.is_empty() {
+    check_reachable(voters, me, &listeners)?;
+    if !listeners.iter().any(|listener| listener.audience == Audience::Clients) {
         return Err(Failed::usage(
             "listeners has no listener for clients: add one, such as PLAINTEXT://:9092",
         ));
     }
     Ok(listeners)
+}
+
+/// The other voters call this one where the list of voters says.
+fn check_reachable(
+    voters: &[QuorumVoter],
+    me: NodeId,
+    listeners: &[ListenerConfig],
+) -> Result<(), Failed> {
+    let Some(own) = voters.iter().find(|voter| voter.node == me) else { return Ok(()) };
+    let mut theirs = listeners.iter().filter(|it| it.audience == Audience::Controllers);
+    if theirs.any(|listener| listener.bind.port() == own.port) {
+        return Ok(());
+    }
+    Err(Failed::usage(format!(
+        "controller.quorum.voters says that node {me} listens at {}:{}, and no listener for controllers does: add \
+         CONTROLLER://:{} to listeners, and controller.listener.names=CONTROLLER",
+        own.host, own.port, own.port
+    )))
 }
 
 /// Which protocol each listener name stands for. Without a map of the operator's own the controller's listeners are plain,
@@ -361,7 +413,8 @@ fn check_inter_broker(keys: &Keys, listeners: &[ListenerConfig]) -> Result<(), F
              remove the latter",
         ));
     }
-    let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
+    let for_clients = listeners.iter().filter(|it| it.audience == Audience::Clients);
+    let names: Vec<&str> = for_clients.map(|listener| listener.name.as_str()).collect();
     if names.iter().any(|other| other.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
@@ -476,7 +529,14 @@ mod tests {
         refused("listeners=PLAINTEXT://:1\nlog.dirs=/x", "node.id is missing");
         refused(&format!("{SOUND}broker.id=2"), "disagree");
         refused(&format!("{SOUND}process.roles=broker"), "separate roles");
-        refused(&format!("{SOUND}controller.quorum.voters=1@a:1,2@b:1"), "several nodes");
+        refused(
+            &format!("{SOUND}controller.quorum.voters=1@a:1,2@b:1"),
+            "no listener for controllers",
+        );
+        refused(&format!("{SOUND}controller.quorum.voters=2@a:1,3@b:1"), "does not name this node");
+        refused(&format!("{SOUND}controller.quorum.voters=1@a:1,1@b:1"), "twice");
+        refused(&format!("{SOUND}controller.quorum.voters=1@a"), "ID@HOST:PORT");
+        refused(&format!("{SOUND}controller.quorum.bootstrap.servers=a:1,b:1"), "name all of them");
         refused(&format!("{SOUND}num.partitons=1"), "num.partitions");
         refused("node.id=1\nlog.dirs=/x\nlisteners=SSL://:1", "not there yet");
         refused("node.id=1\nlog.dirs=/x\nlisteners=EDGE://:1", "listener.security.protocol.map");

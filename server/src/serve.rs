@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerConfig, DirectoryError, Failure, StartError};
+use broker::{Audience, Broker, BrokerConfig, DirectoryError, Failure, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -26,7 +26,8 @@ pub async fn run(node: Node) -> Result<(), Failed> {
     }
     let config = node.config;
     check_directories(&config)?;
-    let advertised: Vec<_> = config.listeners.iter().map(|l| l.advertised.clone()).collect();
+    let advertised: Vec<_> =
+        config.listeners.iter().map(|l| (l.audience, l.advertised.clone())).collect();
     let dirs = config.log_dirs.clone();
     let board = Arc::new(Board::default());
     let mut watched = JoinSet::new();
@@ -47,7 +48,8 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         .listeners()
         .iter()
         .zip(advertised)
-        .map(|((_, bound), told)| match told {
+        .filter(|(_, (audience, _))| *audience == Audience::Clients)
+        .map(|((_, bound), (_, told))| match told {
             Some((host, port)) => show_address(&host, if port == 0 { bound.port() } else { port }),
             None => bound.to_string(),
         })

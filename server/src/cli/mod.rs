@@ -8,6 +8,7 @@ mod configs;
 mod consume;
 mod disks;
 mod groups;
+mod nodes;
 mod output;
 mod produce;
 mod sim;
@@ -45,7 +46,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run one node for development: nothing to configure, formats an empty directory itself.
+    /// Run one node for development, or a cluster of several: nothing to configure, formats empty directories itself.
     Dev(Dev),
     /// Run a node from a configuration file with Kafka's keys.
     Server(Server),
@@ -86,6 +87,11 @@ struct Dev {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
+    /// How many nodes, each a process of its own; their ports follow one another.
+    #[arg(long, value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(nodes::NODES_MAX)))]
+    nodes: u16,
+
     /// A configuration key and its value, by Kafka's name; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -100,6 +106,10 @@ struct Server {
     /// A key that counts instead of the file's; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+
+    /// Stop when standard input ends: with the process that holds its other end.
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
 }
 
 #[derive(Debug, Args)]
@@ -225,6 +235,11 @@ impl Dev {
             Some(data) => data.clone(),
             None => state_folder()?,
         };
+        if self.nodes > 1 {
+            let (nodes, listen, overrides) = (self.nodes, self.listen, self.overrides);
+            let cluster = nodes::Cluster { nodes, listen, data, overrides };
+            return runtime::for_client()?.block_on(cluster.run());
+        }
         let mut keys = node::dev_keys(&self.listen, &data)?;
         let place = keys.get("log.dirs").cloned();
         node::apply_overrides(&mut keys, &self.overrides)?;
@@ -241,6 +256,15 @@ impl Server {
         let mut keys = node::read_file(&self.config)?;
         node::apply_overrides(&mut keys, &self.overrides)?;
         let node = node::plan(&keys, None)?;
+        if self.until_input_ends {
+            std::thread::spawn(|| {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                let _ = rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::TERM,
+                );
+            });
+        }
         runtime::for_server()?.block_on(serve::run(node))
     }
 }

@@ -1,0 +1,85 @@
+//! Three real processes: what is acknowledged outlives the death of any of them, and nobody has to do anything but start it
+//! again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::{Scratch, Server, check_failure, foretold};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Kills the node with this data directory.
+fn kill(data: &std::path::Path) {
+    let pid: i32 = std::fs::read_to_string(data.join("pid")).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// Lines `from..to`, one record each.
+fn lines(from: u32, to: u32) -> String {
+    (from..to).map(|number| format!("{number}\n")).collect()
+}
+
+#[test]
+fn what_is_acknowledged_outlives_the_death_of_any_node() {
+    let scratch = Scratch::new();
+    let data = scratch.join("three");
+    let cluster = Server::dev(&data, &["--nodes", "3"]);
+    assert_eq!(cluster.bootstrap.split(',').count(), 3, "{}", cluster.ready);
+    cluster.ok(&["topic", "create", "t", "--partitions", "3"], "");
+    let described = cluster.json(&["topic", "describe", "t"]);
+    let text = described.to_string();
+    assert!(text.contains("[0,1,2]") && text.contains("[1,2,0]"), "{text}");
+    let mut again = Vec::new();
+    let mut sent = 0;
+    for node in 1..=3 {
+        cluster.ok(&["produce", "t"], &lines(sent, sent + 500));
+        kill(&data.join(node.to_string()));
+        cluster.ok(&["produce", "t", "--timeout", "60"], &lines(sent + 500, sent + 1000));
+        sent += 1000;
+        let file = data.join(format!("node{node}.properties"));
+        again.push(Server::start(&["server", "--config", file.to_str().unwrap()]));
+        all_in_sync(&cluster);
+    }
+    let read = cluster.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+    let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+    for line in read.lines() {
+        *counts.entry(line.parse().unwrap()).or_default() += 1;
+    }
+    let expected: BTreeMap<u32, u32> = (0..sent).map(|number| (number, 1)).collect();
+    assert_eq!(counts, expected);
+    again.into_iter().for_each(Server::stop);
+    cluster.stop();
+}
+
+/// Waits until every partition has all its replicas in sync.
+fn all_in_sync(cluster: &Server) {
+    let until = Instant::now() + Duration::from_secs(90);
+    loop {
+        let described = cluster.json(&["topic", "describe", "t"]);
+        let partitions = described[0]["partitions"].as_array().unwrap();
+        let isr = |it: &serde_json::Value| it["isr"].as_array().map_or(0, Vec::len);
+        if partitions.iter().all(|partition| isr(partition) == 3) {
+            return;
+        }
+        assert!(Instant::now() < until, "{described}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_node_of_several_does_not_begin_a_cluster_of_its_own() {
+    let scratch = Scratch::new();
+    let file = scratch.join("node.properties");
+    let data = scratch.join("data");
+    let text = format!(
+        "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:19999\n\
+         controller.listener.names=CONTROLLER\n\
+         controller.quorum.voters=1@127.0.0.1:19999,2@127.0.0.1:19998\nlog.dirs={}\n",
+        data.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let output = foretold(&["server", "--config", file.to_str().unwrap()], "");
+    check_failure(&output, 2, "foretold format --cluster-id");
+}
