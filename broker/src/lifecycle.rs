@@ -67,7 +67,16 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
         let pause = match outcome {
             Ok(is_serving) => {
                 // The session that the controller gives begins later.
-                broker.desk().on_controller_heard(asked_at);
+                let quorum = broker.quorum();
+                match quorum.is_active {
+                    true => broker.desk().on_own_controller_heard(
+                        broker.config().node_id,
+                        quorum.epoch,
+                        quorum.voters.0.keys(),
+                        asked_at,
+                    ),
+                    false => broker.desk().on_controller_heard(asked_at),
+                }
                 said = None;
                 let interval = broker.settings().heartbeat_interval;
                 if is_serving { interval } else { FENCED_PAUSE }

@@ -278,7 +278,7 @@ impl<E: Env> Shard<E> {
             builder.push(timestamp, Some(&record.key), record.value.as_deref());
         }
         batches.push(builder.build());
-        let append = Append { batches, origin: Origin::Coordinator, needs_enough_in_sync: false };
+        let append = Append { batches, origin: Origin::Coordinator, needs_enough_in_sync: true };
         match self.partition.append(append).await {
             Ok(appended) => Ok(appended.last_offset.next()),
             Err(refused) => Err(refused.code),

@@ -51,6 +51,16 @@ pub(super) async fn serve<E: Env>(
         });
     }
     let replica = BrokerId(request.replica_state.replica_id);
+    let epoch = BrokerEpoch(request.replica_state.replica_epoch);
+    let view = broker.view();
+    let refused = match view.image.broker(replica) {
+        Some(known) => (epoch < known.epoch).then_some(ErrorCode::StaleBrokerEpoch),
+        None => Some(ErrorCode::BrokerIdNotRegistered),
+    };
+    if let Some(code) = refused {
+        let error_code = code.as_i16();
+        return Reply::Now(Response::<E> { error_code, ..Response::<E>::default() });
+    }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let asked = request.topics.into_iter().flat_map(|topic| {
         let id = TopicId(topic.topic_id);
@@ -59,13 +69,12 @@ pub(super) async fn serve<E: Env>(
     let serving = Serving {
         broker: broker.clone(),
         replica,
-        epoch: BrokerEpoch(request.replica_state.replica_epoch),
+        epoch,
         bytes_max: usize::try_from(request.max_bytes).unwrap_or(0),
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
         turn: broker.desk().next_turn(replica, ctx.connection, ctx.received),
         asked: asked.collect(),
     };
-    let view = broker.view();
     let told = serving.tell(&view);
     let pass = serving.read(told).await;
     let deadline = ctx.received + wait;

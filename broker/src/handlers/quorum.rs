@@ -4,7 +4,7 @@ use cluster::controller::METADATA_TOPIC;
 use cluster::quorum::{ReplicaKey, Voter};
 use env::{Clock, Env, Part};
 use record::Batch;
-use types::{BrokerId, ErrorCode, NodeId, Timestamp, Uuid};
+use types::{BrokerId, ErrorCode, NodeId, QuorumEpoch, Timestamp, Uuid};
 use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use wire::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, ReplicaState,
@@ -85,6 +85,14 @@ pub(super) fn fetch_metadata<E: Env>(
             error_code: denied.code.as_i16(),
             ..Answer::<E>::default()
         });
+    }
+    let partition = request.topics.first().and_then(|topic| topic.partitions.first());
+    let node = NodeId(request.replica_state.replica_id);
+    if let Some(partition) = partition
+        && broker.quorum().voters.0.contains_key(&node)
+    {
+        let epoch = QuorumEpoch(partition.current_leader_epoch);
+        broker.desk().on_voter_heard(node, epoch, ctx.connection, ctx.received);
     }
     let metadata = broker.metadata().clone();
     Reply::later(async move { metadata.fetch(request).await })

@@ -109,7 +109,7 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    fn start<D: Disk>(&self, log: &Log<D>) -> LeaderStart {
+    fn start<D: Disk>(&self, log: &Log<D>, controller_at: Instant) -> LeaderStart {
         let ends = log.ends();
         LeaderStart {
             replica: self.replica,
@@ -122,6 +122,7 @@ impl Role {
             registration: self.registration.clone(),
             min_isr: self.min_isr,
             limits: self.limits,
+            controller_at,
         }
     }
 }
@@ -210,7 +211,7 @@ impl<E: Env> Partition<E> {
         traffic: Arc<Traffic>,
         desk: Arc<Desk<E>>,
     ) -> Partition<E> {
-        let start = role.start(&log);
+        let start = role.start(&log, desk.controller_heard_at());
         let rule = start.rule;
         let leader = Leader::new(env.clock().now(), start);
         begin_epoch(&log, role.leader_epoch);
@@ -549,10 +550,11 @@ impl<E: Env> Partition<E> {
 
     /// The metadata has changed what this replica is.
     pub(crate) fn set_role(&self, role: Role) {
+        let heard_at = self.0.desk.controller_heard_at();
         self.0.update(|state, now, effects| {
             if role.leader_epoch > state.leader.epoch() {
                 // Nothing is appended meanwhile: the term begins where the log ends.
-                let start = role.start(&self.0.log);
+                let start = role.start(&self.0.log, heard_at);
                 begin_epoch(&self.0.log, role.leader_epoch);
                 state.rule = start.rule;
                 let high_watermark = state.leader.high_watermark();

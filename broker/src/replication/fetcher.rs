@@ -23,8 +23,8 @@ use super::{Asked, FETCHES_MAX, Place};
 use crate::shared::Shared;
 use crate::together;
 
-/// More than any answer may have beyond its records.
-const ANSWER_BYTES_EXTRA: usize = 64 << 20;
+/// How much larger an answer may be than what is asked for: the first batch is given whole, however large it is.
+const ANSWER_BYTES_EXTRA: usize = 128 << 20;
 /// In requests without a session.
 const SESSION_NONE: i32 = -1;
 
@@ -156,6 +156,13 @@ impl<E: Env> Fetcher<E> {
                 BTreeMap::new()
             }
         };
+        let has_records = |place: &Place| {
+            told.get(place).is_some_and(|it| it.records.as_ref().is_some_and(|r| !r.is_empty()))
+        };
+        let served = asked.iter().rev().find(|asked| has_records(&asked.place));
+        if let Some(served) = served {
+            self.broker.desk().on_served(self.leader, served.place);
+        }
         let settling = asked.into_iter().map(|Asked { place, follower, question }| {
             let none = (Answer::Refused(ErrorCode::NetworkException), Vec::new());
             let (answer, batches) =

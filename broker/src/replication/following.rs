@@ -17,7 +17,7 @@ use cluster::replica::{
     Lineage, Position, Question, Run, Term,
 };
 use env::{Clock, Disk, Env, Spawn};
-use log::{AppendError, ChangeError, Log, Origin, Replicated};
+use log::{AppendError, ChangeError, Durability, Log, Origin, Replicated};
 use record::Batch;
 use types::{BrokerId, Instant, LeaderEpoch, Offset, TopicPartition};
 
@@ -221,7 +221,9 @@ impl<E: Env> Room<E> {
         {
             self.env.spawner().spawn("follower-work", async move {
                 let _alone = me.0.work.lock().await;
-                me.0.carry_out(effects, Vec::new()).await;
+                if !me.0.lock().has_ended {
+                    me.0.carry_out(effects, Vec::new()).await;
+                }
             });
         }
     }
@@ -286,8 +288,11 @@ impl<E: Env> Room<E> {
                 }
                 _ => continue,
             };
-            effects
-                .extend(self.update(|follower, now, effects| follower.step(now, event, effects)));
+            effects.extend(self.update(|follower, now, effects| {
+                follower.step(now, event, effects);
+                // The log may have synced it before it was known to hold it.
+                follower.step(now, Event::Synced(self.log.ends().durable), effects);
+            }));
         }
     }
 
@@ -296,20 +301,36 @@ impl<E: Env> Room<E> {
             return Event::Appended;
         };
         let ends = self.log.ends();
-        if first < ends.log_end && ends.log_start == ends.log_end {
-            // The leader's log begins inside a batch, which it gives whole.
-            if let Err(error) = self.log.reset(first).await {
-                return self.done(Err(error), None);
-            }
+        if is_page_cache(&self.log) && ends.written < ends.log_end {
+            // A full disk has not taken the last ones: they are here when they are written.
+            return match self.log.write_out().await {
+                Ok(()) => {
+                    self.look_again();
+                    Event::Busy
+                }
+                Err(error) => self.done(Err(error), None),
+            };
+        }
+        // The leader's log may begin inside a batch, which it gives whole.
+        let is_begun = first < ends.log_end && ends.log_start == ends.log_end;
+        if is_begun && let Err(error) = self.log.reset(first).await {
+            return self.done(Err(error), None);
         }
         let now = self.env.clock().timestamp();
         // What is not the clients' own is small, and has the reserve.
         let replicated = Replicated { batches, now, origin: Origin::Client };
         match self.log.append_replicated(replicated) {
-            Ok(_) => match self.log.write_out().await {
-                Ok(()) => Event::Appended,
-                Err(error) => self.done(Err(error), None),
-            },
+            Ok(_) => {
+                let mut result = self.log.write_out().await;
+                if result.is_ok() && is_begun {
+                    let start = ends.log_start;
+                    result = self.log.set_log_start(start, start).await.map(drop);
+                }
+                match result {
+                    Ok(()) => Event::Appended,
+                    Err(error) => self.done(Err(error), None),
+                }
+            }
             Err(AppendError::Offline | AppendError::Deleted) => Event::Failed,
             Err(
                 error @ (AppendError::OutOfPlace { .. } | AppendError::LeaderEpochFenced { .. }),
@@ -363,6 +384,10 @@ impl<E: Env> Room<E> {
     }
 }
 
+fn is_page_cache<D: Disk>(log: &Log<D>) -> bool {
+    log.config().durability_effective() == Durability::PageCache
+}
+
 /// What a replica with this log decides.
 fn follower<D: Disk>(
     log: &Log<D>,
@@ -371,9 +396,11 @@ fn follower<D: Disk>(
     high_watermark: Offset,
 ) -> Follower {
     let ends = log.ends();
+    // What is only queued may yet be lost with the process; a log that syncs tells of it apart.
+    let end = if is_page_cache(log) { ends.written.max(ends.log_start) } else { ends.log_end };
     Follower::new(FollowerStart {
         replica,
-        log: Lineage::new(ends.log_start, log.epochs(), ends.log_end),
+        log: Lineage::new(ends.log_start, log.epochs(), end),
         durable: ends.durable,
         high_watermark,
         rule,

@@ -16,13 +16,14 @@ mod proposals;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cluster::replica::{Proposal, ProposalAnswer, Question};
 use env::Env;
 use tokio::sync::{Notify, watch};
 use types::mutant::{Mutant, planted};
-use types::{BrokerId, Instant, PartitionEpoch, PartitionIndex, TopicId};
+use types::{BrokerId, Instant, NodeId, PartitionEpoch, PartitionIndex, QuorumEpoch, TopicId};
 
 use crate::context::ConnectionId;
 
@@ -64,6 +65,10 @@ struct Wanted<E: Env> {
     lanes: BTreeMap<BrokerId, Lane<E>>,
     /// When something was heard of the controller last.
     controller_heard_at: Instant,
+    /// What the other voters fetch of the metadata here.
+    voters: BTreeMap<NodeId, Correspondence>,
+    /// Each of them has sent a fetch of this epoch after that.
+    voters_after: BTreeMap<NodeId, (QuorumEpoch, Instant)>,
     /// Each follower's fetches.
     turns: BTreeMap<BrokerId, Turns>,
 }
@@ -78,6 +83,8 @@ pub(crate) enum Told<E: Env> {
 /// What is asked of one broker.
 struct Lane<E: Env> {
     followers: BTreeMap<Place, WeakFollowing<E>>,
+    /// Who was given records last: those behind come first, so that all have their turn at the byte budget.
+    served: Option<Place>,
     /// Some of them ask something that no fetch has carried yet.
     has_news: bool,
     told: Arc<Notify>,
@@ -100,6 +107,8 @@ impl<E: Env> Desk<E> {
             wakes_at: None,
             lanes: BTreeMap::new(),
             controller_heard_at: now,
+            voters: BTreeMap::new(),
+            voters_after: BTreeMap::new(),
             turns: BTreeMap::new(),
         });
         Desk { state, proposed: Notify::new(), timed: Notify::new(), laid: Notify::new() }
@@ -140,6 +149,7 @@ impl<E: Env> Desk<E> {
         let mut wanted = self.lock();
         let lane = wanted.lanes.entry(leader).or_insert_with(|| Lane {
             followers: BTreeMap::new(),
+            served: None,
             has_news: false,
             told: Arc::default(),
             is_served: false,
@@ -151,9 +161,51 @@ impl<E: Env> Desk<E> {
         if is_served { told.notify_one() } else { self.laid.notify_one() }
     }
 
-    /// The active controller has answered.
-    pub(crate) fn on_controller_heard(&self, now: Instant) {
-        self.lock().controller_heard_at = now;
+    /// The active controller has answered to what was asked at `asked_at`.
+    pub(crate) fn on_controller_heard(&self, asked_at: Instant) {
+        let heard_at = &mut self.lock().controller_heard_at;
+        *heard_at = asked_at.max(*heard_at);
+    }
+
+    /// A voter's fetch of the metadata was read at `now`; it follows in `epoch`.
+    pub(crate) fn on_voter_heard(
+        &self,
+        node: NodeId,
+        epoch: QuorumEpoch,
+        connection: ConnectionId,
+        now: Instant,
+    ) {
+        let mut wanted = self.lock();
+        let letters = wanted.voters.entry(node).or_insert_with(|| Correspondence::new(connection));
+        // One at a time.
+        if let Some(after) = letters.read(connection, now, 1) {
+            wanted.voters_after.insert(node, (epoch, after));
+        }
+    }
+
+    /// The controller in this process has answered. That says nothing yet: it may be one no more, and not know. So much is
+    /// known: a majority of `voters` had no other in `epoch` at the moment up to which each of them has been heard.
+    pub(crate) fn on_own_controller_heard<'a>(
+        &self,
+        own: NodeId,
+        epoch: QuorumEpoch,
+        voters: impl Iterator<Item = &'a NodeId>,
+        asked_at: Instant,
+    ) {
+        let mut wanted = self.lock();
+        let heard = |node: &NodeId| match *node == own {
+            true => Some(asked_at),
+            false => {
+                let known = wanted.voters_after.get(node);
+                known.filter(|(in_epoch, _)| *in_epoch == epoch).map(|(_, at)| *at)
+            }
+        };
+        let mut times: Vec<Option<Instant>> = voters.map(heard).collect();
+        times.sort_unstable_by(|one, other| other.cmp(one));
+        if let Some(Some(at)) = times.get(times.len() / 2) {
+            let heard_at = &mut wanted.controller_heard_at;
+            *heard_at = (*at).max(*heard_at);
+        }
     }
 
     /// When something was heard of the controller last.
@@ -171,20 +223,10 @@ impl<E: Env> Desk<E> {
         let mut wanted = self.lock();
         let turns = wanted.turns.entry(replica).or_insert_with(|| Turns {
             newest: watch::Sender::new(0),
-            connection,
-            read_at: VecDeque::new(),
+            letters: Correspondence::new(connection),
         });
-        if turns.connection != connection {
-            turns.connection = connection;
-            turns.read_at.clear();
-        }
-        // So many are under way at most: this one was sent when the one before them had been answered.
-        let sent_after = match turns.read_at.len() {
-            FETCHES_MAX => turns.read_at.pop_front(),
-            _ => None,
-        };
+        let sent_after = turns.letters.read(connection, now, FETCHES_MAX);
         let sent_after = if planted(Mutant::OldFetchCounts) { Some(now) } else { sent_after };
-        turns.read_at.push_back(now);
         turns.newest.send_modify(|number| *number += 1);
         let later = turns.newest.subscribe();
         let number = *later.borrow();
@@ -225,7 +267,11 @@ impl<E: Env> Desk<E> {
             if !(std::mem::take(&mut lane.has_news) || is_answered) {
                 return Vec::new();
             }
-            lane.followers.iter().map(|(place, follower)| (*place, follower.clone())).collect()
+            let behind = lane.served.map_or(Bound::Unbounded, Bound::Excluded);
+            let after = lane.followers.range((behind, Bound::Unbounded));
+            let count = lane.followers.len();
+            let turned = after.chain(&lane.followers).take(count);
+            turned.map(|(place, follower)| (*place, follower.clone())).collect()
         };
         let mut asked = Vec::with_capacity(followers.len());
         let mut gone = BTreeSet::new();
@@ -255,6 +301,13 @@ impl<E: Env> Desk<E> {
         asked
     }
 
+    /// The last one that was given records by `leader`.
+    fn on_served(&self, leader: BrokerId, place: Place) {
+        if let Some(lane) = self.lock().lanes.get_mut(&leader) {
+            lane.served = Some(place);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Wanted<E>> {
         // Every statement under this lock leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -265,10 +318,36 @@ impl<E: Env> Desk<E> {
 struct Turns {
     /// Number of the newest.
     newest: watch::Sender<u64>,
-    /// On which it came.
+    letters: Correspondence,
+}
+
+/// When the last requests of one connection were read: what is read now may have been sent long ago, to a process that stood
+/// still.
+struct Correspondence {
     connection: ConnectionId,
-    /// When the last ones of this connection were read.
     read_at: VecDeque<Instant>,
+}
+
+impl Correspondence {
+    fn new(connection: ConnectionId) -> Correspondence {
+        Correspondence { connection, read_at: VecDeque::new() }
+    }
+
+    /// Another was read at `now`, of one who has `under_way` of them without an answer at most: it was sent when the one before
+    /// those had been answered, and so after that one was read.
+    fn read(
+        &mut self,
+        connection: ConnectionId,
+        now: Instant,
+        under_way: usize,
+    ) -> Option<Instant> {
+        if self.connection != connection {
+            *self = Correspondence::new(connection);
+        }
+        let before = if self.read_at.len() == under_way { self.read_at.pop_front() } else { None };
+        self.read_at.push_back(now);
+        before
+    }
 }
 
 /// One fetch of a follower.

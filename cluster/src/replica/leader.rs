@@ -126,6 +126,8 @@ pub struct LeaderStart {
     pub min_isr: usize,
     /// How long others may be silent.
     pub limits: Limits,
+    /// When the broker heard of the controller last: it may have stood still since.
+    pub controller_at: Instant,
 }
 
 /// An in-sync set that a leader wants, on one registration: what the controller's AlterPartition carries.
@@ -271,7 +273,7 @@ impl Leader {
             limits: start.limits,
             ages: Ages::new(now),
             usual: EARLY_MAX,
-            controller_at: now,
+            controller_at: start.controller_at,
         };
         leader.advance(now, &mut Vec::new());
         leader.check();

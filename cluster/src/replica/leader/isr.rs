@@ -156,7 +156,9 @@ impl Leader {
         let known = self.peer(id).filter(|peer| peer.epoch == heard.epoch);
         let may_lead = known.is_some_and(|peer| peer.may_lead);
         let is_in_sync = self.registration.isr.contains(&id);
-        if is_in_sync || !may_lead || heard.ends.is_none() || self.end_of(id) < needed {
+        // One that would have to go again at once stays out.
+        let is_late = self.goes_at(id).is_some_and(|(_, late)| late <= heard.at);
+        if is_in_sync || is_late || !may_lead || heard.ends.is_none() || self.end_of(id) < needed {
             return None;
         }
         match follower.early_count {

@@ -37,6 +37,7 @@ fn start(rule: CommitRule, replicas: &[i32], isr: &[i32], min_isr: usize) -> Lea
         registration: registered(1, isr),
         min_isr,
         limits: Limits::default(),
+        controller_at: Instant(0),
     }
 }
 

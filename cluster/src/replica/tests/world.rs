@@ -298,6 +298,7 @@ impl World {
                 registration: registration(&image, partition),
                 min_isr,
                 limits: Limits::default(),
+                controller_at: now,
             };
             node.asked = None;
             node.is_unclean = false;

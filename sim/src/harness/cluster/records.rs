@@ -398,6 +398,8 @@ impl Play {
         };
         let config = ConsumerConfig {
             reset: ResetPolicy::None,
+            // No more than the network carries while the client waits.
+            partition_bytes_max: 100_000,
             fetch_wait_max: Duration::from_millis(50),
             ..ConsumerConfig::default()
         };
