@@ -66,16 +66,18 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
         };
         let pause = match outcome {
             Ok(is_serving) => {
-                // The session that the controller gives begins later.
-                let quorum = broker.quorum();
-                match quorum.is_active {
-                    true => broker.desk().on_own_controller_heard(
-                        broker.config().node_id,
-                        quorum.epoch,
-                        quorum.voters.0.keys(),
-                        asked_at,
-                    ),
-                    false => broker.desk().on_controller_heard(asked_at),
+                if is_serving {
+                    // The session that the controller gives begins later. One that is over may have cost what is led here.
+                    let quorum = broker.quorum();
+                    match quorum.is_active {
+                        true => broker.desk().on_own_controller_heard(
+                            broker.config().node_id,
+                            quorum.epoch,
+                            quorum.voters.0.keys(),
+                            asked_at,
+                        ),
+                        false => broker.desk().on_controller_heard(asked_at),
+                    }
                 }
                 said = None;
                 let interval = broker.settings().heartbeat_interval;
