@@ -9,7 +9,8 @@ use client::ClientError;
 use cluster::controller::{Heartbeat, HeartbeatAnswer, Refusal, RegisterBroker};
 use cluster::metadata::{BrokerFeature, BrokerListener};
 use env::{Clock, Env};
-use types::{BrokerEpoch, DirectoryId, ErrorCode, NodeId};
+use types::mutant::{Mutant, planted};
+use types::{BrokerEpoch, DirectoryId, ErrorCode, Instant, NodeId, Offset};
 use wire::broker_heartbeat::BrokerHeartbeatRequest;
 use wire::broker_registration::{BrokerRegistrationRequest, Feature, Listener};
 
@@ -60,28 +61,23 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
         let outcome = match epoch {
             None => register(broker, registration).await.map(|registered| {
                 epoch = Some(registered);
-                false
+                None
             }),
-            Some(epoch) => beat(broker, epoch, false).await.map(|answer| !answer.is_fenced),
+            Some(epoch) => beat(broker, epoch, false)
+                .await
+                .map(|heard| Some(heard).filter(|heard| !heard.answer.is_fenced)),
         };
+        let mut contact = None;
         let pause = match outcome {
-            Ok(is_serving) => {
-                if is_serving {
-                    // The session that the controller gives begins later. One that is over may have cost what is led here.
-                    let quorum = broker.quorum();
-                    match quorum.is_active {
-                        true => broker.desk().on_own_controller_heard(
-                            broker.config().node_id,
-                            quorum.epoch,
-                            quorum.voters.0.keys(),
-                            asked_at,
-                        ),
-                        false => broker.desk().on_controller_heard(asked_at),
-                    }
-                }
+            Ok(serving) => {
+                // The session that the controller gives begins later.
+                let since = |heard: &Heard| {
+                    Some((asked_at.saturating_sub(heard.unconfirmed?), heard.answer.metadata_end))
+                };
+                contact = serving.as_ref().and_then(since);
                 said = None;
                 let interval = broker.settings().heartbeat_interval;
-                if is_serving { interval } else { FENCED_PAUSE }
+                if serving.is_some() { interval } else { FENCED_PAUSE }
             }
             Err(Unheard::Refused(ErrorCode::BrokerIdNotRegistered, _)) => {
                 epoch = None;
@@ -103,12 +99,39 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
         };
         // Another controller has heard nothing yet, and a directory that has failed is to lead nothing.
         let news = quorum.wait_for(|now| Known::of(now) != known);
-        let has_ended = matches!(broker.env().timeout(pause, news).await, Some(Err(_)));
+        let paused = broker.env().timeout(pause, news);
+        let has_ended = tokio::select! {
+            biased;
+            // Never: it only notes the contact.
+            () = keep(broker, contact) => false,
+            told = paused => matches!(told, Some(Err(_))),
+        };
         if has_ended {
             // The room has ended, and says why itself.
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Holds the contact with the controller: by what it heard at `at` this broker serves once it knows the metadata up to `end`.
+/// Others may lead what it has led, if a session of it was over before.
+async fn keep<E: Env>(broker: &Shared<E>, contact: Option<(Instant, Offset)>) {
+    if let Some((at, end)) = contact {
+        let mut quorum = broker.metadata().watch_quorum();
+        let is_known =
+            |now: &QuorumInfo| now.applied >= end || planted(Mutant::ContactBeforeMetadata);
+        if quorum.wait_for(|now| is_known(now)).await.is_ok() {
+            broker.desk().on_controller_heard(at);
+        }
+    }
+    std::future::pending().await
+}
+
+/// What the controller told.
+struct Heard {
+    answer: HeartbeatAnswer,
+    /// It had no word from a majority for so long: it may have been deposed since. `None`: nothing is known of that.
+    unconfirmed: Option<Duration>,
 }
 
 /// What a broker tells at once when it changes.
@@ -132,7 +155,7 @@ pub(crate) async fn leave<E: Env>(broker: &Shared<E>) {
     let leaving = async {
         loop {
             match beat(broker, epoch, true).await {
-                Ok(answer) if answer.should_stop => return,
+                Ok(heard) if heard.answer.should_stop => return,
                 Err(Unheard::Refused(..)) => return,
                 Ok(_) | Err(Unheard::Retry(_)) => broker.env().clock().sleep(FENCED_PAUSE).await,
             }
@@ -183,7 +206,7 @@ async fn beat<E: Env>(
     broker: &Shared<E>,
     epoch: BrokerEpoch,
     wants_stop: bool,
-) -> Result<HeartbeatAnswer, Unheard> {
+) -> Result<Heard, Unheard> {
     let heartbeat = Heartbeat {
         id: broker.broker_id(),
         epoch,
@@ -192,9 +215,10 @@ async fn beat<E: Env>(
         wants_stop,
         failed_directories: broker.quorum().failed_directories.clone(),
     };
+    let unconfirmed = unconfirmed(broker);
     match broker.metadata().heartbeat(heartbeat.clone()).await {
         Err(MetadataUnavailable::NotController) => {}
-        outcome => return local(outcome),
+        outcome => return local(outcome).map(|answer| Heard { answer, unconfirmed }),
     }
     let request = BrokerHeartbeatRequest {
         broker_id: heartbeat.id.0,
@@ -209,11 +233,22 @@ async fn beat<E: Env>(
     let patience = broker.settings().quorum_request_timeout;
     let answer = broker.own_way().ask(broker, &request, patience).await?;
     ClientError::check(answer.error_code, None)?;
-    Ok(HeartbeatAnswer {
+    let unconfirmed = u64::try_from(answer.unconfirmed_ms).ok().map(Duration::from_millis);
+    let answer = HeartbeatAnswer {
         is_caught_up: answer.is_caught_up,
         is_fenced: answer.is_fenced,
         should_stop: answer.should_shut_down,
-    })
+        metadata_end: Offset(answer.metadata_end),
+    };
+    Ok(Heard { answer, unconfirmed })
+}
+
+/// For how long a controller in this process has had no word from a majority; `None` if there is none, or it never had.
+pub(crate) fn unconfirmed<E: Env>(broker: &Shared<E>) -> Option<Duration> {
+    let (quorum, now) = (broker.quorum(), broker.env().clock().now());
+    let (own, voters) = (broker.config().node_id, quorum.voters.0.keys());
+    let confirmed_at = broker.desk().confirmed_at(own, quorum.epoch, voters, now);
+    confirmed_at.filter(|_| quorum.is_active).map(|at| now.saturating_since(at))
 }
 
 /// What the controller in this process said.

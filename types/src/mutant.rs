@@ -95,6 +95,8 @@ mutants! {
     CutForgotten = "cut-forgotten",
     /// I4: recovery takes epochs from records below the log's start.
     EpochsOfTheDead = "epochs-of-the-dead",
+    /// I36: a broker serves by the controller's word before it knows the metadata that it rests on.
+    ContactBeforeMetadata = "contact-before-metadata",
     /// I36: a leader that stood still takes a fetch for new that was sent long ago.
     OldFetchCounts = "old-fetch-counts",
     /// I16, I17: a follower's batches bear the newest epoch of those that came with them.

@@ -21,6 +21,7 @@ use wire::{Reader, RequestHeader};
 use super::{Client, FORWARDED, Reply, execute};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::{Refused, ToErrorCode};
+use crate::lifecycle;
 use crate::shared::Shared;
 
 /// BrokerRegistration.
@@ -95,13 +96,19 @@ pub(super) async fn broker_heartbeat<E: Env>(
                 .map(|id| DirectoryId(*id))
                 .collect(),
         };
-        flat(broker.metadata().heartbeat(heartbeat).await)
+        let unconfirmed = lifecycle::unconfirmed(broker);
+        let answer = flat(broker.metadata().heartbeat(heartbeat).await)?;
+        Ok::<_, ErrorCode>((answer, unconfirmed))
     };
     Reply::Now(match heard.await {
-        Ok(answer) => BrokerHeartbeatResponse {
+        Ok((answer, unconfirmed)) => BrokerHeartbeatResponse {
             is_caught_up: answer.is_caught_up,
             is_fenced: answer.is_fenced,
             should_shut_down: answer.should_stop,
+            metadata_end: answer.metadata_end.0,
+            // Rounded up: it may have been longer than it is told, never shorter.
+            unconfirmed_ms: unconfirmed
+                .map_or(-1, |time| i64::try_from(time.as_millis()).map_or(-1, |millis| millis + 1)),
             ..BrokerHeartbeatResponse::default()
         },
         Err(code) => BrokerHeartbeatResponse {

@@ -161,10 +161,10 @@ impl<E: Env> Desk<E> {
         if is_served { told.notify_one() } else { self.laid.notify_one() }
     }
 
-    /// The active controller has answered to what was asked at `asked_at`.
-    pub(crate) fn on_controller_heard(&self, asked_at: Instant) {
+    /// The controller that a majority had at the moment `at` had this broker for one that is there.
+    pub(crate) fn on_controller_heard(&self, at: Instant) {
         let heard_at = &mut self.lock().controller_heard_at;
-        *heard_at = asked_at.max(*heard_at);
+        *heard_at = at.max(*heard_at);
     }
 
     /// A voter's fetch of the metadata was read at `now`; it follows in `epoch`.
@@ -183,18 +183,18 @@ impl<E: Env> Desk<E> {
         }
     }
 
-    /// The controller in this process has answered. That says nothing yet: it may be one no more, and not know. So much is
-    /// known: a majority of `voters` had no other in `epoch` at the moment up to which each of them has been heard.
-    pub(crate) fn on_own_controller_heard<'a>(
+    /// What a controller in this process says may be of one that is deposed and does not know. So much is known at `now`: a
+    /// majority of `voters` had no other than that of `epoch` at this moment, up to which each of them has been heard.
+    pub(crate) fn confirmed_at<'a>(
         &self,
         own: NodeId,
         epoch: QuorumEpoch,
         voters: impl Iterator<Item = &'a NodeId>,
-        asked_at: Instant,
-    ) {
-        let mut wanted = self.lock();
+        now: Instant,
+    ) -> Option<Instant> {
+        let wanted = self.lock();
         let heard = |node: &NodeId| match *node == own {
-            true => Some(asked_at),
+            true => Some(now),
             false => {
                 let known = wanted.voters_after.get(node);
                 known.filter(|(in_epoch, _)| *in_epoch == epoch).map(|(_, at)| *at)
@@ -202,10 +202,7 @@ impl<E: Env> Desk<E> {
         };
         let mut times: Vec<Option<Instant>> = voters.map(heard).collect();
         times.sort_unstable_by(|one, other| other.cmp(one));
-        if let Some(Some(at)) = times.get(times.len() / 2) {
-            let heard_at = &mut wanted.controller_heard_at;
-            *heard_at = (*at).max(*heard_at);
-        }
+        times.get(times.len() / 2).copied().flatten()
     }
 
     /// When something was heard of the controller last.

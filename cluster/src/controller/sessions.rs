@@ -47,6 +47,8 @@ pub struct HeartbeatAnswer {
     pub is_fenced: bool,
     /// Whether it is to stop now.
     pub should_stop: bool,
+    /// End of the metadata that the answer rests on: before it knows all that, it does not know what it leads.
+    pub metadata_end: Offset,
 }
 
 /// The processes of brokers that the active controller hears of.
@@ -161,7 +163,8 @@ impl Sessions {
         }
         let after = series.controller.image.broker(id);
         let is_fenced = after.is_none_or(|after| after.is_fenced);
-        Ok((series.records, HeartbeatAnswer { is_caught_up, is_fenced, should_stop }))
+        let metadata_end = Offset(end.0 + series.records.len() as i64);
+        Ok((series.records, HeartbeatAnswer { is_caught_up, is_fenced, should_stop, metadata_end }))
     }
 
     /// The listener of a broker's registration refuses connections: its process is gone.

@@ -109,6 +109,8 @@ pub struct BrokerHeartbeatResponse {
     pub is_caught_up: bool,
     pub is_fenced: bool,
     pub should_shut_down: bool,
+    pub metadata_end: i64,
+    pub unconfirmed_ms: i64,
 }
 
 impl Default for BrokerHeartbeatResponse {
@@ -119,6 +121,8 @@ impl Default for BrokerHeartbeatResponse {
             is_caught_up: Default::default(),
             is_fenced: true,
             should_shut_down: Default::default(),
+            metadata_end: -1,
+            unconfirmed_ms: -1,
         }
     }
 }
@@ -137,7 +141,20 @@ impl BrokerHeartbeatResponse {
         w.bool(self.is_caught_up);
         w.bool(self.is_fenced);
         w.bool(self.should_shut_down);
-        w.no_tags();
+        let mut tags = Tags::new();
+        if self.metadata_end != -1 {
+            tags.field(10000, |w| {
+                w.i64(self.metadata_end);
+                Ok(())
+            })?;
+        }
+        if self.unconfirmed_ms != -1 {
+            tags.field(10001, |w| {
+                w.i64(self.unconfirmed_ms);
+                Ok(())
+            })?;
+        }
+        w.tags(tags);
         Ok(())
     }
 
@@ -152,7 +169,14 @@ impl BrokerHeartbeatResponse {
         it.is_caught_up = r.bool()?;
         it.is_fenced = r.bool()?;
         it.should_shut_down = r.bool()?;
-        r.skip_tags()?;
+        r.tags(|r, tag| {
+            match tag {
+                10000 => it.metadata_end = r.i64()?,
+                10001 => it.unconfirmed_ms = r.i64()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
         Ok(it)
     }
 }

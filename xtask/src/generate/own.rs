@@ -8,11 +8,17 @@ use super::schema::{Field, Kind, Schema, Versions};
 /// Adds them to Kafka's schemas.
 pub fn add(schemas: &mut BTreeMap<(String, String), Schema>) -> Result<(), String> {
     // How much of its log a follower has synced: its fetch offset says what it has received.
-    let durable_end = offset("DurableEnd", 10_000, "17+")?;
-    add_to(schemas, "FetchRequest", "FetchPartition", durable_end)
+    let durable_end = int64("DurableEnd", 10_000, "17+")?;
+    add_to(schemas, "FetchRequest", Some("FetchPartition"), durable_end)?;
+    // Up to where a broker has to know the metadata before it serves by what it is told here, and for how many milliseconds
+    // the controller has had no word from a majority.
+    let metadata_end = int64("MetadataEnd", 10_000, "0+")?;
+    add_to(schemas, "BrokerHeartbeatResponse", None, metadata_end)?;
+    let unconfirmed = int64("UnconfirmedMs", 10_001, "0+")?;
+    add_to(schemas, "BrokerHeartbeatResponse", None, unconfirmed)
 }
 
-fn offset(name: &str, tag: u32, versions: &str) -> Result<Field, String> {
+fn int64(name: &str, tag: u32, versions: &str) -> Result<Field, String> {
     let versions = Versions::parse(versions)?;
     Ok(Field {
         name: name.to_owned(),
@@ -27,17 +33,24 @@ fn offset(name: &str, tag: u32, versions: &str) -> Result<Field, String> {
     })
 }
 
+/// Into a structure of a message, or into the message itself.
 fn add_to(
     schemas: &mut BTreeMap<(String, String), Schema>,
     message: &str,
-    structure: &str,
+    structure: Option<&str>,
     field: Field,
 ) -> Result<(), String> {
     let key = ("kafka-clients".to_owned(), message.to_owned());
     let schema = schemas.get_mut(&key).ok_or_else(|| format!("there is no {message}"))?;
-    let found = schema.structures.iter_mut().find(|found| found.name == structure);
-    let found = found.ok_or_else(|| format!("{message} has no {structure}"))?;
-    let versions = field.versions.and(found.versions);
-    found.fields.push(Field { versions, tagged: versions, ..field });
+    let (fields, known) = match structure {
+        None => (&mut schema.fields, schema.valid),
+        Some(structure) => {
+            let found = schema.structures.iter_mut().find(|found| found.name == structure);
+            let found = found.ok_or_else(|| format!("{message} has no {structure}"))?;
+            (&mut found.fields, found.versions)
+        }
+    };
+    let versions = field.versions.and(known);
+    fields.push(Field { versions, tagged: versions, ..field });
     Ok(())
 }
