@@ -809,6 +809,92 @@ fn i7_an_anchor_in_a_segment_without_a_file_loses_nothing() {
     }
 }
 
+/// Another durability of one log takes a checkpoint of all.
+async fn checkpoint(dir: &LogDir<SimDisk>, durability: Durability) {
+    let other = dir.log(&partition("other")).expect("there");
+    other.set_config(LogConfig { durability, ..config() }).await.expect("changed");
+}
+
+/// What is there after a power cut that took the journal's word of `tail`, behind 30 durable records, and left bytes of it in
+/// segments, and after the death of the process that has found and cut them.
+fn cut_and_died(tail: &[usize]) -> Vec<World> {
+    let world = World::new(788);
+    world.with(async |dir| {
+        let log = dir.create(spec("events", 1)).await.expect("created");
+        dir.create(spec("other", 2)).await.expect("created");
+        fill(&log, 0..30);
+        log.flush().await.expect("flushed");
+        checkpoint(&dir, Durability::PageCache).await;
+        let fault = DiskFault::HangingSync;
+        world.disk.inject(Injection { path: "journal".into(), op: Op::Sync, skip: 0, fault });
+        for (number, len) in tail.iter().enumerate() {
+            append(&log, batch(&[&format!("old {number}{}", ".".repeat(*len))]));
+        }
+        world.clock.sleep(Duration::from_secs(1)).await;
+    });
+    let mut worlds = Vec::new();
+    for seed in 0..400 {
+        let mut fork = world.fork(seed);
+        fork.power_cut();
+        let torn = fork.with(async |dir| dir.recovery().torn_bytes);
+        fork.kill();
+        worlds.extend((torn > 0).then_some(fork));
+    }
+    assert!(worlds.len() > 20, "bytes of the tail have been found {} times", worlds.len());
+    worlds
+}
+
+/// The third process goes on with `next`, and sometimes the anchor with it; then the power goes. Whatever that brings back, all
+/// that is there is what was acknowledged.
+fn nothing_old_returns(worlds: &[World], next: &[usize]) {
+    for (at, world) in worlds.iter().enumerate() {
+        for seed in 0..20 {
+            let mut fork = world.fork(seed);
+            let known = fork.with(async |dir| {
+                let log = dir.log(&partition("events")).expect("recovered");
+                for (number, len) in next.iter().enumerate() {
+                    append(&log, batch(&[&format!("new {number}{}", ".".repeat(*len))]));
+                    log.flush().await.expect("flushed");
+                }
+                if seed % 2 == 0 {
+                    checkpoint(&dir, Durability::Sync).await;
+                }
+                read_all(&log).await
+            });
+            fork.power_cut();
+            fork.with(async |dir| {
+                let log = dir.log(&partition("events")).expect("recovered");
+                let all = read_all(&log).await;
+                assert_eq!(all, known, "death {at}, power cut {seed}");
+                for (offset, value) in &known[30..] {
+                    let from = Offset(*offset);
+                    let read = read_from(&log, from, Offset(offset + 1), 1).await.expect("read");
+                    assert_eq!(read, [(*offset, value.clone())], "death {at}, power cut {seed}");
+                }
+                append(&log, batch(&["after"]));
+                log.flush().await.expect("flushed");
+                assert_eq!(read_all(&log).await.len(), known.len() + 1);
+            });
+        }
+    }
+}
+
+/// Once (found by the simulator, seed 788) what a recovery cut off was cut in the page cache alone, and the next one, which found
+/// it cut, let the anchor move past it.
+#[test]
+fn e1_a_tail_that_was_cut_by_a_process_that_died_stays_cut() {
+    let worlds = cut_and_died(&[20]);
+    // Too large for the segment with the cut.
+    nothing_old_returns(&worlds, &[3000, 10]);
+}
+
+/// Once (found by the simulator, seed 613) a segment that a recovery had removed came back among those written since.
+#[test]
+fn e1_a_segment_that_was_removed_by_a_process_that_died_stays_removed() {
+    let worlds = cut_and_died(&[20, 3000]);
+    nothing_old_returns(&worlds, &[10, 10, 10, 3000, 10]);
+}
+
 /// Found by cutting a real power supply 47 times: each start left a journal file with little in it, until the disk was full.
 #[test]
 fn starts_that_end_in_crashes_do_not_fill_the_disk() {
