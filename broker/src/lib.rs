@@ -33,6 +33,7 @@ mod shared;
 mod snapshot;
 mod start;
 mod together;
+mod vigil;
 
 pub use config::{Audience, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter};
 pub use context::{

@@ -29,7 +29,7 @@ use crate::partition::{Registry, log_config};
 use crate::replication::{self, Desk};
 use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::snapshot::Observer;
-use crate::{coordinator, lifecycle, retention};
+use crate::{coordinator, lifecycle, retention, vigil};
 
 /// A fetch session that was idle for so long may be displaced, as in Kafka.
 const SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
@@ -241,6 +241,7 @@ impl<E: Env> Broker<E> {
                 }
             });
         }
+        spawner.spawn("vigils", vigil::run(shared.clone()));
         spawner.spawn("in-sync-sets", replication::send_proposals(shared.clone()));
         spawner.spawn("replica-ticks", replication::tick(shared.clone()));
         spawner.spawn("replica-fetchers", replication::fetch(shared.clone()));

@@ -176,6 +176,12 @@ impl Connection {
         *self.open.closed.borrow()
     }
 
+    /// Completes when it is gone.
+    pub async fn closed(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.open.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
     /// Ends the connection; open questions end as disconnected.
     pub fn close(&self) {
         self.open.close(&self.address);

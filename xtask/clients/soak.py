@@ -91,7 +91,7 @@ def churn(bootstrap, prefix):
     while not ended.is_set():
         name = f"{prefix}-{len(names)}"
         names.append(name)
-        if not succeeds(admin.create_topics([NewTopic(name, 2, 1, config=config)], request_timeout=20)):
+        if not succeeds(admin.create_topics([NewTopic(name, 2, config=config)], request_timeout=20)):
             ended.wait(0.5)
             continue
         there.add(name)

@@ -32,7 +32,8 @@ use env::Env;
 use record::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
 use types::{
-    BrokerEpoch, ClusterId, DirectoryId, ErrorCode, Instant, NodeId, Offset, QuorumEpoch, Timestamp,
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, ErrorCode, Instant, NodeId, Offset, QuorumEpoch,
+    Timestamp,
 };
 use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
@@ -236,6 +237,20 @@ impl<E: Env> Metadata<E> {
         self.change_at(move |active| {
             let Active { controller, next, sessions, now } = active;
             sessions.on_heartbeat(*now, controller, *next, &heartbeat)
+        })
+        .await
+    }
+
+    /// The address of a broker refuses connections; whether that has fenced it.
+    pub(crate) async fn refused(
+        &self,
+        id: BrokerId,
+        epoch: BrokerEpoch,
+    ) -> Result<bool, MetadataUnavailable> {
+        self.change_at(move |active| {
+            let records = active.sessions.on_connection_refused(&active.controller, id, epoch);
+            let is_fenced = !records.is_empty();
+            (records, is_fenced)
         })
         .await
     }

@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 /// A running broker. Dropping it kills the process.
 pub struct Broker {
     binary: PathBuf,
-    data: PathBuf,
+    arguments: Vec<String>,
     log: PathBuf,
-    port: u16,
-    settings: Vec<String>,
+    bootstrap: String,
     child: Option<Child>,
+}
+
+/// A process that says something when it is ready.
+struct Launched {
+    started: Instant,
+    lines: mpsc::Receiver<String>,
 }
 
 /// How long a start may take before the test gives up. The promise is far below; benchmarks hold it, not tests.
@@ -34,23 +39,29 @@ impl Broker {
         log: &Path,
         settings: &[&str],
     ) -> Result<Broker, String> {
-        let port = free_port()?;
-        let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut broker = Broker {
-            binary: binary.to_owned(),
-            data: data.to_owned(),
-            log: log.to_owned(),
-            port,
-            settings,
-            child: None,
-        };
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let data = data.display().to_string();
+        let mut arguments: Vec<&str> = vec!["dev", "--listen", &address, "--data", &data];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        let mut broker = Broker::new(binary, &arguments, log);
         broker.restart()?;
         Ok(broker)
     }
 
-    /// `HOST:PORT` for clients.
+    /// A broker that is not started yet.
+    pub fn new(binary: &Path, arguments: &[&str], log: &Path) -> Broker {
+        Broker {
+            binary: binary.to_owned(),
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            log: log.to_owned(),
+            bootstrap: String::new(),
+            child: None,
+        }
+    }
+
+    /// What clients are given, as it said when it was ready first.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.bootstrap.clone()
     }
 
     /// Its process, while it runs.
@@ -109,8 +120,24 @@ impl Broker {
         Err("broker did not stop within 20 s of SIGTERM".to_owned())
     }
 
-    /// Starts the process again on the same port and data; returns when it printed its ready line.
+    /// Starts the process again as it was started; returns when it printed its ready line.
     pub fn restart(&mut self) -> Result<Duration, String> {
+        let launched = self.launch()?;
+        self.ready(&launched)
+    }
+
+    /// As `restart`, of brokers that wait for each other.
+    pub fn restart_all(brokers: &mut [Broker]) -> Result<Duration, String> {
+        let started = Instant::now();
+        let launched: Result<Vec<Launched>, String> =
+            brokers.iter_mut().map(Broker::launch).collect();
+        for (broker, launched) in brokers.iter_mut().zip(launched?) {
+            broker.ready(&launched)?;
+        }
+        Ok(started.elapsed())
+    }
+
+    fn launch(&mut self) -> Result<Launched, String> {
         let started = Instant::now();
         let log = fs::OpenOptions::new()
             .create(true)
@@ -118,18 +145,15 @@ impl Broker {
             .open(&self.log)
             .map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.binary);
-        command.args(["dev", "--listen", &self.bootstrap(), "--data"]).arg(&self.data);
-        for setting in &self.settings {
-            command.args(["--set", setting]);
-        }
         let mut child = command
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;
         let stdout = child.stdout.take().ok_or("no stdout")?;
-        let (sender, receiver) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
@@ -138,8 +162,17 @@ impl Broker {
             }
         });
         self.child = Some(child);
-        match receiver.recv_timeout(START_LIMIT) {
-            Ok(line) if line.starts_with("ready ") => Ok(started.elapsed()),
+        Ok(Launched { started, lines })
+    }
+
+    fn ready(&mut self, launched: &Launched) -> Result<Duration, String> {
+        match launched.lines.recv_timeout(START_LIMIT) {
+            Ok(line) if line.starts_with("ready ") => {
+                let words = line.split_whitespace();
+                let bootstrap = words.filter_map(|word| word.strip_prefix("bootstrap=")).next();
+                self.bootstrap = bootstrap.ok_or("the ready line has no bootstrap")?.to_owned();
+                Ok(launched.started.elapsed())
+            }
             Ok(line) => Err(format!("unexpected line on stdout: {line}")),
             Err(_) => {
                 self.end();

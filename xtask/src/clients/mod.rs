@@ -1,15 +1,19 @@
 //! Real Kafka clients against a release build: what "compatible" and "durable" mean to the people who use it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::shell;
 
 mod broker;
+mod cluster;
 mod corpus;
 mod crowd;
 mod diskfull;
 mod families;
+mod load;
+mod loopdisk;
 mod powercut;
 mod retention;
 mod segments;
@@ -21,24 +25,26 @@ use tools::Tools;
 
 /// The checks that run when none is named, in that order.
 const NAMES: &[&str] =
-    &["families", "corpus", "segments", "retention", "crowd", "diskfull", "powercut"];
+    &["families", "corpus", "segments", "retention", "crowd", "diskfull", "powercut", "cluster"];
 /// Other projects' suites: too long for every change, or with time limits of their own that a busy machine breaks
 /// (kafka-python's `test_group`, on Kafka too). They run when named.
 const LONG: &[&str] = &["kafka-python", "java-tools", "kafka-go", "rust-rdkafka"];
 /// What stands before the name of one client family.
 const FAMILY: &str = "families/";
-/// Power cuts in the ordinary run; `soak` makes more.
+/// Power cuts of one node, and rounds with three, in the ordinary run; `soak` makes more.
 const CUTS: u32 = 5;
+const CLUSTER_ROUNDS: u32 = 2;
 
-/// Runs the checks named (those of [`NAMES`] when none is); `--rounds N` sets the number of power cuts.
+/// Runs the checks named (those of [`NAMES`] when none is); `--rounds N` sets the number of power cuts, and of rounds with three
+/// nodes.
 pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
-    let (chosen, cuts) = choose(arguments)?;
+    let (chosen, rounds) = choose(arguments)?;
     if chosen == ["list"] {
         println!("{}\n{}", NAMES.join("\n"), LONG.join("\n"));
         families::names().for_each(|name| println!("{FAMILY}{name}"));
         return Ok(());
     }
-    run_checks(root, &chosen, cuts)
+    run_checks(root, &chosen, rounds)
 }
 
 /// Whether `word` names a check, or asks for the names.
@@ -50,14 +56,14 @@ fn is_check(word: &str) -> bool {
         || word.strip_prefix(FAMILY).is_some_and(is_family)
 }
 
-/// The checks that `arguments` name, and how many power cuts.
-fn choose(arguments: &[String]) -> Result<(Vec<&str>, u32), String> {
-    let (mut chosen, mut cuts) = (Vec::new(), CUTS);
+/// The checks that `arguments` name, and how many rounds of what has rounds.
+fn choose(arguments: &[String]) -> Result<(Vec<&str>, Option<u32>), String> {
+    let (mut chosen, mut rounds) = (Vec::new(), None);
     let mut words = arguments.iter().map(String::as_str);
     while let Some(word) = words.next() {
         if word == "--rounds" {
             let count = words.next().and_then(|count| count.parse().ok());
-            cuts = count.ok_or("--rounds takes a number")?;
+            rounds = Some(count.ok_or("--rounds takes a number")?);
         } else if is_check(word) {
             chosen.push(word);
         } else {
@@ -68,13 +74,13 @@ fn choose(arguments: &[String]) -> Result<(Vec<&str>, u32), String> {
     if chosen.is_empty() {
         chosen = NAMES.to_vec();
     }
-    Ok((chosen, cuts))
+    Ok((chosen, rounds))
 }
 
-fn run_checks(root: &Path, chosen: &[&str], cuts: u32) -> Result<(), String> {
+fn run_checks(root: &Path, chosen: &[&str], rounds: Option<u32>) -> Result<(), String> {
     let binary = build(root)?;
     let tools = match Tools::prepare(root) {
-        Ok(tools) => tools,
+        Ok(tools) => Arc::new(tools),
         Err(error) => return skip(&format!("all client checks: {error}")),
     };
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
@@ -88,7 +94,8 @@ fn run_checks(root: &Path, chosen: &[&str], cuts: u32) -> Result<(), String> {
             "retention" => retention::run(&tools, &binary).map(Some),
             "crowd" => crowd::run(root, &tools, &binary).map(Some),
             "diskfull" => diskfull::run(&tools, &binary),
-            "powercut" => powercut::run(&tools, &binary, cuts),
+            "powercut" => powercut::run(&tools, &binary, rounds.unwrap_or(CUTS)),
+            "cluster" => cluster::run(&tools, &binary, rounds.unwrap_or(CLUSTER_ROUNDS)),
             other => match other.strip_prefix(FAMILY) {
                 Some(family) => families::run(&tools, &binary, Some(family)).map(Some),
                 None => suites::run(root, &tools, &binary, other),
@@ -143,12 +150,12 @@ mod tests {
     fn what_is_named_runs_and_nothing_else() {
         let choose_of = |line: &str| {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            choose(&words).map(|(names, cuts)| (names.join(" "), cuts))
+            choose(&words).map(|(names, rounds)| (names.join(" "), rounds))
         };
-        assert_eq!(choose_of(""), Ok((NAMES.join(" "), CUTS)));
-        assert_eq!(choose_of("java-tools"), Ok(("java-tools".to_owned(), CUTS)));
-        assert_eq!(choose_of("powercut --rounds 100"), Ok(("powercut".to_owned(), 100)));
-        assert_eq!(choose_of("families/java-3"), Ok(("families/java-3".to_owned(), CUTS)));
+        assert_eq!(choose_of(""), Ok((NAMES.join(" "), None)));
+        assert_eq!(choose_of("java-tools"), Ok(("java-tools".to_owned(), None)));
+        assert_eq!(choose_of("powercut --rounds 100"), Ok(("powercut".to_owned(), Some(100))));
+        assert_eq!(choose_of("families/java-3"), Ok(("families/java-3".to_owned(), None)));
         assert!(choose_of("java").is_err());
         assert!(choose_of("families/java").is_err());
         assert!(choose_of("powercut --rounds").is_err());

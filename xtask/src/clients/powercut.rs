@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::broker::Broker;
+use super::loopdisk::Loop;
 use super::tools::Tools;
 use crate::shell;
 
@@ -14,35 +15,21 @@ const DISK: i32 = 5;
 
 /// Runs `rounds` cuts; what was seen, in one line. `Ok(None)`: loop devices are not permitted here.
 pub fn run(tools: &Tools, binary: &Path, rounds: u32) -> Result<Option<String>, String> {
-    let mount = tools.work.join("powercut");
-    let mount_text = mount.display().to_string();
-    let power = |what: &str| {
-        let mut arguments = vec![what, mount_text.as_str()];
-        if what == "up" {
-            arguments.push("2048");
+    let disk = match Loop::up(tools, tools.work.join("powercut"), 2048) {
+        Ok(disk) => disk,
+        Err(error) => {
+            println!("  {error}");
+            return Ok(None);
         }
-        shell::output(&mut tools.python("powercut.py", &arguments))
     };
-    if let Err(error) = power("up") {
-        println!("  no loop-mounted file system here: {error}");
-        return Ok(None);
-    }
-    let result = cut_rounds(tools, binary, &mount, rounds, &power);
-    power("down")?;
-    result.map(Some)
+    cut_rounds(tools, binary, &disk, rounds).map(Some)
 }
 
-fn cut_rounds(
-    tools: &Tools,
-    binary: &Path,
-    mount: &Path,
-    rounds: u32,
-    power: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<String, String> {
+fn cut_rounds(tools: &Tools, binary: &Path, disk: &Loop, rounds: u32) -> Result<String, String> {
     let acked = tools.work.join("acked.txt").display().to_string();
     // The log must outlive the cut: it says how the broker took it.
     let log = tools.work.join("powercut.stderr");
-    let mut broker = Broker::start_with_log(binary, &mount.join("data"), &log, &[])?;
+    let mut broker = Broker::start_with_log(binary, &disk.mount().join("data"), &log, &[])?;
     let boot = broker.bootstrap();
     let read = |first: u64| {
         let first = first.to_string();
@@ -68,7 +55,7 @@ fn cut_rounds(
         if let Ok(Some(status)) = sender.try_wait() {
             return Err(format!("round {round}: the sender ended early, {status}"));
         }
-        power("cut")?;
+        disk.cut()?;
         // It may have noticed that its disk is gone; other ends are not in order.
         if let Some(status) = broker.end().filter(|status| status.code() != Some(DISK)) {
             return Err(format!("round {round}: the broker ended by itself with {status}"));
@@ -79,7 +66,7 @@ fn cut_rounds(
             std::process::Command::new("kill").args(["-TERM", &sender.id().to_string()]),
         )?;
         let _ = sender.wait();
-        power("back")?;
+        disk.back()?;
         broker.restart()?;
         let seen = read(first)?;
         println!("  round {}: {}", round + 1, seen.trim());
