@@ -25,7 +25,7 @@ mod sound;
 mod time;
 mod write;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -201,6 +201,9 @@ pub(crate) struct State<F> {
     pub anchor: Anchor,
     /// In the committer's list.
     pub dirty: bool,
+    /// Producers without state here of whom a batch was refused for now, and its epoch and sequence: what they sent behind it
+    /// is not to overtake it.
+    pub turned_away: BTreeMap<ProducerId, (ProducerEpoch, Sequence)>,
     /// The head of its queue is part of the group that the committer writes.
     pub in_group: bool,
     /// Whether appends wait for the committer's sync.
@@ -242,6 +245,7 @@ impl<F> State<F> {
             epochs: Epochs::default(),
             producers: Producers::default(),
             damages: Vec::new(),
+            turned_away: BTreeMap::new(),
             listener: None,
             marks: Marks::default(),
             anchor: Anchor::default(),

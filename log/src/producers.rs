@@ -106,6 +106,11 @@ impl Producers {
         }
     }
 
+    /// Whether anything is known of a producer.
+    pub fn knows(&self, id: ProducerId) -> bool {
+        self.producers.contains_key(&id)
+    }
+
     /// The batch with `header` was appended, or is found in the log.
     pub fn add(&mut self, header: &BatchHeader, now: Timestamp) {
         let Some((id, epoch)) = header.producer_identity() else { return };

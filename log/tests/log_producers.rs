@@ -55,6 +55,29 @@ fn i48_i49_the_last_five_batches_are_answered_with_their_offsets() {
     });
 }
 
+/// Once (found by the simulator, cluster seed 774) a producer's first batch was refused while too few were in sync, and the
+/// second, sent behind it, was stored: of a producer without state any sequence may be the first.
+#[test]
+fn i47_nothing_overtakes_a_batch_that_was_refused_for_now() {
+    World::new(7).with(async |dir| {
+        let log = dir.create(spec("t", 1)).await.expect("created");
+        log.turn_away(&[stamped(&["a"], 9, 0, 0)]);
+        assert_eq!(send(&log, &["b"], 9, 0, 1), Err(out_of_order(9, 1, 0)));
+        log.turn_away(&[stamped(&["b"], 9, 0, 1)]);
+        assert_eq!(send(&log, &["c"], 9, 0, 2), Err(out_of_order(9, 2, 0)));
+        assert_eq!(send(&log, &["of another"], 8, 0, 5), Ok((0, false)), "P6");
+        assert_eq!(send(&log, &["a"], 9, 0, 0), Ok((1, false)));
+        assert_eq!(send(&log, &["b"], 9, 0, 1), Ok((2, false)));
+        // Once something is known of it, its sequence tells.
+        log.turn_away(&[stamped(&["c"], 9, 0, 2)]);
+        assert_eq!(send(&log, &["d"], 9, 0, 3), Err(out_of_order(9, 3, 2)));
+        assert_eq!(send(&log, &["c"], 9, 0, 2), Ok((3, false)));
+        // Whoever has given it up begins a new epoch.
+        log.turn_away(&[stamped(&["x"], 7, 0, 0)]);
+        assert_eq!(send(&log, &["y"], 7, 1, 0), Ok((4, false)));
+    });
+}
+
 #[test]
 fn i47_sequences_wrap_to_zero_also_inside_a_batch() {
     World::new(2).with(async |dir| {

@@ -101,6 +101,8 @@ mutants! {
     OldFetchCounts = "old-fetch-counts",
     /// I16, I17: a follower's batches bear the newest epoch of those that came with them.
     ReplicatedRestamped = "replicated-restamped",
+    /// I47: what a producer without state sent behind a batch that was refused for now is stored before it.
+    TurnedAwayForgotten = "turned-away-forgotten",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.
     NoEpochAnswered = "no-epoch-answered",
     /// E8: a log whose directory is not there is made anew in another.

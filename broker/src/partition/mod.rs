@@ -346,6 +346,7 @@ impl<E: Env> Partition<E> {
                 return Err(Unappended::Gone(gone));
             }
             if append.needs_enough_in_sync && !state.leader.has_enough_in_sync() {
+                self.0.log.turn_away(&append.batches);
                 return Err(Unappended::TooFewInSync);
             }
             self.0.log.append(log::Append {

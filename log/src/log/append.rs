@@ -16,6 +16,8 @@ use crate::producers::Verdict;
 
 /// The largest batch that a leader may have accepted: no segment may be set to hold more.
 const REPLICATED_BYTES_MAX: u64 = i32::MAX as u64;
+/// So many producers without state are remembered of whom a batch was refused.
+const TURNED_AWAY_MAX: usize = 1_000;
 
 /// Who appends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,15 +75,13 @@ impl<D: Disk> Log<D> {
     pub fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let Append { batches, leader_epoch, now, origin } = append;
         assert!(!batches.is_empty(), "an append carries at least one batch");
-        let door = &self.inner.door;
-        if door.is_offline() && !planted(Mutant::AppendAfterIoError) {
-            return Err(AppendError::Offline); // I10
-        }
-        if origin == Origin::Client {
-            door.admit_by_space()?;
-            door.admit_by_queue()?;
-        }
-        let mut state = self.lock_for_append()?;
+        let mut state = match self.admit(origin) {
+            Ok(state) => state,
+            Err(error) => {
+                self.turn_away(&batches);
+                return Err(error);
+            }
+        };
         if let Some(newest) = state.epochs.newest()
             && newest > leader_epoch
         {
@@ -99,6 +99,7 @@ impl<D: Disk> Log<D> {
             return Ok(original);
         }
         // From here on nothing can fail (I13).
+        state.let_in(&batches);
         state.is_vital |= origin == Origin::Coordinator;
         let base_offset = state.log_end;
         let queued = state.queued_bytes;
@@ -115,6 +116,38 @@ impl<D: Disk> Log<D> {
         };
         self.queued(state, queued, batches.len());
         Ok(appended)
+    }
+
+    /// Batches are refused for now, and their producers will send them again. What a producer sent behind them may be on its way:
+    /// where nothing is known of a producer any sequence could be its first, and what came behind would be stored before (I47).
+    pub fn turn_away(&self, batches: &[Batch]) {
+        let stamps = batches.iter().filter(|batch| !batch.is_control());
+        let Some(stamp) = stamps.filter_map(|batch| batch.producer()).next() else { return };
+        let mut state = self.lock();
+        if planted(Mutant::TurnedAwayForgotten) || state.producers.knows(stamp.id) {
+            return;
+        }
+        let known = state.turned_away.get(&stamp.id).filter(|(epoch, _)| *epoch == stamp.epoch);
+        // What was refused first is what comes first.
+        if known.is_none() {
+            if state.turned_away.len() == TURNED_AWAY_MAX {
+                state.turned_away.clear();
+            }
+            state.turned_away.insert(stamp.id, (stamp.epoch, stamp.base_sequence));
+        }
+    }
+
+    /// The state, if clients' or coordinators' batches are taken now.
+    fn admit(&self, origin: Origin) -> Result<MutexGuard<'_, State<D::File>>, AppendError> {
+        let door = &self.inner.door;
+        if door.is_offline() && !planted(Mutant::AppendAfterIoError) {
+            return Err(AppendError::Offline); // I10
+        }
+        if origin == Origin::Client {
+            door.admit_by_space()?;
+            door.admit_by_queue()?;
+        }
+        self.lock_for_append()
     }
 
     /// Appends batches as their leader stored them, byte for byte, under the log's own short lock: notes producers and where
@@ -232,8 +265,36 @@ impl<F> State<F> {
         if end > OFFSET_MAX { Err(AppendError::OffsetsExhausted) } else { Ok(end) }
     }
 
+    /// These batches are taken: their producers are known from now on.
+    fn let_in(&mut self, batches: &[Batch]) {
+        if !self.turned_away.is_empty() {
+            for (id, _) in batches.iter().filter_map(|batch| batch.producer_identity()) {
+                self.turned_away.remove(&id);
+            }
+        }
+    }
+
+    /// Whether the first of these is what was refused of its producer before, if anything was.
+    fn is_next(&self, batches: &[Batch]) -> Result<(), AppendError> {
+        let Some(stamp) = batches.first().and_then(|batch| batch.producer()) else { return Ok(()) };
+        match self.turned_away.get(&stamp.id) {
+            Some(&(epoch, expected))
+                if epoch == stamp.epoch
+                    && expected != stamp.base_sequence
+                    && !self.producers.knows(stamp.id) =>
+            {
+                let (id, sequence) = (stamp.id, stamp.base_sequence);
+                Err(AppendError::OutOfOrderSequence { id, sequence, expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Judges all batches of an append together; the original when all are duplicates.
     fn judge(&self, batches: &[Batch]) -> Result<Option<Appended>, AppendError> {
+        if !self.turned_away.is_empty() {
+            self.is_next(batches)?;
+        }
         if let [batch] = batches {
             let Some(stamp) = batch.producer().filter(|_| !batch.is_control()) else {
                 return Ok(None);
