@@ -112,6 +112,7 @@ impl ToErrorCode for ChangeError {
             ChangeError::Deleted => ErrorCode::UnknownTopicOrPartition,
             ChangeError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             ChangeError::Occupied(_) => ErrorCode::InconsistentTopicId,
+            ChangeError::Unfit { .. } => ErrorCode::CorruptMessage,
             ChangeError::BadName(_) => ErrorCode::InvalidTopicException,
         }
     }

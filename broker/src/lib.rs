@@ -27,6 +27,7 @@ mod lifecycle;
 pub mod metadata;
 mod metrics;
 pub mod partition;
+mod peer;
 mod replication;
 mod retention;
 mod shared;

@@ -231,6 +231,8 @@ impl<E: Env> Broker<E> {
         // The other nodes come first: without them there is nobody to register with.
         open(for_controllers);
         spawner.spawn("lifecycle", lifecycle::run(shared.clone(), registration));
+        // Who was killed with this node and is back cannot register before its last process is known to be gone.
+        spawner.spawn("vigils", vigil::run(shared.clone()));
         if let Err(failure) = served_by(&shared, incarnation).await {
             shared.0.stopping.send_replace(true);
             return Err(match failure {
@@ -241,7 +243,6 @@ impl<E: Env> Broker<E> {
                 }
             });
         }
-        spawner.spawn("vigils", vigil::run(shared.clone()));
         spawner.spawn("in-sync-sets", replication::send_proposals(shared.clone()));
         spawner.spawn("replica-ticks", replication::tick(shared.clone()));
         spawner.spawn("replica-fetchers", replication::fetch(shared.clone()));
@@ -249,6 +250,7 @@ impl<E: Env> Broker<E> {
         spawner.spawn("retention", retention::run(shared.clone()));
         for dir in &data_dirs {
             spawner.spawn("scrubber", scrub(shared.clone(), dir.clone()));
+            spawner.spawn("repair", replication::repair(shared.clone(), dir.clone()));
         }
         open(for_clients);
         Ok(Broker { observer, listeners, directories })

@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use client::{ClientError, Connection, ConnectionSettings};
+use client::ClientError;
 use env::{Clock, Env, Spawn};
 use types::{BrokerEpoch, BrokerId, QuorumEpoch};
 
 use crate::metadata::QuorumInfo;
+use crate::peer;
 use crate::shared::{Shared, View};
 
 /// A process that is about to restart, or has more connections waiting than it can take, refuses for a moment.
@@ -89,7 +90,7 @@ async fn watch<E: Env>(broker: &Shared<E>, id: BrokerId, registered: BrokerEpoch
     let mut refusals = 0;
     loop {
         let begun = clock.now();
-        match reach(broker, id).await {
+        match peer::connect(broker, id, "vigil", ANSWER_BYTES_MAX).await {
             Ok(connection) => {
                 (is_believed, refusals) = (true, 0);
                 connection.closed().await;
@@ -119,21 +120,4 @@ async fn watch<E: Env>(broker: &Shared<E>, id: BrokerId, registered: BrokerEpoch
         }
         clock.sleep(PAUSE).await;
     }
-}
-
-async fn reach<E: Env>(broker: &Shared<E>, id: BrokerId) -> Result<Connection, ClientError> {
-    let view = broker.view();
-    let listener = view.image.broker(id).and_then(|known| known.listeners.first());
-    let Some(listener) = listener else {
-        return Err(ClientError::Usage(format!("broker {id} is not registered")));
-    };
-    let patience = broker.settings().quorum_request_timeout;
-    let settings = ConnectionSettings {
-        client_id: format!("controller-{}", broker.broker_id()).into(),
-        connect_timeout: patience,
-        request_timeout: patience,
-        answer_bytes_max: ANSWER_BYTES_MAX,
-        versions_version: None,
-    };
-    Connection::open(broker.env(), &listener.host, listener.port, &settings).await
 }

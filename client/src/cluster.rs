@@ -31,7 +31,8 @@ pub struct ClientConfig {
     pub client_id: String,
     /// How long one request may go without an answer before its connection is given up.
     pub request_timeout: Duration,
-    /// How long connecting may take.
+    /// How long connecting may take, and how long a broker may be silent that was asked who the others are: one that stands still
+    /// takes connections, and another one knows as much.
     pub connect_timeout: Duration,
     /// How long an operation may take with all its retries.
     pub operation_timeout: Duration,
@@ -47,6 +48,13 @@ pub struct ClientConfig {
     pub auto_create_topics: bool,
     /// Requests that are always sent in one fixed version, by API key.
     pub pinned: Versions,
+}
+
+impl ClientConfig {
+    /// How long any broker may take to say where the others are.
+    fn question_timeout(&self) -> Duration {
+        self.request_timeout.min(self.connect_timeout)
+    }
 }
 
 impl Default for ClientConfig {
@@ -309,7 +317,7 @@ impl<E: Env> Client<E> {
             allow_auto_topic_creation: version < 4 || self.config().auto_create_topics,
             ..MetadataRequest::default()
         };
-        let timeout = self.config().request_timeout;
+        let timeout = self.config().question_timeout();
         let answer = connection.ask(self.env(), &request, version, timeout).await?;
         ClientError::check(answer.error_code, None)?;
         Ok(self.read_metadata(answer))
@@ -528,7 +536,7 @@ impl<E: Env> Client<E> {
         } else {
             request.key = group.as_str().into();
         }
-        let timeout = self.config().request_timeout;
+        let timeout = self.config().question_timeout();
         let answer = connection.ask(self.env(), &request, version, timeout).await?;
         let (code, message, node, host, port) = if version >= 4 {
             let found =

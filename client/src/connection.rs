@@ -323,7 +323,7 @@ impl Connection {
         let mut version = settings.versions_version.unwrap_or(newest);
         loop {
             let pending = self.enqueue(&request, version)?;
-            let body = pending.bytes(env, settings.request_timeout, false).await?;
+            let body = pending.bytes(env, settings.connect_timeout, false).await?;
             let answer = self.decode_api_versions(body, version)?;
             if answer.error_code == types::ErrorCode::UnsupportedVersion.as_i16() && version > 0 {
                 let theirs = answer

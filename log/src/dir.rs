@@ -191,6 +191,11 @@ impl<D: Disk> LogDir<D> {
         self.inner.door.failure.subscribe()
     }
 
+    /// Completes when a damaged range has been found since the last time, in any log (I14).
+    pub async fn damaged(&self) {
+        self.inner.door.damaged.notified().await;
+    }
+
     /// What it has written so far.
     pub fn counts(&self) -> DirCounts {
         let door = &self.inner.door;

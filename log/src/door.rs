@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use env::{Disk, is_full};
+use record::Batch;
 use tokio::sync::{Notify, oneshot, watch};
 use types::mutant::{Mutant, planted};
 use types::{Counter, Histogram, Offset};
@@ -28,6 +29,7 @@ pub(crate) enum Command<D: Disk> {
     Truncate { log: Log<D>, offset: Offset, reply: Reply<()> },
     LogStart { log: Log<D>, offset: Offset, reply: Reply<Offset> },
     Reset { log: Log<D>, offset: Offset, reply: Reply<()> },
+    Heal { log: Log<D>, start: Offset, batches: Vec<Batch>, reply: Reply<Option<Offset>> },
     Retain { log: Log<D>, expired: Expired, reply: Reply<Retained> },
     Config { log: Log<D>, config: LogConfig, reply: Reply<()> },
     Flush { log: Log<D>, reply: Reply<Ends> },
@@ -46,6 +48,7 @@ impl<D: Disk> Command<D> {
             | Command::Config { reply, .. }
             | Command::Close { reply } => drop(reply.send(Err(error))),
             Command::LogStart { reply, .. } => drop(reply.send(Err(error))),
+            Command::Heal { reply, .. } => drop(reply.send(Err(error))),
             Command::Retain { reply, .. } => drop(reply.send(Err(error))),
             Command::Flush { reply, .. } => drop(reply.send(Err(error))),
         }
@@ -70,6 +73,8 @@ pub(crate) struct Door<D: Disk> {
     pub attention: Notify,
     /// A range was found that the device refuses to read.
     pub unreadable: Notify,
+    /// Told when a range is found to be damaged.
+    pub damaged: Notify,
     offline: AtomicBool,
     closing: AtomicBool,
     space_low: AtomicBool,
@@ -121,6 +126,7 @@ impl<D: Disk> Door<D> {
             wake: Notify::new(),
             attention: Notify::new(),
             unreadable: Notify::new(),
+            damaged: Notify::new(),
             offline: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             space_low: AtomicBool::new(false),

@@ -214,6 +214,11 @@ pub enum ChangeError {
     Occupied(TopicPartition),
     /// The name cannot be a directory's.
     BadName(TopicPartition),
+    /// The batches are not what stood in the damaged range, or there is none.
+    Unfit {
+        /// First offset of the range.
+        start: Offset,
+    },
 }
 
 impl fmt::Display for ChangeError {
@@ -230,6 +235,9 @@ impl fmt::Display for ChangeError {
                 write!(f, "the directory of {partition} belongs to another topic id")
             }
             ChangeError::BadName(partition) => write!(f, "{partition} cannot name a directory"),
+            ChangeError::Unfit { start } => {
+                write!(f, "no damaged range at offset {start} held these batches")
+            }
         }
     }
 }

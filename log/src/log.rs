@@ -17,6 +17,7 @@
 
 mod append;
 mod damage;
+mod heal;
 mod read;
 mod retain;
 mod scan;

@@ -53,6 +53,59 @@ fn what_is_acknowledged_outlives_the_death_of_any_node() {
     cluster.stop();
 }
 
+/// One bit of one replica flips while its node is down: nobody ever sees it, and it is whole again soon after.
+#[test]
+fn a_bit_that_flips_in_one_replica_is_repaired_from_another() {
+    let scratch = Scratch::new();
+    let data = scratch.join("three");
+    let cluster = Server::dev(
+        &data,
+        &[
+            "--nodes",
+            "3",
+            "--set",
+            "log.segment.bytes=1048576",
+            "--set",
+            "log.scrub.interval.ms=1000",
+        ],
+    );
+    cluster.ok(&["topic", "create", "t", "--partitions", "1"], "");
+    let text: String =
+        (0..20_000).map(|number| format!("{number} {}\n", "x".repeat(100))).collect();
+    cluster.ok(&["produce", "t"], &text);
+    all_in_sync(&cluster);
+    let segment = |node: &str| {
+        let log = data.join(node).join("t-0");
+        let files = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "log")).min().unwrap()
+    };
+    kill(&data.join("2"));
+    let path = segment("2");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 0x10;
+    std::fs::write(&path, &bytes).unwrap();
+    let file = data.join("node2.properties");
+    let again = Server::start(&[
+        "server",
+        "--config",
+        file.to_str().unwrap(),
+        "--set",
+        "log.segment.bytes=1048576",
+        "--set",
+        "log.scrub.interval.ms=1000",
+    ]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while std::fs::read(&path).unwrap() != std::fs::read(segment("1")).unwrap() {
+        assert!(Instant::now() < until, "the bit is wrong still");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let read = cluster.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+    assert_eq!(read, text);
+    again.stop();
+    cluster.stop();
+}
+
 /// Waits until every partition has all its replicas in sync.
 fn all_in_sync(cluster: &Server) {
     let until = Instant::now() + Duration::from_secs(90);

@@ -4,6 +4,7 @@
 pub const ALL: &[&str] = &[
     "a leader's batch fenced",
     "a leader's batch out of place",
+    "a replica rotted",
     "append refused for space",
     "batch too large",
     "broker did not start",

@@ -102,6 +102,8 @@ pub struct Scenario {
     pub log_dirs: u32,
     /// Nodes of a cluster.
     pub nodes: u32,
+    /// In a cluster, bits of one node rot, in what all replicas hold.
+    pub one_rots: bool,
 }
 
 /// What is fixed beforehand instead of drawn; everything that is absent is drawn.
@@ -270,6 +272,7 @@ impl Scenario {
             offsets_check: millis(100, 3_000),
             log_dirs: or(fixed.log_dirs, [1, 1, 2, 3][pick(4) as usize]),
             nodes: or(fixed.nodes, [3, 3, 3, 5][pick(4) as usize]),
+            one_rots: pick(2) == 0 && name == Name::Cluster,
             faults,
         }
     }
@@ -301,7 +304,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}{}faults {}",
+             values to {}, page-cache {} in 1000, {}{}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -313,6 +316,7 @@ impl Scenario {
             self.value_bytes_max,
             self.page_cache,
             if self.offsets_expire { "offsets expire, " } else { "" },
+            if self.one_rots { "one node rots, " } else { "" },
             match self.log_dirs {
                 1 => String::new(),
                 count => format!("{count} log directories, "),

@@ -103,6 +103,10 @@ mutants! {
     ReplicatedRestamped = "replicated-restamped",
     /// I47: what a producer without state sent behind a batch that was refused for now is stored before it.
     TurnedAwayForgotten = "turned-away-forgotten",
+    /// L9: what is damaged in one replica is left so.
+    DamageLeft = "damage-left",
+    /// I14: what another replica gives is put in the place of a damaged range without a look at it.
+    HealsUnchecked = "heals-unchecked",
     /// I4: the epoch that is none (-1) is answered as one that is older than all.
     NoEpochAnswered = "no-epoch-answered",
     /// E8: a log whose directory is not there is made anew in another.

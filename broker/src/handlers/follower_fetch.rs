@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use cluster::replica::{Answer, Position, Question};
-use env::{Clock, Env};
+use env::{Clock, Env, Part};
 use log::Slice;
 use types::{
     BrokerEpoch, BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, TopicId,
@@ -24,6 +24,7 @@ use wire::fetch::{
 
 use super::{Records, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::error_map::error_code;
 use crate::partition::{FileOf, Line, Partition, Signal, Wait, Waiting};
 use crate::replication::Turn;
 use crate::shared::{Shared, View};
@@ -60,6 +61,10 @@ pub(super) async fn serve<E: Env>(
     if let Some(code) = refused {
         let error_code = code.as_i16();
         return Reply::Now(Response::<E> { error_code, ..Response::<E>::default() });
+    }
+    let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    if partitions.any(|partition| partition.repairs_until >= 0) {
+        return Reply::Now(repair(&view, &request).await);
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let asked = request.topics.into_iter().flat_map(|topic| {
@@ -269,6 +274,58 @@ impl<E: Env> Told<E> {
         }
         data
     }
+}
+
+/// What this broker's replicas hold in the place of what is damaged elsewhere.
+async fn repair<E: Env>(view: &View<E>, request: &FetchRequest) -> Response<E> {
+    let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
+    let mut responses = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let mut data =
+                PartitionData { partition_index: asked.partition, ..PartitionData::default() };
+            match committed(view, TopicId(topic.topic_id), asked, left).await {
+                Ok(slice) => {
+                    left = left.saturating_sub(slice.bytes);
+                    data.records = Some(Records::from(slice));
+                }
+                Err(code) => data.error_code = code.as_i16(),
+            }
+            partitions.push(data);
+        }
+        let topic_id = topic.topic_id;
+        responses.push(FetchableTopicResponse { topic_id, partitions, ..Default::default() });
+    }
+    FetchResponse { responses, ..FetchResponse::default() }
+}
+
+/// Committed records of a replica here, whoever leads: one batch at least. Each is looked at: what is found to be damaged here
+/// is repaired from others.
+async fn committed<E: Env>(
+    view: &View<E>,
+    topic: TopicId,
+    asked: &FetchPartition,
+    left: usize,
+) -> Result<Slice<FileOf<E>>, ErrorCode> {
+    let topic = view.topic_by_id(topic).ok_or(ErrorCode::UnknownTopicId)?;
+    let index = PartitionIndex(asked.partition);
+    let (log, high_watermark) = match (topic.partition(index), topic.following(index)) {
+        (Some(leader), _) => (leader.log(), leader.ends().high_watermark),
+        (None, Some(follower)) => (follower.log(), follower.high_watermark()),
+        (None, None) => return Err(ErrorCode::NotLeaderOrFollower),
+    };
+    let (from, end) = (Offset(asked.fetch_offset), Offset(asked.repairs_until).min(high_watermark));
+    if from < log.ends().log_start || from >= end {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let bytes_max = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
+    let read = log.batches(log::Read { from, end, bytes_max, at_least_one: true }).await;
+    let batches = read.map_err(|error| error_code(&error))?;
+    let next_offset = batches.last().map_or(from, |last| last.end_offset());
+    let bytes = batches.iter().map(|batch| batch.bytes_total()).sum();
+    let parts = batches.into_iter().map(|batch| Part::Mem(batch.to_bytes())).collect();
+    Ok(Slice { parts, bytes, next_offset })
 }
 
 /// The partition asked about, if it is led here.

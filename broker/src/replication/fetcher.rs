@@ -9,24 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{ClientError, Connection, ConnectionSettings};
+use client::{ClientError, Connection};
 use cluster::replica::{Answer, Run};
 use env::{Env, Spawn};
 use record::{Batch, Batches};
 use tokio::sync::Notify;
-use types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 use wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
 };
 
-use super::{Asked, FETCHES_MAX, Place};
+use super::{Asked, FETCHES_MAX, Place, repair};
 use crate::shared::Shared;
-use crate::together;
+use crate::{peer, together};
 
 /// How much larger an answer may be than what is asked for: the first batch is given whole, however large it is.
-const ANSWER_BYTES_EXTRA: usize = 128 << 20;
+pub(super) const ANSWER_BYTES_EXTRA: usize = 128 << 20;
 /// In requests without a session.
-const SESSION_NONE: i32 = -1;
+pub(super) const SESSION_NONE: i32 = -1;
 
 /// Follows other brokers until this one stops.
 pub(crate) async fn run<E: Env>(broker: Shared<E>) {
@@ -108,7 +108,7 @@ impl<E: Env> Fetcher<E> {
     ) -> Result<Pin<Box<dyn Future<Output = Answered> + Send>>, ClientError> {
         let settings = self.broker.settings();
         let patience = settings.quorum_request_timeout;
-        let connection = self.connection(patience, settings.replica_response_bytes).await?;
+        let connection = self.connection(settings.replica_response_bytes).await?;
         let view = self.broker.view();
         let own = view.image.broker(self.broker.broker_id());
         let replica_state = ReplicaState {
@@ -163,15 +163,37 @@ impl<E: Env> Fetcher<E> {
         if let Some(served) = served {
             self.broker.desk().on_served(self.leader, served.place);
         }
+        let mut rotten = Vec::new();
         let settling = asked.into_iter().map(|Asked { place, follower, question }| {
             let none = (Answer::Refused(ErrorCode::NetworkException), Vec::new());
             let (answer, batches) =
                 told.remove(&place).map_or(none, |told| read(told, question.position.offset));
+            if answer == Answer::Refused(ErrorCode::CorruptMessage) {
+                rotten.push((
+                    place.0,
+                    follower.log().topic_partition().clone(),
+                    question.position.offset,
+                ));
+            }
             async move {
                 follower.on_answered(question.term, question.position, answer, batches).await;
             }
         });
-        together::all(settling.collect()).await;
+        let settling: Vec<_> = settling.collect();
+        together::all(settling).await;
+        for (topic, partition, offset) in rotten {
+            self.complain(topic, &partition, offset).await;
+        }
+    }
+
+    /// What the leader gave at `offset` is no batch: it is asked for it in a way that makes it look, and repair what it finds.
+    async fn complain(&self, topic: TopicId, partition: &TopicPartition, offset: Offset) {
+        let Some((_, connection)) = &self.connection else { return };
+        let leader = self.leader;
+        tracing::warn!(%partition, %offset, %leader, "a leader gives bytes that are no batch");
+        // Whatever it answers, the follower asks again.
+        let place = (topic, partition);
+        let _ = repair::ask(&self.broker, connection, place, offset, offset.next()).await;
     }
 
     /// Says once what is wrong, and once that it is well again.
@@ -188,32 +210,17 @@ impl<E: Env> Fetcher<E> {
         self.said = said;
     }
 
-    async fn connection(
-        &mut self,
-        patience: Duration,
-        response_bytes: usize,
-    ) -> Result<Connection, ClientError> {
-        let view = self.broker.view();
-        let listener = view.image.broker(self.leader).and_then(|known| known.listeners.first());
-        let Some(listener) = listener else {
-            return Err(ClientError::Usage(format!("broker {} is not registered", self.leader)));
-        };
-        let address: (Arc<str>, u16) = (Arc::from(listener.host.as_str()), listener.port);
+    async fn connection(&mut self, response_bytes: usize) -> Result<Connection, ClientError> {
+        let address = peer::address(&self.broker, self.leader)?;
         if let Some((known, connection)) = &self.connection
             && *known == address
             && !connection.is_closed()
         {
             return Ok(connection.clone());
         }
-        let settings = ConnectionSettings {
-            client_id: format!("replica-{}", self.broker.broker_id()).into(),
-            connect_timeout: patience,
-            request_timeout: patience,
-            answer_bytes_max: response_bytes + ANSWER_BYTES_EXTRA,
-            versions_version: None,
-        };
-        let env = self.broker.env();
-        let connection = Connection::open(env, &address.0, address.1, &settings).await?;
+        let answer_bytes_max = response_bytes + ANSWER_BYTES_EXTRA;
+        let connection =
+            peer::connect(&self.broker, self.leader, "replica", answer_bytes_max).await?;
         self.connection = Some((address, connection.clone()));
         Ok(connection)
     }
@@ -278,20 +285,21 @@ fn read(told: PartitionData, from: Offset) -> (Answer, Vec<Batch>) {
     }
 }
 
-/// The batches, each whole and one after the other; the first one holds `from`.
-fn checked(bytes: Bytes, from: Offset) -> Result<Vec<Batch>, ErrorCode> {
+/// The batches, each whole and one after the other, up to the first that is not; the first one holds `from`.
+pub(super) fn checked(bytes: Bytes, from: Offset) -> Result<Vec<Batch>, ErrorCode> {
     let mut batches: Vec<Batch> = Vec::new();
     for batch in Batches::split(bytes) {
-        let batch = batch.map_err(|_| ErrorCode::CorruptMessage)?;
-        batch.check_crc().map_err(|_| ErrorCode::CorruptMessage)?;
-        let follows = match batches.last() {
+        let follows = |batch: &Batch| match batches.last() {
             Some(last) => batch.base_offset() == last.end_offset(),
             None => batch.base_offset() <= from && from < batch.end_offset(),
         };
-        if !follows || batch.leader_epoch().is_none() {
-            return Err(ErrorCode::CorruptMessage);
+        let is_sound = |batch: &Batch| batch.crc_ok() && batch.leader_epoch().is_some();
+        match batch.ok().filter(|batch| follows(batch) && is_sound(batch)) {
+            Some(batch) => batches.push(batch),
+            None if batches.is_empty() => return Err(ErrorCode::CorruptMessage),
+            // What stands before it is as good as ever.
+            None => break,
         }
-        batches.push(batch);
     }
     Ok(batches)
 }

@@ -127,6 +127,11 @@ impl<E: Env> Following<E> {
         &self.0.log
     }
 
+    /// What it knows to be committed.
+    pub(crate) fn high_watermark(&self) -> Offset {
+        self.0.lock().follower.high_watermark()
+    }
+
     /// Whom it follows.
     pub(crate) fn leader(&self) -> Option<BrokerId> {
         let state = self.0.lock();

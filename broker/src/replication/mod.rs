@@ -13,6 +13,7 @@
 mod fetcher;
 mod following;
 mod proposals;
+mod repair;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,7 @@ use crate::context::ConnectionId;
 pub(crate) use fetcher::run as fetch;
 pub(crate) use following::{Beginning, Following, WeakFollowing};
 pub(crate) use proposals::run as send_proposals;
+pub(crate) use repair::run as repair;
 pub(crate) use ticks::run as tick;
 
 /// Fetches under way from one broker to another: one that waits, and one that makes it return.

@@ -94,10 +94,16 @@ impl Sessions {
         epoch: BrokerEpoch,
     ) -> Decision<Result<BrokerEpoch, Refusal>> {
         let before = controller.image.broker(request.id);
+        // Whoever has a directory of it has locked it: the process before is gone, if it is not this one.
+        let has_its_directory = |before: &BrokerInfo| {
+            let shares = |directory| before.directories.contains(directory);
+            request.directories.iter().any(shares) && self.own.is_none_or(|(id, _)| id != before.id)
+        };
         let is_twin = |before: &BrokerInfo| {
             before.incarnation != request.incarnation
                 && !before.is_fenced
                 && self.is_live(now, before)
+                && !has_its_directory(before)
         };
         if before.is_some_and(is_twin) && !planted(Mutant::TwinRegisters) {
             let message = "Another broker is registered with that broker id. If the broker was recently \

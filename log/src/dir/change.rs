@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use env::{Clock, Disk, File, OpenMode, is_full};
+use record::Batch;
 use types::mutant::{Mutant, planted};
 use types::{LeaderEpoch, LogId, Offset};
 
@@ -56,6 +57,10 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
                 }
                 Command::Reset { log, offset, reply } => {
                     let result = self.reset(&log, offset).await?;
+                    answer(reply, result);
+                }
+                Command::Heal { log, start, batches, reply } => {
+                    let result = self.heal(&log, start, batches).await?;
                     answer(reply, result);
                 }
                 Command::LogStart { log, offset, reply } => {
@@ -504,6 +509,18 @@ impl<D: Disk, C: Clock> Committer<'_, D, C> {
         }
         self.unblock(log).await?;
         Ok(Ok(()))
+    }
+
+    async fn heal(
+        &mut self,
+        log: &Log<D>,
+        start: Offset,
+        batches: Vec<Batch>,
+    ) -> Result<Result<Option<Offset>, ChangeError>, Offline> {
+        let healed = log.put_in_place(start, batches).await;
+        healed.map_err(|error| {
+            self.fail_io(format!("repairing {} at offset {start}", log.inner.partition), &error)
+        })
     }
 
     /// A cut is done: appends go on. Replay would cut a page-cache log again, below what is appended from now on without the

@@ -201,6 +201,7 @@ impl<D: Disk> Log<D> {
                 "{} the range is quarantined",
                 if is_unreadable { "the device refuses to read records:" } else { "damaged bytes found:" }
             );
+            self.inner.door.damaged.notify_one();
             if is_unreadable {
                 self.inner.door.unreadable.notify_one();
             }

@@ -137,7 +137,8 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Reads and parses batches, checking each CRC (I1): for coordinators and for loading state.
+    /// Reads and parses batches, checking each CRC and epoch (I1, I4): for coordinators, for loading state, and for whoever is
+    /// to have no doubt.
     pub async fn batches(&self, read: Read) -> Result<Vec<Batch>, ReadError> {
         loop {
             let generation = self.lock().generation;
@@ -150,6 +151,7 @@ impl<D: Disk> Log<D> {
 
     async fn batches_once(&self, read: Read, generation: u64) -> Result<Vec<Batch>, ReadError> {
         let slice = self.read(read).await?;
+        let epochs = self.lock().epochs.clone();
         let mut batches = Vec::new();
         for part in slice.parts {
             let (bytes, mut position) = match part {
@@ -161,7 +163,7 @@ impl<D: Disk> Log<D> {
             for batch in Batches::split(bytes) {
                 let next = batches.last().map(|last: &Batch| last.end_offset());
                 match batch {
-                    Ok(batch) if batch.crc_ok() => {
+                    Ok(batch) if batch.crc_ok() && epochs.vouch_for(batch.header()) => {
                         position += batch.bytes_total() as u64;
                         batches.push(batch);
                     }

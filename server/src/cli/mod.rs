@@ -153,6 +153,9 @@ pub(crate) struct Connect {
     timeout: u64,
 }
 
+/// After so long without an answer a broker is asked again, or another one: it may stand still.
+const REQUEST_TIME: Duration = Duration::from_secs(15);
+
 impl Connect {
     /// A client of the cluster.
     pub fn client(&self, creates_topics: bool) -> Client<RealEnv> {
@@ -160,7 +163,7 @@ impl Connect {
         let config = ClientConfig {
             bootstrap: self.bootstrap.split(',').map(|part| part.trim().to_owned()).collect(),
             client_id: "foretold-cli".to_owned(),
-            request_timeout: timeout,
+            request_timeout: timeout.min(REQUEST_TIME),
             connect_timeout: timeout.min(Duration::from_secs(5)),
             operation_timeout: timeout,
             auto_create_topics: creates_topics,

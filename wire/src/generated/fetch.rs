@@ -191,6 +191,8 @@ pub struct FetchPartition {
     pub high_watermark: i64,
     /// Version 17 and later.
     pub durable_end: i64,
+    /// Version 17 and later.
+    pub repairs_until: i64,
 }
 
 impl Default for FetchPartition {
@@ -205,6 +207,7 @@ impl Default for FetchPartition {
             replica_directory_id: Default::default(),
             high_watermark: 9223372036854775807,
             durable_end: -1,
+            repairs_until: -1,
         }
     }
 }
@@ -247,6 +250,12 @@ impl FetchPartition {
                     Ok(())
                 })?;
             }
+            if version >= 17 && self.repairs_until != -1 {
+                tags.field(10001, |w| {
+                    w.i64(self.repairs_until);
+                    Ok(())
+                })?;
+            }
             w.tags(tags);
         }
         Ok(())
@@ -274,6 +283,7 @@ impl FetchPartition {
                     0 if version >= 17 => it.replica_directory_id = r.uuid()?,
                     1 if version >= 18 => it.high_watermark = r.i64()?,
                     10000 if version >= 17 => it.durable_end = r.i64()?,
+                    10001 if version >= 17 => it.repairs_until = r.i64()?,
                     _ => return Ok(false),
                 }
                 Ok(true)

@@ -2,6 +2,8 @@
 //! at once, and one after the other is stopped and started. What was acknowledged is there, once, and nobody has to do anything
 //! but start again what ended.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,12 +18,16 @@ use super::tools::Tools;
 use crate::shell;
 
 const NODES: usize = 3;
+/// Of the topic that is written to; a record's number says which it is in.
+const PARTITIONS: u64 = 6;
 const DISK_MEGABYTES: u32 = 1024;
 /// The exit code of a broker whose disk failed.
 const DISK: i32 = 5;
-/// How long a node that was killed stays dead, and one that is paused stands still: longer than its session.
+/// How long a node that was killed stays dead.
 const DEATH: Duration = Duration::from_secs(4);
-const PAUSE: Duration = Duration::from_secs(12);
+/// How long a follower stands still, and a leader: longer than its session.
+const FOLLOWER_PAUSE: Duration = Duration::from_secs(4);
+const LEADER_PAUSE: Duration = Duration::from_secs(11);
 /// How soon everybody is served again, and all replicas are in sync.
 const RESUMES: Duration = Duration::from_secs(60);
 
@@ -133,23 +139,24 @@ struct Scene<'a> {
 impl Scene<'_> {
     /// Lets it happen, and waits until all is well again; what was seen.
     fn strike(&mut self, event: Event, round: u64) -> Result<String, String> {
+        let begun = Instant::now();
         let said = match event {
             Event::Kill => {
                 let leader = self.leader()?;
                 self.nodes[leader].kill()?;
-                let gap = self.longest_gap(DEATH);
+                let gap = self.longest_gap(DEATH)?;
                 grows(self.files, &sizes(self.files), RESUMES)?;
                 self.nodes[leader].restart()?;
                 format!("kill of a leader, {:.1} s without an answer", gap.as_secs_f64())
             }
             Event::Pause => {
                 let leader = self.leader()?;
-                let (paused, who) = match round % 2 {
-                    0 => ((leader + 1) % NODES, "a follower"),
-                    _ => (leader, "a leader"),
+                let (paused, who, pause) = match round % 2 {
+                    0 => ((leader + 1) % NODES, "a follower", FOLLOWER_PAUSE),
+                    _ => (leader, "a leader", LEADER_PAUSE),
                 };
                 self.signal(paused, "-STOP")?;
-                let gap = self.longest_gap(PAUSE);
+                let gap = self.longest_gap(pause)?;
                 let grown = grows(self.files, &sizes(self.files), RESUMES);
                 self.signal(paused, "-CONT")?;
                 grown?;
@@ -179,7 +186,7 @@ impl Scene<'_> {
         grows(self.files, &sizes(self.files), RESUMES)?;
         self.in_sync()?;
         self.nodes.iter_mut().try_for_each(Broker::is_running)?;
-        Ok(said)
+        Ok(format!("{said} ({:.0} s)", begun.elapsed().as_secs_f64()))
     }
 
     fn partitions(&self) -> Result<Vec<Value>, String> {
@@ -219,27 +226,54 @@ impl Scene<'_> {
         }
     }
 
-    /// The longest time within `span` in which clients that write all the time were answered nothing.
-    fn longest_gap(&self, span: Duration) -> Duration {
-        let steady = &self.files[..2];
+    /// The longest time within `span` in which clients that write all the time were answered nothing for a partition that
+    /// was led by whom it befell.
+    fn longest_gap(&self, span: Duration) -> Result<Duration, String> {
+        let mut tails: Vec<Tail> =
+            self.files[..2].iter().map(|file| Tail::open(file)).collect::<Result<_, _>>()?;
         let begun = Instant::now();
-        let mut known = sizes(steady);
-        let mut grown = vec![begun; steady.len()];
-        let mut longest = Duration::ZERO;
         while begun.elapsed() < span {
             std::thread::sleep(Duration::from_millis(10));
-            for (at, size) in sizes(steady).into_iter().enumerate() {
-                if size > known[at] {
-                    (known[at], grown[at]) = (size, Instant::now());
-                }
-                longest = longest.max(grown[at].elapsed());
-            }
+            tails.iter_mut().try_for_each(Tail::look)?;
         }
-        longest
+        Ok(tails.iter().map(|tail| tail.longest.max(tail.last.elapsed())).max().unwrap_or_default())
     }
 
     fn signal(&self, node: usize, signal: &str) -> Result<(), String> {
         let pid = self.nodes[node].id().ok_or("the node does not run")?.to_string();
         shell::output(Command::new("kill").args([signal, &pid])).map(drop)
+    }
+}
+
+/// The end of a file with the numbers of acknowledged records.
+struct Tail {
+    file: BufReader<File>,
+    line: String,
+    /// When one of the first partition came last, and the longest time between two.
+    last: Instant,
+    longest: Duration,
+}
+
+impl Tail {
+    fn open(path: &str) -> Result<Tail, String> {
+        let mut file = File::open(path).map_err(|error| format!("{path}: {error}"))?;
+        file.seek(SeekFrom::End(0)).map_err(|error| error.to_string())?;
+        let (file, line) = (BufReader::new(file), String::new());
+        Ok(Tail { file, line, last: Instant::now(), longest: Duration::ZERO })
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        while self.file.read_line(&mut self.line).map_err(|error| error.to_string())? > 0 {
+            if !self.line.ends_with('\n') {
+                return Ok(());
+            }
+            let number: Option<u64> = self.line.trim().parse().ok();
+            if number.is_some_and(|number| number % PARTITIONS == 0) {
+                self.longest = self.longest.max(self.last.elapsed());
+                self.last = Instant::now();
+            }
+            self.line.clear();
+        }
+        Ok(())
     }
 }

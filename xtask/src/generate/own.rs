@@ -10,6 +10,9 @@ pub fn add(schemas: &mut BTreeMap<(String, String), Schema>) -> Result<(), Strin
     // How much of its log a follower has synced: its fetch offset says what it has received.
     let durable_end = int64("DurableEnd", 10_000, "17+")?;
     add_to(schemas, "FetchRequest", Some("FetchPartition"), durable_end)?;
+    // A replica asks whoever holds another for committed records in the place of damaged ones, up to here.
+    let repairs_until = int64("RepairsUntil", 10_001, "17+")?;
+    add_to(schemas, "FetchRequest", Some("FetchPartition"), repairs_until)?;
     // Up to where a broker has to know the metadata before it serves by what it is told here, and for how many milliseconds
     // the controller has had no word from a majority.
     let metadata_end = int64("MetadataEnd", 10_000, "0+")?;

@@ -1,15 +1,16 @@
 //! The nodes' machines, and what befalls them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter};
 use cluster::config::{BrokerSettings, NodeConfigs};
+use record::Batches;
 use types::{ClusterId, NodeId};
 
-use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play};
+use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play, records};
 use crate::decisions::{Decisions, Kind};
 use crate::disk::{FaultRates, SimDisk};
 use crate::exec::{Node, lock};
@@ -25,6 +26,8 @@ pub(super) struct Machines {
     play: Play,
     dice: Decisions,
     machines: BTreeMap<Node, Machine>,
+    /// Whose bits rot, if anybody's do.
+    rotten: Option<Node>,
 }
 
 struct Machine {
@@ -43,7 +46,10 @@ impl Machines {
             disk.set_pace(Arc::new(stage.world.clock(*node)), stage.scenario.disk_latency);
             machines.insert(*node, Machine { disk, stop: Arc::default() });
         }
-        Machines { play: play.clone(), dice: stage.nemesis(), machines }
+        let mut machines =
+            Machines { play: play.clone(), dice: stage.nemesis(), machines, rotten: None };
+        machines.rotten = stage.scenario.one_rots.then(|| machines.some_node());
+        machines
     }
 
     /// Starts every process.
@@ -116,8 +122,9 @@ impl Machines {
             FaultKind::WallStep,
             FaultKind::Drift,
         ];
+        let rots = self.rotten.map(|_| FaultKind::BitRot);
         let on: Vec<FaultKind> =
-            kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).collect();
+            kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).chain(rots).collect();
         let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else {
             return;
         };
@@ -127,6 +134,7 @@ impl Machines {
             self.play.nodes.iter().copied().chain(clients.iter().copied()).collect();
         match kind {
             FaultKind::Crash => self.crash().await,
+            FaultKind::BitRot => self.rot(),
             FaultKind::PowerCut => {
                 // All machines at once, some, or one of them.
                 let all = self.play.nodes.to_vec();
@@ -193,6 +201,40 @@ impl Machines {
                 stage.world.set_drift(self.some_node(), ppm);
                 stage.struck(FaultKind::Drift);
             }
+        }
+    }
+
+    /// A bit of one node's copy flips, in a segment that is not appended to, and in records that every replica has synced.
+    fn rot(&self) {
+        let Some(node) = self.rotten else { return };
+        let disk = &self.machines[&node].disk;
+        let mut places = Vec::new();
+        for partition in records::partitions() {
+            let known = self.play.synced_everywhere(&partition);
+            let log = Path::new(LOG_DIR).join(partition.to_string());
+            let is_segment = |path: &Path| {
+                path.parent() == Some(&log) && path.extension().is_some_and(|kind| kind == "log")
+            };
+            let segments = disk.files().into_iter().filter(|(path, _)| is_segment(path));
+            // By name, and so by offset: the last one is appended to.
+            for (path, _) in segments.rev().skip(1) {
+                let mut at = 0;
+                let bytes = disk.peek(&path).unwrap_or_default();
+                for batch in Batches::split(bytes).map_while(Result::ok) {
+                    let end = at + batch.bytes_total() as u64;
+                    places.extend((batch.end_offset() <= known).then(|| (path.clone(), at..end)));
+                    at = end;
+                }
+            }
+        }
+        if places.is_empty() {
+            return;
+        }
+        let chosen = self.dice.choose(Kind::Fault, places.len() as u64) as usize;
+        let (path, bytes) = places.swap_remove(chosen);
+        let at = bytes.start + self.dice.choose(Kind::Fault, bytes.end - bytes.start);
+        if disk.rot(&path, at, 1 << self.dice.choose(Kind::Fault, 8)).is_ok() {
+            self.play.stage.world.mark("a replica rotted");
         }
     }
 

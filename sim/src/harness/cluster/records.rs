@@ -319,7 +319,19 @@ impl Play {
         true
     }
 
-    /// L3, I17: all replicas are in sync again in bounded time, and hold the same.
+    /// Up to where every replica of a partition has synced it; the start where one of them is not there.
+    pub(super) fn synced_everywhere(&self, partition: &TopicPartition) -> Offset {
+        let end = |node: &Node| {
+            let observer = self.observer(*node)?;
+            let log = observer.data_dirs().iter().find_map(|dir| dir.log(partition))?;
+            Some(log.ends().durable)
+        };
+        let ends: Vec<Offset> = self.nodes.iter().filter_map(end).collect();
+        let least = ends.iter().min().filter(|_| ends.len() == REPLICAS as usize);
+        least.copied().unwrap_or_default()
+    }
+
+    /// L3, L9, I17: all replicas are in sync again in bounded time, and hold the same, with nothing of it damaged.
     async fn replicas_agree(&self) -> bool {
         let until = self.stage.world.elapsed() + IN_SYNC_AGAIN;
         for partition in partitions() {
@@ -327,27 +339,47 @@ impl Play {
                 let standing = self.replicas_of(&partition).await;
                 let isr = self.isr_of(&partition);
                 let is_level = standing.windows(2).all(|pair| pair[0].1 == pair[1].1);
-                if isr.len() == REPLICAS as usize && standing.len() == REPLICAS as usize && is_level
-                {
+                let is_full = isr.len() == REPLICAS as usize && standing.len() == REPLICAS as usize;
+                let damaged = self.damaged(&partition);
+                if is_full && is_level && damaged.is_empty() {
                     break;
                 }
                 if self.stage.world.elapsed() > until {
                     let ends: Vec<(Node, usize)> =
                         standing.iter().map(|(node, batches)| (*node, batches.len())).collect();
                     let text = format!(
-                        "{partition}: after {IN_SYNC_AGAIN:?} in sync are {isr:?}, and replicas hold so many batches: {ends:?}"
+                        "{partition}: after {IN_SYNC_AGAIN:?} in sync are {isr:?}, and replicas hold so many batches: {ends:?}; \
+                         damaged are {damaged:?}"
                     );
                     // Behind is one thing, different another.
                     let differs = standing.windows(2).any(|pair| {
                         pair[0].1.iter().zip(&pair[1].1).any(|(one, other)| one != other)
                     });
-                    self.stage.world.violation(if differs { "I17" } else { "L3" }, text);
+                    let rule = if !damaged.is_empty() {
+                        "L9"
+                    } else if differs {
+                        "I17"
+                    } else {
+                        "L3"
+                    };
+                    self.stage.world.violation(rule, text);
                     return false;
                 }
                 self.stage.world.sleep(Duration::from_millis(100)).await;
             }
         }
         true
+    }
+
+    /// Damage that the nodes know of.
+    fn damaged(&self, partition: &TopicPartition) -> Vec<(Node, Offset, Offset)> {
+        let of = |node: &Node| {
+            let observer = self.observer(*node)?;
+            let log = observer.data_dirs().iter().find_map(|dir| dir.log(partition))?;
+            let damaged = log.quarantined_offsets().into_iter();
+            Some(damaged.map(|(start, end)| (*node, start, end)).collect::<Vec<_>>())
+        };
+        self.nodes.iter().filter_map(of).flatten().collect()
     }
 
     fn isr_of(&self, partition: &TopicPartition) -> Vec<BrokerId> {
