@@ -28,8 +28,7 @@ fn what_is_acknowledged_outlives_the_death_of_any_node() {
     let cluster = Server::dev(&data, &["--nodes", "3"]);
     assert_eq!(cluster.bootstrap.split(',').count(), 3, "{}", cluster.ready);
     cluster.ok(&["topic", "create", "t", "--partitions", "3"], "");
-    let described = cluster.json(&["topic", "describe", "t"]);
-    let text = described.to_string();
+    let text = described(&cluster).to_string();
     assert!(text.contains("[0,1,2]") && text.contains("[1,2,0]"), "{text}");
     let mut again = Vec::new();
     let mut sent = 0;
@@ -106,11 +105,25 @@ fn a_bit_that_flips_in_one_replica_is_repaired_from_another() {
     cluster.stop();
 }
 
+/// What whoever is asked knows of the topic. A node may hear of it a moment after it was created by another.
+fn described(cluster: &Server) -> serde_json::Value {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let output = cluster.run(&["topic", "describe", "t", "--json"], "");
+        if output.status.success() {
+            return serde_json::from_slice(&output.stdout).unwrap();
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("no such topic") && Instant::now() < until, "{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Waits until every partition has all its replicas in sync.
 fn all_in_sync(cluster: &Server) {
     let until = Instant::now() + Duration::from_secs(90);
     loop {
-        let described = cluster.json(&["topic", "describe", "t"]);
+        let described = described(cluster);
         let partitions = described[0]["partitions"].as_array().unwrap();
         let isr = |it: &serde_json::Value| it["isr"].as_array().map_or(0, Vec::len);
         if partitions.iter().all(|partition| isr(partition) == 3) {
