@@ -106,9 +106,10 @@ impl ToErrorCode for ReadError {
 impl ToErrorCode for ChangeError {
     fn code(&self) -> ErrorCode {
         match self {
-            ChangeError::Offline | ChangeError::Closed | ChangeError::NoSpace => {
-                ErrorCode::KafkaStorageError
-            }
+            ChangeError::Offline
+            | ChangeError::Closed
+            | ChangeError::NoSpace
+            | ChangeError::Unwritable { .. } => ErrorCode::KafkaStorageError,
             ChangeError::Deleted => ErrorCode::UnknownTopicOrPartition,
             ChangeError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             ChangeError::Occupied(_) => ErrorCode::InconsistentTopicId,

@@ -21,6 +21,8 @@ use crate::shared::{Failure, Shared};
 const PAUSE: Duration = Duration::from_millis(100);
 /// Pause between the heartbeats of a broker that is not served by yet.
 const FENCED_PAUSE: Duration = Duration::from_millis(50);
+/// Whoever takes the id of this broker again within this time is alive.
+const RETAKE_PAUSE: Duration = Duration::from_secs(60);
 /// How long a broker that stops waits until others lead what it has led.
 const LEAVE_TIME: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,7 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
     let mut quorum = broker.metadata().watch_quorum();
     let mut epoch = None;
     let mut said = None;
+    let mut retaken_at: Option<Instant> = None;
     loop {
         let known = Known::of(&quorum.borrow_and_update());
         let asked_at = broker.env().clock().now();
@@ -83,9 +86,19 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
                 epoch = None;
                 PAUSE
             }
+            // A word of a process before this one, with the same directories, may have come late.
+            Err(Unheard::Refused(ErrorCode::StaleBrokerEpoch, reason))
+                if epoch.is_some() && retaken_at.is_none_or(|at| asked_at > at + RETAKE_PAUSE) =>
+            {
+                tracing::warn!(%reason, "another process has taken the id of this broker: it registers anew");
+                (epoch, retaken_at) = (None, Some(asked_at));
+                PAUSE
+            }
             // A process of this id that is gone lives on until its session ends.
             Err(Unheard::Refused(code, reason))
-                if epoch.is_some() || code != ErrorCode::DuplicateBrokerRegistration =>
+                if epoch.is_some()
+                    || retaken_at.is_some()
+                    || code != ErrorCode::DuplicateBrokerRegistration =>
             {
                 return reason;
             }

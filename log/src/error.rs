@@ -214,6 +214,13 @@ pub enum ChangeError {
     Occupied(TopicPartition),
     /// The name cannot be a directory's.
     BadName(TopicPartition),
+    /// What belongs in a damaged range cannot be written there: it stays damaged.
+    Unwritable {
+        /// First offset of the range.
+        start: Offset,
+        /// Why.
+        reason: String,
+    },
     /// The batches are not what stood in the damaged range, or there is none.
     Unfit {
         /// First offset of the range.
@@ -235,6 +242,9 @@ impl fmt::Display for ChangeError {
                 write!(f, "the directory of {partition} belongs to another topic id")
             }
             ChangeError::BadName(partition) => write!(f, "{partition} cannot name a directory"),
+            ChangeError::Unwritable { start, reason } => {
+                write!(f, "the damaged range at offset {start} cannot be written: {reason}")
+            }
             ChangeError::Unfit { start } => {
                 write!(f, "no damaged range at offset {start} held these batches")
             }

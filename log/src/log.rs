@@ -650,6 +650,14 @@ impl<D: Disk> Log<D> {
         self.lock().damages.iter().map(|damage| (damage.start.offset, damage.end)).collect()
     }
 
+    /// The same, where there are bytes that could be put right: not where a segment is missing.
+    pub fn damaged_bytes(&self) -> Vec<(Offset, Offset)> {
+        let state = self.lock();
+        let has_bytes = |damage: &&Damage| damage.end_position > damage.start.position;
+        let damages = state.damages.iter().filter(has_bytes);
+        damages.map(|damage| (damage.start.offset, damage.end)).collect()
+    }
+
     pub(crate) fn describe(&self, state: &State<D::File>, damage: &Damage) -> Quarantined {
         let before = Offset(damage.start.offset.0 - 1);
         Quarantined {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use log::{ChangeError, LogDir, Read};
 use record::{Batch, Batches};
-use sim::disk::SimDisk;
+use sim::disk::{DiskFault, Injection, Op, SimDisk};
 use support::*;
 use types::{LeaderEpoch, Offset};
 
@@ -140,4 +140,24 @@ fn i14_a_crash_in_a_repair() {
             return;
         }
     }
+}
+
+/// What the device does not take stays damaged, and the rest of the directory goes on.
+#[test]
+fn i14_a_range_that_cannot_be_written_costs_nothing_else() {
+    let (world, mut lost) = damaged(9, &[2], 66);
+    let lost = lost.remove(0);
+    let start = lost.base_offset();
+    world.with(async |dir| {
+        let found = find(&dir).await;
+        let log = dir.log(&partition("events")).expect("recovered");
+        let fault = DiskFault::ErrorOnce;
+        world.disk.inject(Injection { path: ".log".into(), op: Op::Write, skip: 0, fault });
+        let refused = log.heal(start, vec![lost.clone()]).await;
+        assert!(matches!(refused, Err(ChangeError::Unwritable { .. })), "{refused:?}");
+        assert!(!dir.is_offline());
+        assert_eq!(log.quarantined_offsets(), found);
+        assert_eq!(log.heal(start, vec![lost.clone()]).await, Ok(None));
+        check_whole(&dir).await;
+    });
 }

@@ -26,7 +26,7 @@ use super::{Records, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::error_code;
 use crate::partition::{FileOf, Line, Partition, Signal, Wait, Waiting};
-use crate::replication::Turn;
+use crate::replication::{REPAIR_BYTES, Turn};
 use crate::shared::{Shared, View};
 
 /// From here on a follower tells how much it has synced.
@@ -64,7 +64,14 @@ pub(super) async fn serve<E: Env>(
     }
     let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
     if partitions.any(|partition| partition.repairs_until >= 0) {
-        return Reply::Now(repair(&view, &request).await);
+        let is_current = view.image.broker(replica).is_some_and(|known| known.epoch == epoch);
+        return Reply::Now(match is_current {
+            true => repair(&view, &request).await,
+            false => Response::<E> {
+                error_code: ErrorCode::StaleBrokerEpoch.as_i16(),
+                ..Response::<E>::default()
+            },
+        });
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let asked = request.topics.into_iter().flat_map(|topic| {
@@ -278,15 +285,21 @@ impl<E: Env> Told<E> {
 
 /// What this broker's replicas hold in the place of what is damaged elsewhere.
 async fn repair<E: Env>(view: &View<E>, request: &FetchRequest) -> Response<E> {
-    let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
+    let mut left = usize::try_from(request.max_bytes).unwrap_or(0).min(REPAIR_BYTES);
+    let mut is_first = true;
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let mut data =
                 PartitionData { partition_index: asked.partition, ..PartitionData::default() };
-            match committed(view, TopicId(topic.topic_id), asked, left).await {
+            // However many are named, no more is read than is sent.
+            if left == 0 {
+                break;
+            }
+            match committed(view, TopicId(topic.topic_id), asked, left, is_first).await {
                 Ok(slice) => {
+                    is_first = false;
                     left = left.saturating_sub(slice.bytes);
                     data.records = Some(Records::from(slice));
                 }
@@ -300,13 +313,14 @@ async fn repair<E: Env>(view: &View<E>, request: &FetchRequest) -> Response<E> {
     FetchResponse { responses, ..FetchResponse::default() }
 }
 
-/// Committed records of a replica here, whoever leads: one batch at least. Each is looked at: what is found to be damaged here
+/// Committed records of a replica here, whoever leads; `at_least_one` batch even if it is larger. Each is looked at: what is found to be damaged here
 /// is repaired from others.
 async fn committed<E: Env>(
     view: &View<E>,
     topic: TopicId,
     asked: &FetchPartition,
     left: usize,
+    at_least_one: bool,
 ) -> Result<Slice<FileOf<E>>, ErrorCode> {
     let topic = view.topic_by_id(topic).ok_or(ErrorCode::UnknownTopicId)?;
     let index = PartitionIndex(asked.partition);
@@ -320,7 +334,7 @@ async fn committed<E: Env>(
         return Err(ErrorCode::OffsetOutOfRange);
     }
     let bytes_max = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
-    let read = log.batches(log::Read { from, end, bytes_max, at_least_one: true }).await;
+    let read = log.batches(log::Read { from, end, bytes_max, at_least_one }).await;
     let batches = read.map_err(|error| error_code(&error))?;
     let next_offset = batches.last().map_or(from, |last| last.end_offset());
     let bytes = batches.iter().map(|batch| batch.bytes_total()).sum();

@@ -504,8 +504,10 @@ impl<E: Env> MetadataRoom<E> {
 
     /// Applies what is committed and synced here.
     async fn apply(&mut self) -> Result<(), MetadataLogFailed> {
-        let changes = self.seat.committed();
-        self.applied = self.applied.max(self.seat.applicable());
+        // Looked at once: the log's sync goes on beside this room.
+        let end = self.seat.applicable();
+        let changes = self.seat.committed(end);
+        self.applied = self.applied.max(end);
         if !self.is_published {
             // Nobody looks on: all of them are one step, and no map has a second owner that it would be copied for.
             let mut delta = Delta::new(Arc::unwrap_or_clone(std::mem::take(&mut self.image)));

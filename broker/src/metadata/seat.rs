@@ -203,9 +203,8 @@ impl<E: Env> Seat<E> {
         Ok(())
     }
 
-    /// Takes out the changes that are committed and synced here.
-    pub(super) fn committed(&mut self) -> Vec<Change> {
-        let end = self.applicable();
+    /// Takes out the changes below `end`, up to which all is committed and synced here.
+    pub(super) fn committed(&mut self, end: Offset) -> Vec<Change> {
         let count = self.unapplied.partition_point(|change| change.end <= end);
         self.unapplied.drain(..count).collect()
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,8 +41,14 @@ pub(crate) async fn run<E: Env>(broker: Shared<E>) {
 async fn work<E: Env>(broker: &Shared<E>) {
     loop {
         for (leader, told) in broker.desk().take_lanes() {
-            let fetcher =
-                Fetcher { broker: broker.clone(), leader, told, connection: None, said: None };
+            let fetcher = Fetcher {
+                broker: broker.clone(),
+                leader,
+                told,
+                connection: None,
+                said: None,
+                complains: Arc::default(),
+            };
             broker.env().spawner().spawn("replica-fetcher", fetcher.run());
         }
         broker.desk().laid.notified().await;
@@ -56,6 +63,8 @@ struct Fetcher<E: Env> {
     connection: Option<((Arc<str>, u16), Connection)>,
     /// What the log last said of this broker.
     said: Option<String>,
+    /// It is being told of bytes that were no batch.
+    complains: Arc<AtomicBool>,
 }
 
 type Answered = Result<FetchResponse, ClientError>;
@@ -181,19 +190,13 @@ impl<E: Env> Fetcher<E> {
         });
         let settling: Vec<_> = settling.collect();
         together::all(settling).await;
-        for (topic, partition, offset) in rotten {
-            self.complain(topic, &partition, offset).await;
+        if !rotten.is_empty() && !self.complains.swap(true, Ordering::Relaxed) {
+            let (broker, leader, done) = (self.broker.clone(), self.leader, self.complains.clone());
+            self.broker.env().spawner().spawn("complaint", async move {
+                complain(&broker, leader, rotten).await;
+                done.store(false, Ordering::Relaxed);
+            });
         }
-    }
-
-    /// What the leader gave at `offset` is no batch: it is asked for it in a way that makes it look, and repair what it finds.
-    async fn complain(&self, topic: TopicId, partition: &TopicPartition, offset: Offset) {
-        let Some((_, connection)) = &self.connection else { return };
-        let leader = self.leader;
-        tracing::warn!(%partition, %offset, %leader, "a leader gives bytes that are no batch");
-        // Whatever it answers, the follower asks again.
-        let place = (topic, partition);
-        let _ = repair::ask(&self.broker, connection, place, offset, offset.next()).await;
     }
 
     /// Says once what is wrong, and once that it is well again.
@@ -223,6 +226,26 @@ impl<E: Env> Fetcher<E> {
             peer::connect(&self.broker, self.leader, "replica", answer_bytes_max).await?;
         self.connection = Some((address, connection.clone()));
         Ok(connection)
+    }
+}
+
+/// What a leader gave there is no batch: it is asked for it in a way that makes it look, and repair what it finds. Aside: whatever
+/// it answers, the followers ask again.
+async fn complain<E: Env>(
+    broker: &Shared<E>,
+    leader: BrokerId,
+    rotten: Vec<(TopicId, TopicPartition, Offset)>,
+) {
+    let Ok(connection) = peer::connect(broker, leader, "repair", repair::ANSWER_BYTES_MAX).await
+    else {
+        return;
+    };
+    for (topic, partition, offset) in rotten {
+        tracing::warn!(%partition, %offset, %leader, "a leader gives bytes that are no batch");
+        let place = (topic, &partition);
+        if repair::ask(broker, &connection, place, offset, offset.next()).await.is_err() {
+            tracing::debug!(%partition, %leader, "it looks at them, or does not answer");
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::context::ConnectionId;
 pub(crate) use fetcher::run as fetch;
 pub(crate) use following::{Beginning, Following, WeakFollowing};
 pub(crate) use proposals::run as send_proposals;
-pub(crate) use repair::run as repair;
+pub(crate) use repair::{REPAIR_BYTES, run as repair};
 pub(crate) use ticks::run as tick;
 
 /// Fetches under way from one broker to another: one that waits, and one that makes it return.

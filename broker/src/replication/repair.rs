@@ -26,9 +26,12 @@ use crate::peer;
 use crate::shared::Shared;
 
 /// How much of a range is repaired at once.
-const REPAIR_BYTES: i32 = 8 << 20;
-/// Pause before what could not be repaired is tried again.
+pub(crate) const REPAIR_BYTES: usize = 8 << 20;
+/// An answer to that.
+pub(super) const ANSWER_BYTES_MAX: usize = REPAIR_BYTES + ANSWER_BYTES_EXTRA;
+/// Pause before what could not be repaired is tried again; it doubles as long as nothing is, up to the other.
 const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(40);
 
 /// A damaged range.
 type Range = (TopicPartition, Offset);
@@ -44,10 +47,11 @@ pub(crate) async fn run<E: Env>(broker: Shared<E>, dir: LogDir<E::Disk>) {
 
 async fn work<E: Env>(broker: &Shared<E>, dir: &LogDir<E::Disk>) {
     let (mut before, mut said): (BTreeSet<Range>, BTreeSet<Range>) = Default::default();
+    let mut pause = PAUSE;
     while !dir.is_offline() {
         let mut left = BTreeSet::new();
         for log in dir.logs() {
-            for (start, end) in log.quarantined_offsets() {
+            for (start, end) in log.damaged_bytes() {
                 if !mend(broker, &log, start, end).await {
                     left.insert((log.topic_partition().clone(), start));
                 }
@@ -62,12 +66,14 @@ async fn work<E: Env>(broker: &Shared<E>, dir: &LogDir<E::Disk>) {
                 "no other replica gives what is damaged here: it is asked for again and again"
             );
         }
+        let has_healed = before.difference(&left).next().is_some();
         before = left;
         if before.is_empty() {
             dir.damaged().await;
+            pause = PAUSE;
         } else {
-            // Whether there is more or not.
-            let _ = broker.env().timeout(PAUSE, dir.damaged()).await;
+            let is_new = broker.env().timeout(pause, dir.damaged()).await.is_some();
+            pause = if is_new || has_healed { PAUSE } else { PAUSE_MAX.min(2 * pause) };
         }
     }
 }
@@ -98,7 +104,7 @@ async fn mend<E: Env>(
         return false;
     }
     for peer in peers(known, own) {
-        let connection = match peer::connect(broker, peer, "repair", answer_bytes_max()).await {
+        let connection = match peer::connect(broker, peer, "repair", ANSWER_BYTES_MAX).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a replica that could repair damage is not reached");
@@ -119,7 +125,7 @@ async fn mend<E: Env>(
                 Ok(None) => return true,
                 Ok(Some(next)) => start = next,
                 Err(error @ ChangeError::Unfit { .. }) => {
-                    tracing::warn!(partition = %log.topic_partition(), %peer, %error, "a replica holds something else");
+                    tracing::debug!(partition = %log.topic_partition(), %peer, %error, "a replica holds something else");
                     break;
                 }
                 Err(_) => return false,
@@ -151,7 +157,7 @@ pub(super) async fn ask<E: Env>(
         current_leader_epoch: -1,
         fetch_offset: start.0,
         last_fetched_epoch: -1,
-        partition_max_bytes: REPAIR_BYTES,
+        partition_max_bytes: REPAIR_BYTES as i32,
         repairs_until: end.0,
         ..FetchPartition::default()
     };
@@ -160,7 +166,7 @@ pub(super) async fn ask<E: Env>(
             replica_id: broker.broker_id().0,
             replica_epoch: own.map_or(-1, |own| own.epoch.0),
         },
-        max_bytes: REPAIR_BYTES,
+        max_bytes: REPAIR_BYTES as i32,
         session_epoch: SESSION_NONE,
         topics: vec![FetchTopic {
             topic_id: topic.0,
@@ -179,8 +185,4 @@ pub(super) async fn ask<E: Env>(
         records = told.records.unwrap_or_default();
     }
     checked(records, start).map_err(|code| ClientError::Protocol { code, message: None })
-}
-
-fn answer_bytes_max() -> usize {
-    REPAIR_BYTES as usize + ANSWER_BYTES_EXTRA
 }

@@ -171,6 +171,7 @@ impl<D: Disk> Log<D> {
         {
             batches = batches.iter().map(|b| b.placed(b.base_offset(), newest)).collect();
         }
+        state.turned_away.clear();
         let (queued, count) = (state.queued_bytes, batches.len());
         if count > 0 {
             // What this replica began as a leader, without a record, is no epoch of the log (I4).

@@ -37,12 +37,22 @@ impl<D: Disk> Log<D> {
             Ok(fits) => fits,
             Err(error) => return Ok(Err(error)),
         };
-        let file = self.segment_file(damage.start.segment).await?;
+        // A device may refuse what lies around the bytes as well, and a file may have no space for them: then the range stays
+        // as it is, and nothing else is any worse.
+        let unwritable = |error: io::Error| {
+            Ok(Err(ChangeError::Unwritable { start, reason: error.to_string() }))
+        };
+        let file = match self.segment_file(damage.start.segment).await {
+            Ok(file) => file,
+            Err(error) => return unwritable(error),
+        };
         let parts = batches.into_iter().flat_map(|batch| {
             let (header, payload) = batch.into_parts();
             [header, payload]
         });
-        file.write_at(damage.start.position, parts.collect()).await?;
+        if let Err(error) = file.write_at(damage.start.position, parts.collect()).await {
+            return unwritable(error);
+        }
         file.sync_data().await?;
         let mut state = self.lock();
         // Who met the same meanwhile knows no more of it.
