@@ -131,7 +131,7 @@ impl<E: Env> Broker<E> {
             reason,
         })?;
         let newest_epochs = newest_epochs(&last_known);
-        let is_new = seat.unapplied().next().is_none();
+        let is_new = !seat.knows_anything();
 
         let mut data_dirs = Vec::new();
         for path in &config.log_dirs {
@@ -456,7 +456,7 @@ fn is_known(path: &Path) -> bool {
 
 /// The newest metadata that this node has, committed or not.
 fn known<E: Env>(seat: &Seat<E>) -> Result<Image, String> {
-    let mut delta = Delta::new(Image::empty());
+    let mut delta = Delta::new(Image::clone(seat.base()));
     for record in seat.unapplied().flat_map(|change| &change.records) {
         delta.apply(record).map_err(|error| error.to_string())?;
     }

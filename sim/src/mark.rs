@@ -63,6 +63,8 @@ pub const ALL: &[&str] = &[
     "member left",
     "member lost its partitions",
     "member revoked",
+    "metadata log begun anew",
+    "metadata snapshot written",
     "metrics pushed",
     "out of order sequence",
     "node started",

@@ -104,6 +104,8 @@ pub struct Scenario {
     pub nodes: u32,
     /// In a cluster, bits of one node rot, in what all replicas hold.
     pub one_rots: bool,
+    /// Bytes of the metadata log between two snapshots.
+    pub metadata_snapshot_bytes: u64,
 }
 
 /// What is fixed beforehand instead of drawn; everything that is absent is drawn.
@@ -273,6 +275,7 @@ impl Scenario {
             log_dirs: or(fixed.log_dirs, [1, 1, 2, 3][pick(4) as usize]),
             nodes: or(fixed.nodes, [3, 3, 3, 5][pick(4) as usize]),
             one_rots: pick(2) == 0 && name == Name::Cluster,
+            metadata_snapshot_bytes: tiny([1_000, 10_000, 20 << 20][pick(3) as usize], 20 << 20),
             faults,
         }
     }

@@ -103,6 +103,8 @@ mutants! {
     ReplicatedRestamped = "replicated-restamped",
     /// I47: what a producer without state sent behind a batch that was refused for now is stored before it.
     TurnedAwayForgotten = "turned-away-forgotten",
+    /// I40: a snapshot of the metadata lacks settings.
+    SnapshotLacksConfigs = "snapshot-lacks-configs",
     /// L9: what is damaged in one replica is left so.
     DamageLeft = "damage-left",
     /// I14: what another replica gives is put in the place of a damaged range without a look at it.

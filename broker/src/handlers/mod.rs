@@ -95,13 +95,14 @@ pub(crate) const SERVED: [ApiKey; 36] = [
 ];
 
 /// The requests that are served where controllers call.
-pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 12] = [
+pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 13] = [
     ApiKey::Fetch,
     ApiKey::ApiVersions,
     ApiKey::Vote,
     ApiKey::BeginQuorumEpoch,
     ApiKey::EndQuorumEpoch,
     ApiKey::DescribeQuorum,
+    ApiKey::FetchSnapshot,
     ApiKey::AlterPartition,
     ApiKey::Envelope,
     ApiKey::BrokerRegistration,
@@ -345,6 +346,7 @@ async fn execute<E: Env>(
         ApiKey::Vote => serve_boxed!(quorum::vote),
         ApiKey::BeginQuorumEpoch => serve_boxed!(quorum::begin_quorum_epoch),
         ApiKey::EndQuorumEpoch => serve_boxed!(quorum::end_quorum_epoch),
+        ApiKey::FetchSnapshot => serve_boxed!(quorum::fetch_snapshot),
         ApiKey::Envelope => serve_boxed!(controllers::envelope),
         ApiKey::AlterPartition => serve_boxed!(controllers::alter_partition),
         ApiKey::BrokerRegistration => serve_boxed!(controllers::broker_registration),

@@ -12,6 +12,7 @@ use wire::describe_quorum::{
 };
 use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
 use wire::fetch::FetchRequest;
+use wire::fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
 use wire::vote::{VoteRequest, VoteResponse};
 
 use super::fetch::Answer;
@@ -70,6 +71,21 @@ pub(super) async fn end_quorum_epoch<E: Env>(
         Err(denied) => EndQuorumEpochResponse {
             error_code: denied.code.as_i16(),
             ..EndQuorumEpochResponse::default()
+        },
+    })
+}
+
+/// FetchSnapshot.
+pub(super) async fn fetch_snapshot<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: FetchSnapshotRequest,
+) -> Reply<FetchSnapshotResponse> {
+    Reply::Now(match authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
+        Ok(()) => broker.metadata().fetch_snapshot(broker.env().disk(), request).await,
+        Err(denied) => FetchSnapshotResponse {
+            error_code: denied.code.as_i16(),
+            ..FetchSnapshotResponse::default()
         },
     })
 }

@@ -35,13 +35,15 @@ pub(super) const TOPIC_ID: TopicId = TopicId(Uuid(1u128.to_be_bytes()));
 pub(crate) const DIRECTORY: &str = "cluster-metadata";
 /// Types of the quorum's own records: a leader has begun its epoch; who votes.
 const LEADER_CHANGE: i16 = 2;
-const VOTERS: i16 = 6;
+pub(super) const VOTERS: i16 = 6;
 /// How much of the log one answer to a fetch holds.
 const FETCH_BYTES: usize = 1 << 20;
 /// How much of the log is read at once while it is replayed.
 const REPLAY_BYTES: usize = 1 << 20;
+/// Small enough that what a snapshot holds soon leaves the disk, large enough for any change.
+const SEGMENT_BYTES: u32 = 64 << 20;
 /// Records of one batch expand to no more than this.
-const BATCH_BYTES_MAX: usize = 1 << 30;
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 30;
 /// The metadata log is small: so is its journal.
 const JOURNAL_FILE_BYTES: u64 = 4 << 20;
 const JOURNAL_BYTES_MAX: u64 = 16 << 20;
@@ -55,6 +57,12 @@ pub(crate) struct MetadataLog<E: Env> {
     log: log::Log<E::Disk>,
 }
 
+impl<E: Env> Clone for MetadataLog<E> {
+    fn clone(&self) -> MetadataLog<E> {
+        MetadataLog { env: self.env.clone(), dir: self.dir.clone(), log: self.log.clone() }
+    }
+}
+
 /// The log cannot be read or written any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct MetadataLogFailed(pub(crate) String);
@@ -65,7 +73,7 @@ impl fmt::Display for MetadataLogFailed {
     }
 }
 
-fn failed(error: impl fmt::Display) -> MetadataLogFailed {
+pub(super) fn failed(error: impl fmt::Display) -> MetadataLogFailed {
     MetadataLogFailed(error.to_string())
 }
 
@@ -80,6 +88,7 @@ impl<E: Env> MetadataLog<E> {
         let config = LogConfig {
             retention_ms: None,
             segment_ms: Duration::from_secs(7 * 86_400),
+            segment_bytes: SEGMENT_BYTES,
             ..LogConfig::default()
         };
         let options = LogDirOptions {
@@ -121,15 +130,28 @@ impl<E: Env> MetadataLog<E> {
         self.log.ends().log_end
     }
 
-    /// Where its epochs begin, and how far it is synced.
-    pub(super) fn shape(&self) -> Shape {
+    /// The epoch of the record before `offset`, if the log holds it.
+    pub(super) fn epoch_before(&self, offset: Offset) -> Option<QuorumEpoch> {
         let ends = self.log.ends();
-        // Snapshots will say what lies before; until there are any, nothing does.
-        let mut shape = Shape::new(Position::new(0, ends.log_start.0));
+        if offset <= ends.log_start || offset > ends.log_end {
+            return None;
+        }
+        self.log.epoch_at(Offset(offset.0 - 1)).map(|epoch| QuorumEpoch(epoch.0))
+    }
+
+    /// Where it begins.
+    pub(super) fn start(&self) -> Offset {
+        self.log.ends().log_start
+    }
+
+    /// Where its epochs begin behind `start`, up to which a snapshot holds everything, and how far it is synced.
+    pub(super) fn shape(&self, start: Position) -> Shape {
+        let ends = self.log.ends();
+        let mut shape = Shape::new(start);
         let starts = self.log.epochs();
         let next = starts.iter().skip(1).map(|(_, start)| *start).chain([ends.log_end]);
-        for (&(epoch, start), end) in starts.iter().zip(next) {
-            if end > start.max(ends.log_start) {
+        for (&(epoch, begin), end) in starts.iter().zip(next) {
+            if end > begin.max(start.offset) {
                 shape.append(QuorumEpoch(epoch.0), end);
             }
         }
@@ -137,13 +159,13 @@ impl<E: Env> MetadataLog<E> {
         shape
     }
 
-    /// Gives every batch to `take`, with what it says.
+    /// Gives every batch from `from` on to `take`, with what it says.
     pub(super) async fn replay(
         &self,
+        mut from: Offset,
         mut take: impl FnMut(&Batch, Content),
     ) -> Result<(), MetadataLogFailed> {
         let ends = self.log.ends();
-        let mut from = ends.log_start;
         while from < ends.durable {
             let batches = self.read(from, ends.durable, REPLAY_BYTES).await?;
             if batches.is_empty() {
@@ -190,6 +212,16 @@ impl<E: Env> MetadataLog<E> {
         self.log.truncate(end).await.map_err(failed)
     }
 
+    /// Empties the log: it begins at `start`, where a snapshot ends.
+    pub(super) async fn restart(&self, start: Offset) -> Result<(), MetadataLogFailed> {
+        self.log.reset(start).await.map_err(failed)
+    }
+
+    /// Forgets what a snapshot holds, below `start`; waits for the log's own syncs.
+    pub(super) async fn forget(&self, start: Offset) -> Result<(), MetadataLogFailed> {
+        self.log.set_log_start(start, start).await.map(drop).map_err(failed)
+    }
+
     /// Tells `moved` whenever its ends have moved.
     pub(super) fn listen(&self, moved: impl Fn() + Send + Sync + 'static) {
         self.log.set_listener(Arc::new(move |_| moved()));
@@ -208,12 +240,12 @@ impl<E: Env> MetadataLog<E> {
         self.log.ends().written
     }
 
-    /// Appends the records of one change as one batch.
+    /// Appends the records of one change as one batch; its size.
     pub(super) fn append(
         &self,
         records: &[MetadataRecord],
         epoch: QuorumEpoch,
-    ) -> Result<(), MetadataLogFailed> {
+    ) -> Result<usize, MetadataLogFailed> {
         let now = self.env.clock().timestamp();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
@@ -236,22 +268,24 @@ impl<E: Env> MetadataLog<E> {
             Control::LeaderChange(_) => leader_change_batch(leader, voters, now),
             Control::Voters(voters) => voters_batch(voters, now),
         };
-        self.append_batch(batch.map_err(failed)?, epoch)
+        self.append_batch(batch.map_err(failed)?, epoch).map(drop)
     }
 
     fn append_batch(
         &self,
         batch: BatchBuilder,
         epoch: QuorumEpoch,
-    ) -> Result<(), MetadataLogFailed> {
+    ) -> Result<usize, MetadataLogFailed> {
+        let batch = batch.build();
+        let bytes = batch.bytes_total();
         let append = Append {
-            batches: vec![batch.build()],
+            batches: vec![batch],
             leader_epoch: LeaderEpoch(epoch.0),
             now: self.env.clock().timestamp(),
             origin: Origin::Coordinator,
         };
         self.log.append(append).map_err(failed)?;
-        Ok(())
+        Ok(bytes)
     }
 }
 
@@ -295,7 +329,7 @@ impl Content {
     }
 }
 
-fn control_batch(kind: i16, value: Writer, now: Timestamp) -> BatchBuilder {
+pub(super) fn control_batch(kind: i16, value: Writer, now: Timestamp) -> BatchBuilder {
     let key = [0_i16.to_be_bytes(), kind.to_be_bytes()].concat();
     let options = BatchOptions { is_control: true, ..BatchOptions::default() };
     let mut batch = BatchBuilder::new(options);
@@ -339,7 +373,7 @@ fn electorate(value: Bytes) -> Result<Voters, MetadataLogFailed> {
     Ok(Voters(change.voters.iter().map(voter).collect()))
 }
 
-fn voters_batch(voters: &Voters, now: Timestamp) -> Result<BatchBuilder, EncodeError> {
+pub(super) fn voters_batch(voters: &Voters, now: Timestamp) -> Result<BatchBuilder, EncodeError> {
     let voter = |(node, voter): (&NodeId, &Voter)| VotersRecordVoter {
         voter_id: node.0,
         voter_directory_id: voter.directory.unwrap_or_default().0,
@@ -363,7 +397,7 @@ fn stored_endpoint(endpoint: &Endpoint) -> control::Endpoint {
     }
 }
 
-fn voters_of(value: Bytes) -> Result<Voters, MetadataLogFailed> {
+pub(super) fn voters_of(value: Bytes) -> Result<Voters, MetadataLogFailed> {
     let record = VotersRecord::decode(&mut Reader::new(value), 0).map_err(failed)?;
     let voter = |voter: VotersRecordVoter| {
         let directory = Some(DirectoryId(voter.voter_directory_id)).filter(|id| !id.0.is_zero());

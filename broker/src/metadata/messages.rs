@@ -11,7 +11,7 @@ use cluster::quorum::{
 };
 use record::{Batch, Batches};
 use types::{DirectoryId, ErrorCode, NodeId, Offset, QuorumEpoch};
-use wire::{begin_quorum_epoch, end_quorum_epoch, fetch, vote};
+use wire::{begin_quorum_epoch, end_quorum_epoch, fetch, fetch_snapshot, vote};
 
 use super::log::{Content, TOPIC_ID};
 
@@ -374,6 +374,63 @@ pub(super) fn fetch_answered(
         }
     };
     Ok((reply_of(leader.leader_epoch, leader.leader_id, told.error_code, body), batches))
+}
+
+/// What a FetchSnapshot asks: a sign of life, and a piece: which snapshot, from where, how much.
+pub(super) fn snapshot_asked(
+    request: &fetch_snapshot::FetchSnapshotRequest,
+) -> Option<(Fetch, Position, u64, usize)> {
+    let [topic] = &request.topics[..] else { return None };
+    let [asked] = &topic.partitions[..] else { return None };
+    if &*topic.name != METADATA_TOPIC || asked.partition != PARTITION {
+        return None;
+    }
+    let end = Position::new(asked.snapshot_id.epoch, asked.snapshot_id.end_offset);
+    let fetch = Fetch {
+        epoch: QuorumEpoch(asked.current_leader_epoch),
+        replica: replica(request.replica_id, asked.replica_directory_id),
+        last: end,
+    };
+    let position = u64::try_from(asked.position).ok()?;
+    Some((fetch, end, position, usize::try_from(request.max_bytes).unwrap_or(0)))
+}
+
+/// The answer, with the piece and the size of the whole, or why there is none.
+pub(super) fn snapshot_response(
+    reply: &Reply,
+    end: Position,
+    position: u64,
+    piece: Result<(u64, Bytes), ErrorCode>,
+) -> fetch_snapshot::FetchSnapshotResponse {
+    let mut partition = fetch_snapshot::ResponsePartitionSnapshot {
+        index: PARTITION,
+        error_code: refused(&reply.body),
+        snapshot_id: fetch_snapshot::ResponseSnapshotId {
+            end_offset: end.offset.0,
+            epoch: end.epoch.0,
+        },
+        current_leader: fetch_snapshot::LeaderIdAndEpoch {
+            leader_id: node_of(reply.leader),
+            leader_epoch: reply.epoch.0,
+        },
+        position: position as i64,
+        ..Default::default()
+    };
+    match piece {
+        _ if partition.error_code != 0 => {}
+        Ok((size, bytes)) => {
+            partition.size = size as i64;
+            partition.unaligned_records = Some(bytes);
+        }
+        Err(code) => partition.error_code = code.as_i16(),
+    }
+    fetch_snapshot::FetchSnapshotResponse {
+        topics: vec![fetch_snapshot::ResponseTopicSnapshot {
+            name: METADATA_TOPIC.into(),
+            partitions: vec![partition],
+        }],
+        ..Default::default()
+    }
 }
 
 fn checked(bytes: Bytes, from: Offset) -> Result<Vec<Batch>, ErrorCode> {

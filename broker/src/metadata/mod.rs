@@ -19,7 +19,9 @@ mod peers;
 mod producer_ids;
 mod room;
 mod seat;
+mod snapshot;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ use types::{
 use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
 use wire::fetch::{FetchRequest, FetchResponse};
+use wire::fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
 use wire::vote::{VoteRequest, VoteResponse};
 
 pub(crate) use log::DIRECTORY;
@@ -58,6 +61,8 @@ const DIRECTORIES_MAX: usize = 64;
 pub struct Metadata<E: Env> {
     me: ReplicaKey,
     cluster: ClusterId,
+    /// Where snapshots lie.
+    dir: Arc<Path>,
     changes: mpsc::Sender<Decide>,
     failures: mpsc::Sender<DirectoryFailed>,
     questions: mpsc::Sender<Question>,
@@ -70,6 +75,7 @@ impl<E: Env> Clone for Metadata<E> {
         Metadata {
             me: self.me,
             cluster: self.cluster.clone(),
+            dir: self.dir.clone(),
             changes: self.changes.clone(),
             failures: self.failures.clone(),
             questions: self.questions.clone(),
@@ -370,6 +376,39 @@ impl<E: Env> Metadata<E> {
             }
             Err(code) => refused(code),
         }
+    }
+
+    /// FetchSnapshot: a piece of a snapshot of this node's, if it leads.
+    pub(crate) async fn fetch_snapshot(
+        &self,
+        disk: &E::Disk,
+        request: FetchSnapshotRequest,
+    ) -> FetchSnapshotResponse {
+        let refused = |code: ErrorCode| FetchSnapshotResponse {
+            error_code: code.as_i16(),
+            ..FetchSnapshotResponse::default()
+        };
+        if let Err(code) = self.check_cluster(&request.cluster_id) {
+            return refused(code);
+        }
+        let Some((fetch, end, position, bytes_max)) = messages::snapshot_asked(&request) else {
+            return refused(ErrorCode::InvalidRequest);
+        };
+        let given = match self.ask(Request::Snapshot(fetch)).await {
+            Ok(given) => given,
+            Err(code) => return refused(code),
+        };
+        let bytes_max = bytes_max.min(snapshot::PIECE_BYTES);
+        let piece = match snapshot::piece(disk, &self.dir, end, position, bytes_max).await {
+            Ok((size, _)) if position > size => Err(ErrorCode::PositionOutOfRange),
+            Ok(piece) => Ok(piece),
+            // It asks the leader again, and is told of a newer one.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(ErrorCode::SnapshotNotFound)
+            }
+            Err(_) => Err(ErrorCode::KafkaStorageError),
+        };
+        messages::snapshot_response(&given.reply, end, position, piece)
     }
 
     /// Whoever names no cluster means this one, as in Kafka.

@@ -11,16 +11,21 @@ use std::time::Duration;
 use cluster::config::{BrokerSettings, ConfigMap};
 use cluster::controller::{Controller, Sessions, notice_of};
 use cluster::metadata::{Delta, Image, MetadataRecord};
-use cluster::quorum::{Answer as Said, Event, ReplicaKey, Reply, Request, Role, Ticket, Timer};
+use cluster::quorum::{
+    Answer as Said, Event, Position, ReplicaKey, Reply, Request, Role, Ticket, Timer,
+};
 use cluster::telemetry::Subscriptions;
-use env::{Clock, Env, Rng};
+use env::{Clock, Env, Rng, Spawn};
 use tokio::sync::{Notify, mpsc, watch};
 use types::mutant::{Mutant, planted};
-use types::{BrokerId, ClusterId, DirectoryId, Instant, Offset, QuorumEpoch, Timestamp, Uuid};
+use types::{
+    BrokerId, ClusterId, DirectoryId, Instant, NodeId, Offset, QuorumEpoch, Timestamp, Uuid,
+};
 
 use super::log::MetadataLogFailed;
 use super::peers::{Answered, Peers};
 use super::seat::{Carried, Change, Outside, Seat};
+use super::snapshot::{self, Snapshot, Snapshotted};
 use super::{
     Active, Answer, CHANGES_WAITING_MAX, DIRECTORIES_MAX, Decide, DirectoryFailed, FollowerInfo,
     Given, Metadata, MetadataUnavailable, QUESTIONS_WAITING_MAX, Question, QuorumInfo,
@@ -36,6 +41,8 @@ const UNMADE_PAUSE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a follower waits at most before it stands when nobody listens where its leader did.
 const GONE_PAUSE_MAX: Duration = Duration::from_millis(200);
+/// What became of snapshots, and is not looked at yet.
+const SNAPSHOTS_WAITING_MAX: usize = 4;
 /// As long as anything lasts.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -53,6 +60,7 @@ pub(crate) struct Opening<E: Env> {
 /// The room.
 pub(crate) struct MetadataRoom<E: Env> {
     env: E,
+    cluster: ClusterId,
     changes: mpsc::Receiver<Decide>,
     failures: mpsc::Receiver<DirectoryFailed>,
     questions: mpsc::Receiver<Question>,
@@ -92,6 +100,18 @@ pub(crate) struct MetadataRoom<E: Env> {
     failed_directories: Vec<DirectoryId>,
     /// When logs that a full disk had no space for are tried again.
     unmade_at: Instant,
+    /// Snapshots that are written or fetched beside the room: one of each at most.
+    snapshots: mpsc::Receiver<Snapshotted>,
+    snapshot: mpsc::Sender<Snapshotted>,
+    is_writing_snapshot: bool,
+    /// The one that is fetched, and the number of the attempt.
+    fetching: Option<(Position, u64)>,
+    attempts: u64,
+    /// End of the newest of its own, and when there is to be another.
+    snapshot_end: Position,
+    snapshot_due: Option<Instant>,
+    /// What the one that was fetched holds, until the log begins with it.
+    loaded: Option<(Position, Arc<Image>)>,
 }
 
 /// A fetch that waits for news.
@@ -111,18 +131,23 @@ impl<E: Env> MetadataRoom<E> {
         let (fixed, settings) = (settings.node.fixed.clone(), Arc::new(settings));
         let patience = settings.quorum_request_timeout;
         let (peers, answered) = Peers::new(&env, me.node, cluster.clone(), patience);
+        let of_cluster = cluster.clone();
         let moved = Arc::new(Notify::new());
         let tell = moved.clone();
         seat.log().listen(move || tell.notify_one());
-        let image = Arc::new(Image::empty());
+        let image = seat.base().clone();
         let subscriptions = Arc::new(Subscriptions::of(&image));
         let first =
             registry.view(image.clone(), Offset(-1), settings.clone(), subscriptions.clone());
         let (view, followed) = watch::channel(Arc::new(first));
         let (ask, changes) = mpsc::channel(CHANGES_WAITING_MAX);
         let (report, failures) = mpsc::channel(DIRECTORIES_MAX);
+        let (snapshot, snapshots) = mpsc::channel(SNAPSHOTS_WAITING_MAX);
+        let snapshot_end = seat.quorum().log().start();
+        let snapshot_due =
+            settings.metadata_snapshot_interval.map(|interval| env.clock().now() + interval);
         let (inquire, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
-        let knows_all_topics = seat.unapplied().next().is_some();
+        let knows_all_topics = seat.knows_anything();
         let (quorum, watched) = watch::channel(Arc::new(QuorumInfo {
             epoch: seat.quorum().epoch(),
             leader: None,
@@ -137,6 +162,7 @@ impl<E: Env> MetadataRoom<E> {
         let door = Metadata {
             me,
             cluster,
+            dir: seat.path().into(),
             changes: ask,
             failures: report,
             questions: inquire,
@@ -145,6 +171,7 @@ impl<E: Env> MetadataRoom<E> {
         };
         let room = MetadataRoom {
             env,
+            cluster: of_cluster,
             changes,
             failures,
             questions,
@@ -174,6 +201,14 @@ impl<E: Env> MetadataRoom<E> {
             incarnation,
             failed_directories: Vec::new(),
             unmade_at: Instant::default(),
+            snapshots,
+            snapshot,
+            is_writing_snapshot: false,
+            fetching: None,
+            attempts: 0,
+            snapshot_end,
+            snapshot_due,
+            loaded: None,
         };
         (room, door)
     }
@@ -209,6 +244,10 @@ impl<E: Env> MetadataRoom<E> {
                 question = self.questions.recv() => {
                     let Some(question) = question else { return Ok(()) };
                     self.on_question(question).await?;
+                }
+                snapshot = self.snapshots.recv() => {
+                    let Some(snapshot) = snapshot else { return Ok(()) };
+                    self.on_snapshot(snapshot).await?;
                 }
                 // The look at the log is in `settle`.
                 () = self.moved.notified() => {}
@@ -258,12 +297,8 @@ impl<E: Env> MetadataRoom<E> {
                         }
                     }
                     Outside::Reply(ticket, reply) => self.on_reply(ticket, reply).await?,
-                    Outside::NoSnapshot => {
-                        tracing::error!(
-                            "the metadata leader names a snapshot, which this release cannot fetch"
-                        );
-                        events.push_back((Event::NotLoaded, Carried::Nothing));
-                    }
+                    Outside::FetchSnapshot(node, end) => self.fetch_snapshot(node, end),
+                    Outside::Restarted(end) => self.restart(end).await,
                 }
             }
         }
@@ -468,7 +503,135 @@ impl<E: Env> MetadataRoom<E> {
         self.step_up().await?;
         self.answer();
         self.tell_quorum();
+        self.write_snapshot_if_due();
         Ok(())
+    }
+
+    /// Everything that is applied, in a file beside the log, if enough has been since the last one.
+    fn write_snapshot_if_due(&mut self) {
+        let now = self.env.clock().now();
+        let is_late = self.snapshot_due.is_some_and(|due| due <= now);
+        let is_large = self.seat.bytes() >= self.settings.metadata_snapshot_bytes;
+        let has_news = self.applied > self.snapshot_end.offset && self.is_published;
+        if self.is_writing_snapshot || !has_news || !(is_late || is_large) {
+            return;
+        }
+        let quorum = self.seat.quorum();
+        let Some(epoch) = quorum.log().epoch_before(self.applied) else { return };
+        let end = Position { epoch, offset: self.applied };
+        let (voters, image) = (quorum.voters_at(self.applied).clone(), self.image.clone());
+        self.is_writing_snapshot = true;
+        self.snapshot_due = self.settings.metadata_snapshot_interval.map(|interval| now + interval);
+        self.attempts += 1;
+        let attempt = self.attempts;
+        let (env, path, done) =
+            (self.env.clone(), self.seat.path().to_owned(), self.snapshot.clone());
+        self.env.spawner().spawn("metadata-snapshot", async move {
+            let written = match snapshot::encode(end, &voters, &image, env.clock().timestamp()) {
+                Ok(bytes) => snapshot::store(env.disk(), &path, end, attempt, bytes)
+                    .await
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            // A room that has ended wants no snapshot.
+            let _ = done.send(Snapshotted::Written(end, written)).await;
+        });
+    }
+
+    async fn on_snapshot(&mut self, snapshot: Snapshotted) -> Result<(), MetadataLogFailed> {
+        match snapshot {
+            Snapshotted::Written(end, written) => {
+                self.seat.begin_count();
+                // A newer one may have been loaded meanwhile.
+                if written.is_err() || end.offset <= self.snapshot_end.offset {
+                    self.is_writing_snapshot = false;
+                    if let Err(reason) = written {
+                        tracing::warn!(%reason, "no snapshot of the metadata: the log keeps what it has");
+                    }
+                    return Ok(());
+                }
+                // What follows the one before stays: who lags a little needs no snapshot.
+                let before = std::mem::replace(&mut self.snapshot_end, end);
+                if before.offset > self.seat.quorum().log().start().offset {
+                    self.take(Event::Trimmed(before.offset), Carried::Nothing).await?;
+                    tracing::debug!(start = %before.offset, "the metadata log begins with a snapshot now");
+                }
+                let (forgetting, done) = (self.seat.forgetting(before), self.snapshot.clone());
+                self.env.spawner().spawn("metadata-forget", async move {
+                    forgetting.await;
+                    let _ = done.send(Snapshotted::Forgotten).await;
+                });
+                Ok(())
+            }
+            Snapshotted::Forgotten => {
+                self.is_writing_snapshot = false;
+                Ok(())
+            }
+            Snapshotted::Piece(attempt) if self.is_fetching(attempt) => {
+                self.take(Event::Loading, Carried::Nothing).await
+            }
+            Snapshotted::Fetched(attempt, fetched) if self.is_fetching(attempt) => {
+                self.fetching = None;
+                match fetched {
+                    Ok(Snapshot { end, voters, image }) => {
+                        self.loaded = Some((end, Arc::new(image)));
+                        let taken = self.take(Event::Loaded(end, voters), Carried::Nothing).await;
+                        // Whoever waits for another one wants this one no more.
+                        self.loaded = None;
+                        taken
+                    }
+                    Err(reason) => {
+                        tracing::warn!(%reason, "the snapshot of the metadata leader cannot be had yet");
+                        self.take(Event::NotLoaded, Carried::Nothing).await
+                    }
+                }
+            }
+            // Of an attempt that nobody waits for any more.
+            Snapshotted::Piece(_) | Snapshotted::Fetched(..) => Ok(()),
+        }
+    }
+
+    fn is_fetching(&self, attempt: u64) -> bool {
+        self.fetching.is_some_and(|(_, under_way)| under_way == attempt)
+    }
+
+    /// Fetches the snapshot that `node` names, beside the room.
+    fn fetch_snapshot(&mut self, node: NodeId, end: Position) {
+        if self.fetching.is_some_and(|(under_way, _)| under_way == end) {
+            return;
+        }
+        self.attempts += 1;
+        let attempt = self.attempts;
+        self.fetching = Some((end, attempt));
+        let quorum = self.seat.quorum();
+        let voter = quorum.voters().0.get(&node);
+        let endpoint = voter.and_then(|voter| voter.endpoints.first()).cloned();
+        let fetch = snapshot::Fetching {
+            cluster: self.cluster.clone(),
+            me: self.seat.replica(),
+            epoch: quorum.epoch(),
+            endpoint,
+            end,
+            attempt,
+            patience: self.settings.quorum_request_timeout,
+        };
+        let (env, path, done) =
+            (self.env.clone(), self.seat.path().to_owned(), self.snapshot.clone());
+        self.env.spawner().spawn("metadata-snapshot-fetch", async move {
+            let fetched = fetch.run(&env, &path, &done).await;
+            let _ = done.send(Snapshotted::Fetched(attempt, fetched)).await;
+        });
+    }
+
+    /// The log begins anew at `end`: what the snapshot holds is what is applied.
+    async fn restart(&mut self, end: Position) {
+        let Some((_, image)) = self.loaded.take().filter(|(at, _)| *at == end) else { return };
+        tracing::info!(end = %end.offset, "the metadata go on from a snapshot of the leader");
+        (self.image, self.applied, self.snapshot_end) = (image, end.offset, end);
+        if self.is_published {
+            self.follow(None).await;
+            self.publish(Offset(end.offset.0 - 1));
+        }
     }
 
     /// A node that does not lead decides nothing, and does not know what becomes of what it has decided.

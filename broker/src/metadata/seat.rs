@@ -6,12 +6,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::config::BrokerSettings;
-use cluster::metadata::MetadataRecord;
+use cluster::metadata::{Image, MetadataRecord};
 use cluster::quorum::{
-    Ballot, Effect, Event, Quorum, ReplicaKey, Reply, Request, Ticket, Timer, VoterHistory, Voters,
+    Ballot, Effect, Event, Position, Quorum, ReplicaKey, Reply, Request, Ticket, Timer,
+    VoterHistory, Voters,
 };
 use env::{Disk, Env, is_full};
 use log::{LogDir, OpenError};
@@ -21,6 +23,7 @@ use types::{NodeId, Offset};
 
 use super::ballot::{BallotError, BallotFile};
 use super::log::{Content, MetadataLog, MetadataLogFailed};
+use super::snapshot::{self, Snapshot};
 use crate::start::StartError;
 
 /// The seat.
@@ -34,6 +37,11 @@ pub(crate) struct Seat<E: Env> {
     me: ReplicaKey,
     /// Changes that are written here and not applied yet, in order.
     unapplied: VecDeque<Change>,
+    /// What the newest snapshot held when the log was opened.
+    base: Arc<Image>,
+    has_snapshot: bool,
+    /// Bytes of the log behind the newest snapshot.
+    bytes: u64,
     /// A disk that takes longer to store a ballot has failed.
     patience: Duration,
 }
@@ -60,8 +68,10 @@ pub(super) enum Outside {
     Send(NodeId, Request),
     Reply(Ticket, Reply),
     Arm(Timer),
-    /// The snapshot that the leader names cannot be had.
-    NoSnapshot,
+    /// Fetch the snapshot that ends there from that node.
+    FetchSnapshot(NodeId, Position),
+    /// The log begins anew at the end of a snapshot: what was applied is what that holds.
+    Restarted(Position),
 }
 
 impl<E: Env> Seat<E> {
@@ -76,8 +86,8 @@ impl<E: Env> Seat<E> {
     ) -> Result<Seat<E>, StartError> {
         let log = MetadataLog::open(env, path.to_owned(), me.directory, settings).await?;
         let path = log.dir().path().to_owned();
-        let read = read(&log, me, founders).await;
-        let (voters, unapplied) = read
+        let read = read(env.disk(), &path, &log, me, founders).await;
+        let Known { start, base, voters, unapplied, bytes } = read
             .map_err(|error| StartError::Disk { path: path.clone(), reason: error.to_string() })?;
         let patience = settings.disk_sync_timeout;
         let opened = env.timeout(patience, BallotFile::open(env.disk(), &path)).await;
@@ -110,8 +120,22 @@ impl<E: Env> Seat<E> {
                 return Err(StartError::open(&path, OpenError::Newer { path: file, version }));
             }
         };
-        let quorum = Quorum::new(me, ballot, log.shape(), voters);
-        Ok(Seat { env: env.clone(), path, log, ballots, quorum, me, unapplied, patience })
+        let quorum = Quorum::new(me, ballot, log.shape(start), voters);
+        let (env, has_snapshot) = (env.clone(), base.is_some());
+        let base = base.unwrap_or_else(|| Arc::new(Image::empty()));
+        Ok(Seat {
+            env,
+            path,
+            log,
+            ballots,
+            quorum,
+            me,
+            unapplied,
+            base,
+            has_snapshot,
+            bytes,
+            patience,
+        })
     }
 
     /// Directory of its log.
@@ -122,6 +146,45 @@ impl<E: Env> Seat<E> {
     /// What is written and not applied, in order: at first all there is.
     pub(crate) fn unapplied(&self) -> impl Iterator<Item = &Change> {
         self.unapplied.iter()
+    }
+
+    /// What everything below the log had come to when it was opened.
+    pub(crate) fn base(&self) -> &Arc<Image> {
+        &self.base
+    }
+
+    /// Whether anything was ever written.
+    pub(crate) fn knows_anything(&self) -> bool {
+        self.has_snapshot || !self.unapplied.is_empty()
+    }
+
+    /// Directory of the log and its snapshots.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the log behind the newest snapshot.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A snapshot was written, or could not be: the next one is due when as much has been written again.
+    pub(super) fn begin_count(&mut self) {
+        self.bytes = 0;
+    }
+
+    /// Forgets what the snapshot that ends at `end` holds, aside: it waits for the log's own syncs.
+    pub(super) fn forgetting(&self, end: Position) -> impl Future<Output = ()> + use<E> {
+        let (log, env, path) = (self.log.clone(), self.env.clone(), self.path.clone());
+        async move {
+            if let Err(error) = log.forget(end.offset).await {
+                tracing::warn!(%error, "the metadata log keeps what a snapshot holds");
+                return;
+            }
+            if let Err(error) = snapshot::remove_before(env.disk(), &path, end).await {
+                tracing::warn!(%error, "old snapshots of the metadata stay for now");
+            }
+        }
     }
 
     /// Whether nobody else votes.
@@ -170,11 +233,12 @@ impl<E: Env> Seat<E> {
                 Effect::Arm(timer) => outside.push(Outside::Arm(timer)),
                 Effect::Send(node, request) => outside.push(Outside::Send(node, request)),
                 Effect::Reply(ticket, reply) => outside.push(Outside::Reply(ticket, reply)),
-                // No log forgets anything yet: whoever names a snapshot is of a newer release.
-                Effect::FetchSnapshot(..) => outside.push(Outside::NoSnapshot),
-                Effect::Restart(position) => {
-                    let reason = format!("no snapshot was loaded that ends at {}", position.offset);
-                    return Err(MetadataLogFailed(reason));
+                Effect::FetchSnapshot(node, end) => outside.push(Outside::FetchSnapshot(node, end)),
+                Effect::Restart(end) => {
+                    self.log.restart(end.offset).await?;
+                    self.unapplied.clear();
+                    self.bytes = 0;
+                    outside.push(Outside::Restarted(end));
                 }
                 // Read where it is wanted.
                 Effect::HighWatermark(_) => {}
@@ -185,7 +249,7 @@ impl<E: Env> Seat<E> {
     }
 
     fn append_decided(&mut self, records: Vec<MetadataRecord>) -> Result<(), MetadataLogFailed> {
-        self.log.append(&records, self.quorum.epoch())?;
+        self.bytes += self.log.append(&records, self.quorum.epoch())? as u64;
         self.unapplied.push_back(Change { end: self.log.end(), records });
         Ok(())
     }
@@ -194,6 +258,7 @@ impl<E: Env> Seat<E> {
         // What cannot be read is not stored either.
         let mut changes = Vec::new();
         for batch in &batches {
+            self.bytes += batch.bytes_total() as u64;
             if let Content::Records(records) = Content::of(batch)? {
                 changes.push(Change { end: batch.end_offset(), records });
             }
@@ -241,28 +306,103 @@ impl<E: Env> Seat<E> {
     }
 }
 
-/// The voters along the log, and its changes.
+/// What lies on the disk.
+struct Known {
+    /// Where the newest snapshot ends.
+    start: Position,
+    /// What it holds.
+    base: Option<Arc<Image>>,
+    /// Who votes from there on.
+    voters: VoterHistory,
+    /// What the log has behind it, and its bytes.
+    unapplied: VecDeque<Change>,
+    bytes: u64,
+}
+
 async fn read<E: Env>(
+    disk: &E::Disk,
+    path: &Path,
     log: &MetadataLog<E>,
     me: ReplicaKey,
     founders: &Voters,
-) -> Result<(VoterHistory, VecDeque<Change>), MetadataLogFailed> {
-    let mut unapplied = VecDeque::new();
+) -> Result<Known, MetadataLogFailed> {
+    let newest = newest_snapshot(disk, path, log).await?;
+    let start = newest.as_ref().map_or(Position::default(), |newest| newest.end);
+    let (mut unapplied, mut bytes) = (VecDeque::new(), 0);
     let mut electorate = None;
     let mut changes = Vec::new();
-    log.replay(|batch, content| match content {
-        Content::Records(records) => {
-            unapplied.push_back(Change { end: batch.end_offset(), records });
+    log.replay(start.offset, |batch, content| {
+        bytes += batch.bytes_total() as u64;
+        match content {
+            Content::Records(records) => {
+                unapplied.push_back(Change { end: batch.end_offset(), records });
+            }
+            Content::LeaderChange(voters) => electorate = Some(voters),
+            Content::Voters(voters) => changes.push((batch.base_offset(), voters)),
         }
-        Content::LeaderChange(voters) => electorate = Some(voters),
-        Content::Voters(voters) => changes.push((batch.base_offset(), voters)),
     })
     .await?;
-    let mut history = VoterHistory::new(electors(me, founders, electorate, !unapplied.is_empty()));
-    for (offset, voters) in changes {
-        history.push(offset, voters);
+    let mut base = None;
+    let mut named = None;
+    if let Some(Snapshot { voters, image, .. }) = newest {
+        base = Some(Arc::new(image));
+        match voters.0.values().any(|voter| voter.directory.is_some()) {
+            true => named = Some(voters),
+            false => electorate = electorate.or(Some(voters)),
+        }
     }
-    Ok((history, unapplied))
+    let has_records = base.is_some() || !unapplied.is_empty();
+    let begin = named.unwrap_or_else(|| electors(me, founders, electorate, has_records));
+    let mut voters = VoterHistory::new(begin);
+    for (offset, changed) in changes {
+        voters.push(offset, changed);
+    }
+    Ok(Known { start, base, voters, unapplied, bytes })
+}
+
+/// The newest snapshot that is whole. A log that ends before it, or has another record there, was about to begin anew with it.
+async fn newest_snapshot<E: Env>(
+    disk: &E::Disk,
+    path: &Path,
+    log: &MetadataLog<E>,
+) -> Result<Option<Snapshot>, MetadataLogFailed> {
+    let known = async {
+        snapshot::tidy(disk, path).await?;
+        snapshot::list(disk, path).await
+    };
+    let known =
+        known.await.map_err(|error| MetadataLogFailed(format!("{}: {error}", path.display())))?;
+    let mut lost = None;
+    for end in known.into_iter().rev() {
+        if end.offset < log.start() {
+            break;
+        }
+        match snapshot::load(disk, path, end).await {
+            Ok(loaded) => {
+                let is_in_log = match log.start() == end.offset {
+                    true => true,
+                    false => log.epoch_before(end.offset) == Some(end.epoch),
+                };
+                if !is_in_log {
+                    log.restart(end.offset).await?;
+                }
+                return Ok(Some(loaded));
+            }
+            Err(error) => {
+                tracing::error!(file = %snapshot::path(path, end).display(), %error, "a snapshot of the metadata cannot be read");
+                lost = lost.or(Some(error));
+            }
+        }
+    }
+    match log.start() {
+        Offset::ZERO => Ok(None),
+        start => {
+            let reason = lost.map_or("there is none".to_owned(), |error| error.to_string());
+            Err(MetadataLogFailed(format!(
+                "the metadata log begins at offset {start}, and no snapshot holds what was before: {reason}"
+            )))
+        }
+    }
 }
 
 /// Who votes as long as the log does not name voters: those who could vote for its leaders. A log that has none, of a node

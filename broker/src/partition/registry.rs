@@ -81,11 +81,17 @@ impl<E: Env> Registry<E> {
             // Topics inherit the broker's values.
             _ => image.topics().map(|topic| topic.id).collect(),
         };
-        if let Some(delta) = delta {
-            self.remove(delta.topics_removed.keys().copied().collect()).await;
-        }
+        let removed = match delta {
+            Some(delta) => delta.topics_removed.keys().copied().collect(),
+            None => {
+                self.topics.keys().filter(|id| image.topic_by_id(**id).is_none()).copied().collect()
+            }
+        };
+        self.remove(removed).await;
+        // Of what was between two pictures nobody tells: there may have been an unclean election.
+        let is_jump = delta.is_none();
         for id in changed {
-            self.refresh(image, settings, id).await;
+            self.refresh(image, settings, id, is_jump).await;
         }
     }
 
@@ -98,7 +104,7 @@ impl<E: Env> Registry<E> {
     pub(crate) async fn make_missing(&mut self, image: &Image, settings: &BrokerSettings) -> bool {
         let before = self.unmade.clone();
         for id in &before {
-            self.refresh(image, settings, *id).await;
+            self.refresh(image, settings, *id, false).await;
         }
         self.unmade != before
     }
@@ -191,7 +197,13 @@ impl<E: Env> Registry<E> {
     }
 
     /// Creates what is missing of the topic, and tells the rest what has changed.
-    async fn refresh(&mut self, image: &Image, settings: &BrokerSettings, id: TopicId) {
+    async fn refresh(
+        &mut self,
+        image: &Image,
+        settings: &BrokerSettings,
+        id: TopicId,
+        is_jump: bool,
+    ) {
         self.unmade.remove(&id);
         let Some(topic) = image.topic_by_id(id) else { return };
         let own = image.config(&Resource::topic(topic.name.as_str()));
@@ -250,7 +262,7 @@ impl<E: Env> Registry<E> {
                 term: Term {
                     epoch: registered.leader_epoch,
                     leader: registered.leader,
-                    is_unclean: registered.is_recovering,
+                    is_unclean: registered.is_recovering || is_jump && known.is_some(),
                 },
                 spec,
                 place,

@@ -109,6 +109,10 @@ pub struct BrokerSettings {
     pub replica_fetch_bytes: usize,
     /// `replica.fetch.response.max.bytes`.
     pub replica_response_bytes: usize,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub metadata_snapshot_bytes: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; `None`: time alone is no reason.
+    pub metadata_snapshot_interval: Option<Duration>,
     /// `controller.quorum.election.timeout.ms`.
     pub quorum_election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`.
@@ -187,6 +191,10 @@ impl BrokerSettings {
             replica_fetch_wait: get.duration("replica.fetch.wait.max.ms"),
             replica_fetch_bytes: get.size("replica.fetch.max.bytes"),
             replica_response_bytes: get.size("replica.fetch.response.max.bytes"),
+            metadata_snapshot_bytes: get.size("metadata.log.max.record.bytes.between.snapshots")
+                as u64,
+            metadata_snapshot_interval: Some(get.duration("metadata.log.max.snapshot.interval.ms"))
+                .filter(|interval| !interval.is_zero()),
             quorum_election_timeout: get.duration("controller.quorum.election.timeout.ms"),
             quorum_fetch_timeout: get.duration("controller.quorum.fetch.timeout.ms"),
             quorum_request_timeout: get.duration("controller.quorum.request.timeout.ms"),

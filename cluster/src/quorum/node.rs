@@ -50,6 +50,11 @@ impl Quorum {
         quorum
     }
 
+    /// Who votes at `offset`, by what the log says below it.
+    pub fn voters_at(&self, offset: Offset) -> &Voters {
+        self.voters.at(offset)
+    }
+
     /// Takes one event. The only mutation; the same events give the same effects.
     pub fn step(&mut self, event: Event, effects: &mut Effects) {
         let (ballot, high_watermark, first) = (self.ballot(), self.high_watermark, effects.len());

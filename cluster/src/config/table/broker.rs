@@ -403,10 +403,10 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Largest batch that topics accept."),
     key("metadata.log.dir", Kind::Text, None)
         .help("Directory of the metadata log; the first log directory if unset."),
-    key("metadata.log.max.record.bytes.between.snapshots", Kind::Long, Some("20971520")).at_least(1).unit(Unit::Bytes).meaningless(INTERNALS)
-        .help("Bytes of the metadata log between two snapshots."),
-    key("metadata.log.max.snapshot.interval.ms", Kind::Long, Some("3600000")).at_least(0).unit(Unit::Millis).meaningless(INTERNALS)
-        .help("Time between two snapshots of the metadata log."),
+    key("metadata.log.max.record.bytes.between.snapshots", Kind::Long, Some("20971520")).at_least(1).unit(Unit::Bytes)
+        .help("Bytes of the metadata log between two snapshots, after which the log forgets what they hold."),
+    key("metadata.log.max.snapshot.interval.ms", Kind::Long, Some("3600000")).at_least(0).unit(Unit::Millis)
+        .help("Time after which there is another snapshot of the metadata log if anything has changed; 0: bytes alone count."),
     key("metadata.log.segment.bytes", Kind::Int, Some("1073741824")).at_least(8388608).unit(Unit::Bytes).meaningless(INTERNALS)
         .help("Size of a segment of the metadata log."),
     key("metadata.log.segment.ms", Kind::Long, Some("604800000")).unit(Unit::Millis).meaningless(INTERNALS)

@@ -314,6 +314,20 @@ impl Machines {
     /// Ends the run of the machines.
     pub(super) fn retire(&self) {
         for machine in self.machines.values() {
+            let of_metadata = |path: &Path, kind: &str| {
+                path.extension().is_some_and(|found| found == kind)
+                    && path.starts_with(Path::new(LOG_DIR).join("cluster-metadata"))
+            };
+            let files = machine.disk.files();
+            if files.iter().any(|(path, _)| of_metadata(path, "checkpoint")) {
+                self.play.stage.world.mark("metadata snapshot written");
+            }
+            // It has no segment from the start on.
+            let is_first = |path: &Path| path.ends_with(format!("{:020}.log", 0));
+            let mut segments = files.iter().filter(|(path, _)| of_metadata(path, "log")).peekable();
+            if segments.peek().is_some() && !segments.any(|(path, _)| is_first(path)) {
+                self.play.stage.world.mark("metadata log begun anew");
+            }
             self.play.stage.count_disk(machine.disk.counts());
         }
     }
@@ -361,6 +375,10 @@ impl Play {
             ("group.initial.rebalance.delay.ms", "300".into()),
             ("group.min.session.timeout.ms", "1000".into()),
             ("log.segment.bytes", self.stage.scenario.segment_bytes.to_string()),
+            (
+                "metadata.log.max.record.bytes.between.snapshots",
+                self.stage.scenario.metadata_snapshot_bytes.to_string(),
+            ),
             ("log.journal.file.bytes", "65536".into()),
             ("log.journal.bytes", "262144".into()),
         ];

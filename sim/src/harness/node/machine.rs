@@ -587,6 +587,10 @@ impl Play {
                 ("log.segment.delete.delay.ms", "1000".into()),
                 ("log.space.reserve.bytes", (16 << 20).to_string()),
                 ("log.scrub.interval.ms", "5000".into()),
+                (
+                    "metadata.log.max.record.bytes.between.snapshots",
+                    scenario.metadata_snapshot_bytes.to_string(),
+                ),
                 ("log.journal.file.bytes", scenario.journal_bytes.0.to_string()),
                 ("log.journal.bytes", scenario.journal_bytes.1.to_string()),
                 ("disk.sync.timeout.ms", "10000".into()),
