@@ -73,6 +73,8 @@ pub(crate) struct Door<D: Disk> {
     pub attention: Notify,
     /// A range was found that the device refuses to read.
     pub unreadable: Notify,
+    /// Counts the turns by which what was written or checked grows old.
+    pub turn: AtomicU64,
     /// Told when a range is found to be damaged.
     pub damaged: Notify,
     offline: AtomicBool,
@@ -126,6 +128,7 @@ impl<D: Disk> Door<D> {
             wake: Notify::new(),
             attention: Notify::new(),
             unreadable: Notify::new(),
+            turn: AtomicU64::new(0),
             damaged: Notify::new(),
             offline: AtomicBool::new(false),
             closing: AtomicBool::new(false),

@@ -52,7 +52,7 @@ pub use append::{Append, Appended, Origin, Replicated};
 pub(crate) use read::SCAN_BYTES;
 pub(crate) use retain::Expired;
 pub(crate) use scrub::Finding;
-pub(crate) use sound::Sound;
+pub(crate) use sound::{Sound, TURN};
 pub(crate) use write::{Round, WriteError};
 
 /// One partition's log. Cheap to clone; clones are the same log.

@@ -84,6 +84,26 @@ fn rot_is_found_before_any_reader_and_the_rest_is_served() {
 }
 
 #[test]
+fn what_lay_still_is_checked_again_before_it_is_served() {
+    // No rounds: readers alone look.
+    let world = World::new(5);
+    scrubbed(&world, async |dir| {
+        fill(&dir).await;
+        let log = dir.log(&partition("b")).expect("created");
+        assert_eq!(read_from(&log, Offset(0), Offset(48), 1 << 20).await.expect("whole").len(), 48);
+        world.clock.sleep(Duration::from_secs(25)).await;
+        // The base offset of its first batch, which no checksum covers.
+        let (cold, _) = segments(&world, "b-0")[3].clone();
+        world.disk.rot(&cold, 2, 1).expect("rots");
+        let read = read_from(&log, Offset(0), Offset(48), 1 << 20).await;
+        let Err(ReadError::Quarantined(range)) = read else { panic!("served: {read:?}") };
+        assert_eq!(range.end.since(range.start), 1, "a rotten batch costs itself: {range}");
+        let rest = read_from(&log, range.end, Offset(48), 1 << 20).await.expect("whole");
+        assert_eq!(rest.len() as i64, 48 - range.end.0);
+    });
+}
+
+#[test]
 fn what_this_process_wrote_is_looked_at_too() {
     let world = world(2, 1 << 20);
     scrubbed(&world, async |dir| {

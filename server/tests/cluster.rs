@@ -105,6 +105,70 @@ fn a_bit_that_flips_in_one_replica_is_repaired_from_another() {
     cluster.stop();
 }
 
+/// A node that was away while the others changed and forgot much begins with a snapshot of the leader, and so does everybody
+/// who starts again.
+#[test]
+fn a_node_that_was_away_for_long_is_given_a_snapshot_of_the_metadata() {
+    let scratch = Scratch::new();
+    let data = scratch.join("three");
+    let often = ["--set", "metadata.log.max.record.bytes.between.snapshots=10000"];
+    let three = [&["--nodes", "3"], &often[..]].concat();
+    let cluster = Server::dev(&data, &three);
+    kill(&data.join("3"));
+    let is_kept = |number: u32| !number.is_multiple_of(3);
+    for number in 0..45 {
+        let name = format!("t{number}");
+        cluster.ok(&["topic", "create", &name, "--partitions", "8"], "");
+        if !is_kept(number) {
+            cluster.ok(&["topic", "delete", &name], "");
+        }
+    }
+    let file = data.join("node3.properties");
+    let log = scratch.join("node3.log");
+    let args = [&["server", "--config", file.to_str().unwrap()], &often[..]].concat();
+    let again = Server::start_with_log(&args, std::fs::File::create(&log).unwrap().into());
+    let kept: Vec<String> = (0..45).filter(|n| is_kept(*n)).map(|n| format!("t{n}")).collect();
+    let knows_all = |server: &Server| {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let topics: serde_json::Value =
+                serde_json::from_str(&server.ok(&["topic", "list", "--json"], "")).unwrap();
+            let mut known: Vec<String> = topics.as_array().unwrap().iter().map(name_of).collect();
+            known.retain(|name| name.starts_with('t'));
+            known.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
+            if known == kept {
+                return;
+            }
+            assert!(Instant::now() < until, "{known:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    knows_all(&again);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("the metadata go on from a snapshot of the leader"), "{said}");
+    cluster.ok(&["produce", "t1"], &lines(0, 100));
+    let nodes = ["1", "2", "3"].map(|node| data.join(node));
+    for node in &nodes {
+        let metadata = std::fs::read_dir(node.join("cluster-metadata")).unwrap();
+        let snapshots = metadata.filter(|entry| {
+            entry.as_ref().unwrap().path().extension().is_some_and(|kind| kind == "checkpoint")
+        });
+        assert!(snapshots.count() > 0, "{node:?}");
+        kill(node);
+    }
+    (drop(again), drop(cluster));
+    let cluster = Server::dev(&data, &three);
+    knows_all(&cluster);
+    let read = cluster.ok(&["consume", "t1", "--from", "earliest", "--until-end"], "");
+    assert_eq!(read.lines().count(), 100);
+    cluster.stop();
+}
+
+/// What a list says that a topic is called.
+fn name_of(topic: &serde_json::Value) -> String {
+    topic["topic"].as_str().unwrap().to_owned()
+}
+
 /// What whoever is asked knows of the topic. A node may hear of it a moment after it was created by another.
 fn described(cluster: &Server) -> serde_json::Value {
     let until = Instant::now() + Duration::from_secs(10);

@@ -147,6 +147,10 @@ impl crate::disk::Pace for ManualClock {
         let deadline = self.state().now + duration;
         Box::pin(ManualSleep { clock: self.clone(), deadline, timer: None })
     }
+
+    fn now(&self) -> Instant {
+        self.state().now
+    }
 }
 
 struct ManualSleep {

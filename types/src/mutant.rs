@@ -105,6 +105,8 @@ mutants! {
     TurnedAwayForgotten = "turned-away-forgotten",
     /// I40: a snapshot of the metadata lacks settings.
     SnapshotLacksConfigs = "snapshot-lacks-configs",
+    /// I1: what a process has written or checked once is believed for ever.
+    BelievedForEver = "believed-for-ever",
     /// L9: what is damaged in one replica is left so.
     DamageLeft = "damage-left",
     /// I14: what another replica gives is put in the place of a damaged range without a look at it.

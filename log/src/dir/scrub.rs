@@ -8,6 +8,7 @@
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -19,7 +20,7 @@ use super::Inner;
 use crate::ReadError;
 use crate::index::Mark;
 use crate::layout::{self, MAGIC_SCRUB, SCRUB_FILE, Unsealed};
-use crate::log::{Finding, Log};
+use crate::log::{Finding, Log, TURN};
 
 /// How much is looked at at once.
 const STEP_BYTES: u64 = 256 << 10;
@@ -41,7 +42,15 @@ struct Cursor {
 
 /// Runs until the directory has failed or closed; drop it to end it earlier.
 pub(super) async fn run<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
-    tokio::join!(biased; rounds(dir, clock), look_again(dir, clock));
+    tokio::join!(biased; rounds(dir, clock), look_again(dir, clock), turns(dir, clock));
+}
+
+/// What readers believe grows old.
+async fn turns<D: Disk, C: Clock>(dir: &Arc<Inner<D>>, clock: &C) {
+    while !dir.door.is_offline() && !dir.door.is_shut() {
+        clock.sleep(TURN).await;
+        dir.door.turn.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Looks again at what the device refused to read: it may have been a cable, or a path to another machine's disk.

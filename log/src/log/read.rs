@@ -6,6 +6,7 @@
 //! nor served: the read ends before it, or answers [`ReadError::Quarantined`] (I14).
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use env::{Disk, File, OpenMode, Part};
@@ -352,7 +353,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// What of `found` is sound: all of it, or what lies before the first batch whose checksum is wrong, which is reported
-    /// (I1, I14). Looks at bytes that were there when the process started, and at them once.
+    /// (I1, I14). Looks at bytes that may have come from the medium since they were last believed.
     async fn checked(
         &self,
         segment: Offset,
@@ -363,10 +364,14 @@ impl<D: Disk> Log<D> {
             let mut state = self.lock();
             // On its way to a socket it could not be read: nothing of the segment is believed without a look any more.
             let has_failed = found.file.take_read_failure();
-            match state.segment(segment) {
-                Some(segment) if has_failed => segment.sound = Sound::found(segment.size),
-                Some(segment) if !segment.sound.covers(start, end) => {}
-                _ => return Ok(found),
+            let turn = self.inner.door.turn.load(Ordering::Relaxed);
+            let Some(segment) = state.segment(segment) else { return Ok(found) };
+            if has_failed {
+                segment.sound = Sound::found(segment.size);
+            }
+            segment.sound.grow_old(turn, segment.size);
+            if segment.sound.covers(start, end) {
+                return Ok(found);
             }
             (state.generation, state.epochs.clone())
         };

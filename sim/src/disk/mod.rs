@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use env::{DirEntry, OpenMode, Space};
+use types::Instant;
 
 pub use content::{CutReport, Garbage, PAGE_BYTES, SECTOR_BYTES};
 pub use faults::{DiskFault, FaultCounts, FaultRates};
@@ -47,6 +48,9 @@ const FILE_BYTES_MAX: u64 = 1 << 36;
 pub trait Pace: Send + Sync {
     /// Completes after `duration`.
     fn pause(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// What time it is.
+    fn now(&self) -> Instant;
 
     /// The process has reached the operation it was to crash at. The operation never completes.
     fn crashed(&self) {}
@@ -318,6 +322,14 @@ impl SimDisk {
         Ok(())
     }
 
+    /// How long ago the process that runs now last read or wrote a file; `None` if it never did.
+    pub fn at_rest(&self, path: &Path) -> Option<Duration> {
+        let state = self.state();
+        let (incarnation, at) = state.tree.inode(state.tree.find(path).ok()?).ok()?.touched?;
+        let now = state.pace.as_ref()?.now();
+        (incarnation == state.incarnation).then(|| now.saturating_since(at))
+    }
+
     /// From now on the device refuses to read `start..end` of a file.
     pub fn refuse(&self, path: &Path, start: u64, end: u64) -> io::Result<()> {
         let mut state = self.state();
@@ -450,6 +462,13 @@ impl SimDisk {
 }
 
 impl State {
+    fn touch(&mut self, ino: Ino) {
+        let touched = self.pace.as_ref().map(|pace| (self.incarnation, pace.now()));
+        if let Ok(inode) = self.tree.inode_mut(ino) {
+            inode.touched = touched;
+        }
+    }
+
     fn next_incarnation(&mut self) {
         self.incarnation += 1;
         self.crashed = false;
@@ -620,6 +639,7 @@ impl State {
         data: &[Bytes],
         fault: Option<DiskFault>,
     ) -> io::Result<()> {
+        self.touch(ino);
         let len: u64 = data.iter().map(|part| part.len() as u64).sum();
         if offset.saturating_add(len) > FILE_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -876,6 +896,7 @@ impl env::File for SimFile {
         let Handle { disk, ino, path, .. } = &*self.0;
         disk.operate(Op::Read, path, offset, |state, fault| {
             state.fail(Some(*ino), fault)?;
+            state.touch(*ino);
             let refused = state.tree.inode(*ino)?.refused;
             if refused.is_some_and(|(start, end)| start < offset + len as u64 && offset < end) {
                 return Err(eio());

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Component, Path};
 
+use types::Instant;
+
 use crate::decisions::{Decisions, Kind};
 use crate::disk::content::Content;
 
@@ -43,6 +45,8 @@ pub struct Inode {
     pub broken: bool,
     /// Bytes that reads are refused: start and end.
     pub refused: Option<(u64, u64)>,
+    /// Which process read or wrote it last, and when.
+    pub touched: Option<(u64, Instant)>,
     linked: bool,
 }
 
@@ -77,6 +81,7 @@ impl Tree {
             opens: 0,
             broken: false,
             refused: None,
+            touched: None,
             linked: true,
         };
         Tree { inodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, pending: VecDeque::new() }
@@ -158,8 +163,10 @@ impl Tree {
         self.next += 1;
         let body = if is_dir { Body::Dir(Dir::default()) } else { Body::File(Content::default()) };
         self.view_mut(dir)?.insert(name.to_owned(), ino);
-        self.inodes
-            .insert(ino, Inode { body, opens: 0, broken: false, refused: None, linked: true });
+        self.inodes.insert(
+            ino,
+            Inode { body, opens: 0, broken: false, refused: None, touched: None, linked: true },
+        );
         self.push(Change::Create { dir, name: name.to_owned() }, ino, [dir, dir]);
         Ok(ino)
     }

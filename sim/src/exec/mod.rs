@@ -556,6 +556,10 @@ impl crate::disk::Pace for SimClock {
         Box::pin(self.world.sleep(duration))
     }
 
+    fn now(&self) -> Instant {
+        env::Clock::now(self)
+    }
+
     fn crashed(&self) {
         self.world.mark("crash at an I/O operation");
         self.world.kill_soon(self.node);

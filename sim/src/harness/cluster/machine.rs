@@ -21,6 +21,9 @@ use crate::world::SimEnv;
 /// Every node's one log directory.
 const LOG_DIR: &str = "/data";
 
+/// A page that was used so long ago may have to come from the medium again.
+const PAGE_STAYS: Duration = Duration::from_secs(25);
+
 /// All machines.
 pub(super) struct Machines {
     play: Play,
@@ -205,6 +208,7 @@ impl Machines {
     }
 
     /// A bit of one node's copy flips, in a segment that is not appended to, and in records that every replica has synced.
+    /// Media rot, memory does not: what the process has just used is still there.
     fn rot(&self) {
         let Some(node) = self.rotten else { return };
         let disk = &self.machines[&node].disk;
@@ -218,6 +222,9 @@ impl Machines {
             let segments = disk.files().into_iter().filter(|(path, _)| is_segment(path));
             // By name, and so by offset: the last one is appended to.
             for (path, _) in segments.rev().skip(1) {
+                if disk.at_rest(&path).is_some_and(|rest| rest < PAGE_STAYS) {
+                    continue;
+                }
                 let mut at = 0;
                 let bytes = disk.peek(&path).unwrap_or_default();
                 for batch in Batches::split(bytes).map_while(Result::ok) {
