@@ -156,7 +156,8 @@ fn a_node_that_was_away_for_long_is_given_a_snapshot_of_the_metadata() {
         assert!(snapshots.count() > 0, "{node:?}");
         kill(node);
     }
-    (drop(again), drop(cluster));
+    drop(again);
+    drop(cluster);
     let cluster = Server::dev(&data, &three);
     knows_all(&cluster);
     let read = cluster.ok(&["consume", "t1", "--from", "earliest", "--until-end"], "");
