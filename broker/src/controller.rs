@@ -3,7 +3,6 @@
 //! Requests of clients go there as they came, in an Envelope (KIP-590), and so do the broker's own questions as what they
 //! are. Each way is one connection, so that a heartbeat does not queue behind a client's request.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,6 +13,7 @@ use types::{ErrorCode, Instant, NodeId};
 use wire::envelope::EnvelopeRequest;
 
 use crate::context::RequestContext;
+use crate::metadata::{Address, QuorumInfo};
 use crate::shared::Shared;
 
 /// More than any answer of a controller has.
@@ -24,24 +24,32 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// One way to whoever leads the metadata quorum.
 #[derive(Default)]
 pub(crate) struct ControllerWay {
-    connection: Mutex<Option<(NodeId, Arc<str>, Connection)>>,
+    connection: Mutex<Option<(NodeId, Address, Connection)>>,
 }
 
 impl ControllerWay {
-    /// Asks the active controller once, for `patience` at most.
+    /// Asks the active controller once, for `patience` at most, and no longer than it leads: one that stands still is not
+    /// waited for when there is another.
     pub(crate) async fn ask<E: Env, R: wire::Request>(
         &self,
         broker: &Shared<E>,
         request: &R,
         patience: Duration,
     ) -> Result<R::Response, ClientError> {
-        let connecting = broker.env().timeout(patience, self.connection(broker)).await;
-        let connection = connecting.ok_or(ClientError::DeadlinePassed {
-            last: None,
-            certainty: Certainty::DidNotHappen,
-        })??;
+        let asked = broker.quorum().leader;
+        let late = |certainty| ClientError::DeadlinePassed { last: None, certainty };
+        let connecting = broker.env().timeout(patience, self.connection(broker));
+        let (leader, connection) = tokio::select! {
+            biased;
+            connected = connecting => connected.ok_or(late(Certainty::DidNotHappen))??,
+            () = other_than(broker, asked) => return Err(late(Certainty::DidNotHappen)),
+        };
         let version = connection.version::<R>(None, i16::MAX)?;
-        connection.ask(broker.env(), request, version, patience).await
+        tokio::select! {
+            biased;
+            answer = connection.ask(broker.env(), request, version, patience) => answer,
+            () = other_than(broker, Some(leader)) => Err(late(Certainty::Unknown)),
+        }
     }
 
     /// Passes a client's request on as it came, and gives the answer as it is to leave. Looks for a controller until
@@ -89,7 +97,10 @@ impl ControllerWay {
         }
     }
 
-    async fn connection<E: Env>(&self, broker: &Shared<E>) -> Result<Connection, ClientError> {
+    async fn connection<E: Env>(
+        &self,
+        broker: &Shared<E>,
+    ) -> Result<(NodeId, Connection), ClientError> {
         // Whoever had it before may have found nobody there: by now another may lead.
         let mut known = self.connection.lock().await;
         let quorum = broker.quorum();
@@ -98,14 +109,12 @@ impl ControllerWay {
             message: Some("no active controller is known".into()),
         };
         let leader = quorum.leader.ok_or_else(nobody)?;
-        let voter = quorum.voters.0.get(&leader);
-        let endpoint = voter.and_then(|voter| voter.endpoints.first()).ok_or_else(nobody)?;
-        let address: Arc<str> = format!("{}:{}", endpoint.host.as_str(), endpoint.port).into();
+        let address = broker.metadata().address_of(leader).ok_or_else(nobody)?;
         if let Some((node, at, connection)) = &*known
             && (*node, at) == (leader, &address)
             && !connection.is_closed()
         {
-            return Ok(connection.clone());
+            return Ok((leader, connection.clone()));
         }
         let patience = broker.settings().quorum_request_timeout;
         let settings = ConnectionSettings {
@@ -115,9 +124,18 @@ impl ControllerWay {
             answer_bytes_max: ANSWER_BYTES_MAX,
             versions_version: None,
         };
-        let host = endpoint.host.as_str();
-        let connection = Connection::open(broker.env(), host, endpoint.port, &settings).await?;
+        let connection = Connection::open(broker.env(), &address.0, address.1, &settings).await?;
         *known = Some((leader, address, connection.clone()));
-        Ok(connection)
+        Ok((leader, connection))
+    }
+}
+
+/// Completes when another node than that one is known to lead.
+async fn other_than<E: Env>(broker: &Shared<E>, leader: Option<NodeId>) {
+    let mut quorum = broker.metadata().watch_quorum();
+    let is_other = |now: &QuorumInfo| now.leader.is_some() && now.leader != leader;
+    if quorum.wait_for(|now| is_other(now)).await.is_err() {
+        // The room has ended: nobody will lead any more, as far as is known here.
+        std::future::pending().await
     }
 }

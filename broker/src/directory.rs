@@ -180,31 +180,30 @@ pub(crate) async fn open<E: Env>(
     let cluster_id = match config.cluster_id.clone().or(known) {
         Some(id) => id,
         // Each of several would begin a cluster of its own.
-        None if config.voters.len() > 1 => {
+        None if config.is_of_several() => {
             return Err(StartError::Config(
-                "the directories of a node of several voters must know its cluster before its first start: run \
+                "the directories of a node of several must know its cluster before its first start: run \
                  `foretold format --cluster-id ID --config FILE` on each node, with the same ID"
                     .into(),
             ));
         }
         None => ClusterId(env.rng().uuid().to_string().into()),
     };
-    Ok((settle(env, config, claimed, cluster_id).await?, broken))
+    Ok((settle(env, config, claimed, cluster_id, None).await?, broken))
 }
 
-/// Formats the directories of `config` for `cluster_id` without starting a broker. Directories formatted before for the
-/// same cluster and node are left alone. Returns the paths.
-pub async fn format<E: Env>(
+/// Formats the directories of `config` for `cluster_id`; that at the path which is told gets the id beside it.
+pub(crate) async fn prepare<E: Env>(
     env: &E,
     config: &BrokerConfig,
     cluster_id: ClusterId,
-) -> Result<Vec<PathBuf>, StartError> {
+    told: Option<(&Path, DirectoryId)>,
+) -> Result<Vec<Directory<E::Disk>>, StartError> {
     let mut claimed = Vec::new();
     for path in paths(config) {
         claimed.push(claim(env.disk(), &path).await?);
     }
-    let directories = settle(env, config, claimed, cluster_id).await?;
-    Ok(directories.into_iter().map(|directory| directory.path).collect())
+    settle(env, config, claimed, cluster_id, told).await
 }
 
 /// Every directory of `config`, once.
@@ -223,6 +222,7 @@ async fn settle<E: Env>(
     config: &BrokerConfig,
     claimed: Vec<Claimed<E::Disk>>,
     cluster_id: ClusterId,
+    told: Option<(&Path, DirectoryId)>,
 ) -> Result<Vec<Directory<E::Disk>>, StartError> {
     for Claimed { path, properties, .. } in &claimed {
         let Some(found) = properties else { continue };
@@ -239,7 +239,8 @@ async fn settle<E: Env>(
         let properties = match properties {
             Some(properties) => properties,
             None => {
-                let directory_id = DirectoryId(env.rng().uuid());
+                let told = told.filter(|(named, _)| *named == path).map(|(_, id)| id);
+                let directory_id = told.unwrap_or_else(|| DirectoryId(env.rng().uuid()));
                 let cluster_id = cluster_id.clone();
                 let properties =
                     MetaProperties { cluster_id, node_id: config.node_id, directory_id };
@@ -294,7 +295,7 @@ async fn look<D: Disk>(disk: &D, path: &Path) -> Result<Option<MetaProperties>, 
 }
 
 /// Creates `path` and makes the entries of all created directories durable.
-async fn create<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+pub(crate) async fn create<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
     let mut created_in = Vec::new();
     let mut at = path;
     while !at.as_os_str().is_empty() && !disk.exists(at).await? {
@@ -313,7 +314,7 @@ async fn create<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn failed(path: &Path, error: &io::Error) -> StartError {
+pub(crate) fn failed(path: &Path, error: &io::Error) -> StartError {
     StartError::Disk { path: path.into(), reason: error.to_string() }
 }
 

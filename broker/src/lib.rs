@@ -14,6 +14,7 @@
 //! entered by its door alone: a bounded message, or a method that takes the room's own short lock; one door call per
 //! decision, no lock across an await. Every request carries a [`RequestContext`] and passes [`authorize`].
 
+mod beginning;
 mod config;
 mod connection;
 mod context;
@@ -24,6 +25,7 @@ mod error_map;
 mod fetch_session;
 pub mod handlers;
 mod lifecycle;
+mod membership;
 pub mod metadata;
 mod metrics;
 pub mod partition;
@@ -36,12 +38,13 @@ mod start;
 mod together;
 mod vigil;
 
-pub use config::{Audience, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter};
+pub use beginning::{Beginning, InitialVoter, format};
+pub use config::{Audience, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter, Roles};
 pub use context::{
     ConnectionId, Denied, ListenerName, Operation, Principal, QuotaHandle, RequestContext,
     Resource, authorize,
 };
-pub use directory::{DirectoryError, MetaProperties, format};
+pub use directory::{DirectoryError, MetaProperties};
 pub use error_map::{Refused, ToErrorCode, error_code};
 pub use metadata::{FollowerInfo, QuorumInfo};
 pub use metrics::TopicCounts;

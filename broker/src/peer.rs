@@ -8,6 +8,9 @@ use types::BrokerId;
 
 use crate::shared::Shared;
 
+/// More than the answers of a handshake have.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
 /// Where a broker is, as far as is known.
 pub(crate) fn address<E: Env>(
     broker: &Shared<E>,
@@ -28,6 +31,25 @@ pub(crate) async fn connect<E: Env>(
     answer_bytes_max: usize,
 ) -> Result<Connection, ClientError> {
     let (host, port) = address(broker, id)?;
+    open(broker, &host, port, what, answer_bytes_max).await
+}
+
+/// Whether anybody answers there.
+pub(crate) async fn reach<E: Env>(
+    broker: &Shared<E>,
+    host: &str,
+    port: u16,
+) -> Result<(), ClientError> {
+    open(broker, host, port, "reach", ANSWER_BYTES_MAX).await.map(drop)
+}
+
+async fn open<E: Env>(
+    broker: &Shared<E>,
+    host: &str,
+    port: u16,
+    what: &str,
+    answer_bytes_max: usize,
+) -> Result<Connection, ClientError> {
     let patience = broker.settings().quorum_request_timeout;
     let settings = ConnectionSettings {
         client_id: format!("{what}-{}", broker.broker_id()).into(),
@@ -36,5 +58,5 @@ pub(crate) async fn connect<E: Env>(
         answer_bytes_max,
         versions_version: None,
     };
-    Connection::open(broker.env(), &host, port, &settings).await
+    Connection::open(broker.env(), host, port, &settings).await
 }

@@ -15,7 +15,7 @@ use log::LogDir;
 use tokio::sync::watch;
 use types::{BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
 
-use cluster::config::BrokerSettings;
+use cluster::config::{BrokerSettings, ReplicaList};
 
 use crate::config::{Audience, BrokerConfig};
 use crate::context::ListenerName;
@@ -34,7 +34,7 @@ pub struct Shared<E: Env>(pub(crate) Arc<SharedInner<E>>);
 /// What [`Shared`] points at.
 pub(crate) struct SharedInner<E: Env> {
     pub(crate) env: E,
-    pub(crate) config: BrokerConfig,
+    pub(crate) config: Arc<BrokerConfig>,
     pub(crate) cluster_id: ClusterId,
     pub(crate) data_dirs: Vec<LogDir<E::Disk>>,
     /// Those that could not be opened.
@@ -83,6 +83,19 @@ impl<E: Env> Shared<E> {
     /// The metadata quorum as this node knows it.
     pub(crate) fn quorum(&self) -> Arc<QuorumInfo> {
         self.0.metadata.quorum()
+    }
+
+    /// Whom clients are to ask for changes: the active controller if it is one of the brokers that they know, else this one,
+    /// which passes them on.
+    pub(crate) fn contact_for_changes(&self, image: &Image) -> BrokerId {
+        let leader = self.quorum().leader.map(|node| BrokerId(node.0));
+        let known = leader.filter(|id| image.broker(*id).is_some_and(|info| !info.is_fenced));
+        known.unwrap_or(self.broker_id())
+    }
+
+    /// Whether this node decides alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.quorum().voters.nodes().eq([self.0.config.node_id])
     }
 
     /// Its log directories that could be opened, in the order of `log.dirs`.
@@ -251,6 +264,15 @@ pub struct View<E: Env> {
     pub(crate) by_id: BTreeMap<TopicId, Arc<TopicView<E>>>,
 }
 
+/// Whose limit counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Limit {
+    /// `leader.replication.throttled.rate` of the broker that leads.
+    Leader,
+    /// `follower.replication.throttled.rate` of the broker that follows.
+    Follower,
+}
+
 /// One topic of a [`View`].
 pub struct TopicView<E: Env> {
     /// Its name.
@@ -264,12 +286,33 @@ pub struct TopicView<E: Env> {
     pub(crate) following: Vec<Option<Following<E>>>,
     /// Which of them others lead, or nobody.
     pub(crate) elsewhere: Vec<bool>,
+    /// Those whose leaders, and whose followers, are not to catch up as fast as they can.
+    pub(crate) throttled: (ReplicaList, ReplicaList),
 }
 
 impl<E: Env> View<E> {
     /// The topic of that name.
     pub fn topic(&self, name: &str) -> Option<&Arc<TopicView<E>>> {
         self.by_name.get(name)
+    }
+
+    /// Whether what `leader` gives `follower` of a partition counts for the limit of either of them, as the topic's settings
+    /// name them. What is in sync is never held up.
+    pub(crate) fn is_throttled(
+        &self,
+        (topic, index): (TopicId, PartitionIndex),
+        limit: Limit,
+        broker: BrokerId,
+        follower: BrokerId,
+    ) -> bool {
+        let Some(view) = self.topic_by_id(topic) else { return false };
+        let (leaders, followers) = &view.throttled;
+        let named = match limit {
+            Limit::Leader => leaders.names(index, broker),
+            Limit::Follower => followers.names(index, broker),
+        };
+        let registered = || self.image.topic_by_id(topic)?.partitions.get(&index);
+        named && registered().is_some_and(|known| !known.isr.contains(&follower))
     }
 
     /// The topic of that identity.

@@ -232,9 +232,18 @@ impl<E: Env> Observer<E> {
         self.shared.view()
     }
 
-    /// Whether a data directory is left that works, full or not.
+    /// Whether a data directory is left that works, full or not; of a node that is no broker, whether its only one works.
     pub fn has_working_directory(&self) -> bool {
-        self.data_dirs.iter().any(|dir| !dir.is_offline())
+        match self.shared.config().roles.is_broker() {
+            true => self.data_dirs.iter().any(|dir| !dir.is_offline()),
+            false => !self.metadata_log_dir.is_offline(),
+        }
+    }
+
+    /// Whether it is of use to the others: of a node that is no broker, whether it knows a leader of the quorum. A broker
+    /// serves what it holds without one.
+    pub fn takes_part(&self) -> bool {
+        self.shared.config().roles.is_broker() || self.shared.quorum().leader.is_some()
     }
 
     /// The data directories that do not do all that they are there for.

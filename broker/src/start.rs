@@ -11,7 +11,7 @@ use std::time::Duration;
 use cluster::config::{BrokerSettings, ConfigMap, NodeConfigs};
 use cluster::controller::RegisterBroker;
 use cluster::metadata::{BrokerListener, Delta, Image};
-use cluster::quorum::ReplicaKey;
+use cluster::quorum::{Endpoint, ReplicaKey};
 use env::{Clock, Disk, Env, Listener, Net, Rng, Spawn};
 use log::{LogDir, LogDirOptions, OpenError};
 use tokio::sync::watch;
@@ -23,13 +23,13 @@ use crate::context::ListenerName;
 use crate::controller::ControllerWay;
 use crate::directory::{self, Broken, Directory, DirectoryError};
 use crate::fetch_session::Sessions;
-use crate::metadata::{self, MetadataRoom, Opening, ProducerIds, Seat};
+use crate::metadata::{self, Addresses, MetadataRoom, Opening, ProducerIds, Seat};
 use crate::metrics::{ConnectionTally, Metrics};
 use crate::partition::{Registry, log_config};
 use crate::replication::{self, Desk};
 use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::snapshot::Observer;
-use crate::{coordinator, lifecycle, retention, vigil};
+use crate::{coordinator, lifecycle, membership, retention, vigil};
 
 /// A fetch session that was idle for so long may be displaced, as in Kafka.
 const SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
@@ -110,9 +110,10 @@ const CLOSE_TIME: Duration = Duration::from_secs(30);
 
 impl<E: Env> Broker<E> {
     /// Opens the directories (formatting empty ones), recovers, listens. When this returns, a produce sent now succeeds
-    /// without a retry.
+    /// without a retry; a node that is no broker takes part in the quorum, which may have nobody to lead it yet.
     pub async fn start(env: E, config: BrokerConfig) -> Result<Broker<E>, StartError> {
         check(&config)?;
+        let config = Arc::new(config);
         let (directories, mut broken) = directory::open(&env, &config).await?;
         let sockets = bind(&env, &config).await?;
         let identity = |path: &Path| {
@@ -123,8 +124,10 @@ impl<E: Env> Broker<E> {
         let settings = &told(&config.settings, &sockets);
         let directory = identity(&metadata_dir).unwrap_or_default();
         let me = ReplicaKey { node: config.node_id, directory };
-        let founders = config.founders(me);
-        let seat = Seat::open(&env, &metadata_dir, me, &founders, settings).await?;
+        let endpoints = own_endpoints(&config, &sockets);
+        let founders = config.founders(me, &endpoints);
+        let stands = config.roles.is_controller();
+        let seat = Seat::open(&env, &metadata_dir, me, &founders, stands, settings).await?;
         let metadata_log_dir = seat.dir().clone();
         let last_known = known(&seat).map_err(|reason| StartError::Disk {
             path: metadata_log_dir.path().to_owned(),
@@ -133,15 +136,18 @@ impl<E: Env> Broker<E> {
         let newest_epochs = newest_epochs(&last_known);
         let is_new = !seat.knows_anything();
 
+        let roles = config.roles;
         let mut data_dirs = Vec::new();
-        for path in &config.log_dirs {
+        for path in config.log_dirs.iter().filter(|_| roles.is_broker()) {
             let Some(id) = identity(path) else { continue };
             match open_data_dir(&env, path, id, settings, &newest_epochs).await {
                 Ok(dir) => data_dirs.push(dir),
                 Err(error) => broken.push(Broken::alone(path, &config, error)?),
             }
         }
-        if let (true, Some(Broken { path, reason })) = (data_dirs.is_empty(), broken.first()) {
+        if let (true, Some(Broken { path, reason })) = (data_dirs.is_empty(), broken.first())
+            && roles.is_broker()
+        {
             return Err(StartError::Disk { path: path.clone(), reason: reason.clone() });
         }
         if seat.is_alone() {
@@ -174,10 +180,14 @@ impl<E: Env> Broker<E> {
         let (dirs, counts) = (data_dirs.clone(), metrics.clone());
         let registry = Registry::new(env.clone(), broker, dirs, counts, desk.clone());
         let cluster_id = directories[0].properties.cluster_id.clone();
+        let own = endpoints.first().map(|own| (own.host.as_str().into(), own.port));
+        let addresses = Arc::new(Addresses::new(&config, own));
         let (room, door) = MetadataRoom::open(Opening {
             env: env.clone(),
             seat,
             registry,
+            config: config.clone(),
+            addresses,
             settings: settings.clone(),
             cluster: cluster_id.clone(),
             incarnation,
@@ -230,9 +240,15 @@ impl<E: Env> Broker<E> {
         };
         // The other nodes come first: without them there is nobody to register with.
         open(for_controllers);
+        if roles.is_controller() {
+            // Who was killed with this node and is back cannot register before its last process is known to be gone.
+            spawner.spawn("vigils", vigil::run(shared.clone()));
+            spawner.spawn("membership", membership::run(shared.clone(), endpoints));
+        }
+        if !roles.is_broker() {
+            return Ok(Broker { observer, listeners, directories });
+        }
         spawner.spawn("lifecycle", lifecycle::run(shared.clone(), registration));
-        // Who was killed with this node and is back cannot register before its last process is known to be gone.
-        spawner.spawn("vigils", vigil::run(shared.clone()));
         if let Err(failure) = served_by(&shared, incarnation).await {
             shared.0.stopping.send_replace(true);
             return Err(match failure {
@@ -314,6 +330,21 @@ impl<E: Env> Broker<E> {
             }
         }
     }
+}
+
+/// Where the other voters find this node: where its operator has said to all that it is, or else where it listens.
+fn own_endpoints<E: Env>(config: &BrokerConfig, sockets: &[Socket<E>]) -> Vec<Endpoint> {
+    let named = config.voters.iter().find(|voter| voter.node == config.node_id);
+    let for_controllers =
+        sockets.iter().filter(|socket| socket.info.audience == Audience::Controllers);
+    let endpoint = |socket: &Socket<E>| {
+        let (host, port) = match named {
+            Some(named) => (named.host.as_str(), named.port),
+            None => (socket.info.advertised.0.as_str(), socket.info.advertised.1),
+        };
+        Endpoint { listener: socket.info.name.as_str().into(), host: host.into(), port }
+    };
+    for_controllers.map(endpoint).collect()
 }
 
 /// The newest term of each partition.

@@ -60,6 +60,7 @@ impl Bench {
     async fn start(&self) {
         let (env, failure) = (self.env(BROKER), self.failure.clone());
         let config = BrokerConfig {
+            roles: broker::Roles::default(),
             node_id: NodeId(0),
             cluster_id: None,
             listeners: vec![ListenerConfig {
@@ -71,6 +72,8 @@ impl Bench {
             }],
             log_dirs: self.dirs.lock().unwrap().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
+            bootstrap: Vec::new(),
+            asks_who_decides: false,
             voters: Vec::new(),
             settings: BrokerSettings::resolve(NodeConfigs::fixed(
                 [("log.durability".into(), (*self.durability.lock().unwrap()).into())].into(),

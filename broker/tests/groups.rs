@@ -71,6 +71,7 @@ impl Bench {
         let settings = self.settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let (settings, _) = BrokerSettings::parse(settings).expect("sound settings");
         let config = BrokerConfig {
+            roles: broker::Roles::default(),
             node_id: NodeId(0),
             cluster_id: None,
             listeners: vec![ListenerConfig {
@@ -82,6 +83,8 @@ impl Bench {
             }],
             log_dirs: vec![PathBuf::from("/data")],
             metadata_dir: None,
+            bootstrap: Vec::new(),
+            asks_who_decides: false,
             voters: Vec::new(),
             settings,
         };

@@ -5,6 +5,8 @@
 //! second attempt could meet the work of the first or of somebody else.
 //! Results come per item: one bad topic does not hide what became of the others.
 
+mod replicas;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
@@ -22,6 +24,8 @@ use crate::metadata::{Metadata, Topic};
 use crate::offsets::{
     self, Committer, FoundOffset, GroupOffset, Isolation, OffsetSpec, PerPartition, millis,
 };
+
+pub use replicas::{DescribedQuorum, Election, Move, QuorumReplica};
 
 /// A topic to be created.
 #[derive(Clone, PartialEq, Eq, Debug)]

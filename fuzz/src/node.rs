@@ -103,6 +103,7 @@ fn config() -> BrokerConfig {
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let (settings, _) = BrokerSettings::parse(settings).expect("sound settings");
     BrokerConfig {
+        roles: broker::Roles::default(),
         node_id: NodeId(0),
         cluster_id: None,
         listeners: vec![ListenerConfig {
@@ -114,6 +115,8 @@ fn config() -> BrokerConfig {
         }],
         log_dirs: vec![PathBuf::from(DATA)],
         metadata_dir: None,
+        bootstrap: Vec::new(),
+        asks_who_decides: false,
         voters: Vec::new(),
         settings,
     }
@@ -141,7 +144,14 @@ pub(crate) fn identity(data: &[u8]) {
             return;
         }
         let config = config();
-        let format = || broker::format(&env, &config, ClusterId(name.as_str().into()));
+        let format = || {
+            broker::format(
+                &env,
+                &config,
+                ClusterId(name.as_str().into()),
+                &broker::Beginning::Configured,
+            )
+        };
         let formatted = format().await.is_ok();
         let after = disk.read_all(&file).await.ok();
         assert!(before.is_none() || after == before, "a file that is there stays as it is");

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use broker::{Audience, BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol, QuorumVoter};
+use broker::{
+    Audience, BrokerConfig, ListenerConfig, ListenerName, ListenerProtocol, QuorumVoter, Roles,
+};
 use cluster::config::{self, BrokerSettings, split_list};
 use types::{ClusterId, NodeId};
 
@@ -74,18 +76,39 @@ pub fn plan(keys: &Keys, cluster_id: Option<ClusterId>) -> Result<Node, Failed> 
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failed::usage(format!("the configuration has errors:\n  {}", lines.join("\n  ")))
     })?;
-    check_roles(keys)?;
+    let roles = roles(keys)?;
     let node_id = node_id(keys)?;
-    let voters = voters(keys, node_id)?;
-    let listeners = listeners(keys, &voters, node_id, &mut notices)?;
-    check_inter_broker(keys, &listeners)?;
+    let voters = voters(keys, node_id, roles)?;
+    let listeners = listeners(keys, &voters, node_id, roles)?;
+    let bootstrap = bootstrap(keys, &voters, &listeners)?;
+    if roles == Roles::Broker && voters.is_empty() && bootstrap.is_empty() {
+        return Err(Failed::usage(
+            "process.roles=broker: this node decides nothing, so name those that do, in controller.quorum.voters or \
+             controller.quorum.bootstrap.servers",
+        ));
+    }
+    if roles.is_broker() {
+        check_inter_broker(keys, &listeners)?;
+    }
     let log_dirs = log_dirs(keys)?;
     let metadata_dir = keys.get("metadata.log.dir").map(|dir| absolute(dir)).transpose()?;
-    if voters.is_empty() {
+    if voters.iter().all(|voter| voter.node == node_id) && bootstrap.is_empty() {
         notices.extend(lonely(&settings));
     }
-    let config =
-        BrokerConfig { node_id, cluster_id, listeners, log_dirs, metadata_dir, voters, settings };
+    let config = BrokerConfig {
+        node_id,
+        roles,
+        cluster_id,
+        listeners,
+        log_dirs,
+        metadata_dir,
+        asks_who_decides: roles.is_controller()
+            && voters.is_empty()
+            && value(keys, "controller.quorum.bootstrap.servers").is_some(),
+        voters,
+        bootstrap,
+        settings,
+    };
     let observed_at = observed_at(keys)?;
     Ok(Node { config, observed_at, notices })
 }
@@ -99,22 +122,20 @@ fn value<'a>(keys: &'a Keys, key: &str) -> Option<&'a str> {
         .filter(|value| !value.is_empty())
 }
 
-fn check_roles(keys: &Keys) -> Result<(), Failed> {
-    let Some(roles) = value(keys, "process.roles") else { return Ok(()) };
-    let roles: Vec<&str> = split_list(roles).collect();
-    if roles.contains(&"broker") && roles.contains(&"controller") {
-        return Ok(());
+fn roles(keys: &Keys) -> Result<Roles, Failed> {
+    // Kafka's 3.x files of nodes with ZooKeeper have none: they hold partitions, and here decide, too.
+    let Some(list) = value(keys, "process.roles") else { return Ok(Roles::Both) };
+    let has = |role: &str| split_list(list).any(|named| named == role);
+    match (has("broker"), has("controller")) {
+        (true, false) => Ok(Roles::Broker),
+        (false, true) => Ok(Roles::Controller),
+        _ => Ok(Roles::Both),
     }
-    Err(Failed::usage(format!(
-        "process.roles={}: separate roles are not there yet; use process.roles=broker,controller",
-        roles.join(",")
-    )))
 }
 
-/// The nodes that decide (`controller.quorum.voters`); none where this node decides alone.
-fn voters(keys: &Keys, me: NodeId) -> Result<Vec<QuorumVoter>, Failed> {
+/// The nodes that decide (`controller.quorum.voters`); none where this node decides alone and no address says so.
+fn voters(keys: &Keys, me: NodeId, roles: Roles) -> Result<Vec<QuorumVoter>, Failed> {
     const KEY: &str = "controller.quorum.voters";
-    const SERVERS: &str = "controller.quorum.bootstrap.servers";
     let mut voters: Vec<QuorumVoter> = Vec::new();
     for item in split_list(value(keys, KEY).unwrap_or_default()) {
         let parsed = item.split_once('@').and_then(|(id, address)| {
@@ -131,20 +152,51 @@ fn voters(keys: &Keys, me: NodeId) -> Result<Vec<QuorumVoter>, Failed> {
         }
         voters.push(voter);
     }
-    let servers = value(keys, SERVERS).map_or(0, |list| split_list(list).count());
-    if voters.is_empty() && servers > 1 {
+    let is_named = voters.iter().any(|voter| voter.node == me);
+    if roles == Roles::Broker && is_named {
         return Err(Failed::usage(format!(
-            "{SERVERS} names {servers} nodes: voters that find each other are not there yet; name all of them in \
-             {KEY}=1@HOST:PORT,2@HOST:PORT,3@HOST:PORT on each"
+            "{KEY} names this node ({me}), which by process.roles=broker does not decide: add `controller` to \
+             process.roles, or leave it out there"
         )));
     }
-    if voters.len() > 1 && !voters.iter().any(|voter| voter.node == me) {
+    if roles.is_controller() && !voters.is_empty() && !is_named {
         return Err(Failed::usage(format!(
-            "{KEY} does not name this node ({me}): nodes that do not decide are not there yet; name all nodes"
+            "{KEY} does not name this node ({me}), which by process.roles decides: name it there, or leave `controller` \
+             out of process.roles"
         )));
     }
-    // A node alone needs no address of its own.
-    Ok(if voters.len() > 1 { voters } else { Vec::new() })
+    Ok(voters)
+}
+
+/// Where else it can be asked who decides (`controller.quorum.bootstrap.servers`): nowhere if the voters are named.
+fn bootstrap(
+    keys: &Keys,
+    voters: &[QuorumVoter],
+    listeners: &[ListenerConfig],
+) -> Result<Vec<(String, u16)>, Failed> {
+    const KEY: &str = "controller.quorum.bootstrap.servers";
+    let mut servers = Vec::new();
+    for item in split_list(value(keys, KEY).unwrap_or_default()) {
+        let server = host_and_port(item).filter(|(host, port)| !host.is_empty() && *port != 0);
+        servers.push(server.ok_or_else(|| {
+            Failed::usage(format!("{KEY}: `{item}` is not of the form HOST:PORT"))
+        })?);
+    }
+    let is_own = |host: &str, port: u16| {
+        listeners.iter().filter(|it| it.audience == Audience::Controllers).any(|listener| {
+            let told = listener.advertised.as_ref();
+            let is_told = told.is_some_and(|(name, at)| name == host && *at == port);
+            // Port 0 is any port, and so perhaps that one.
+            let is_bound = [port, 0].contains(&listener.bind.port())
+                && resolve(host, port).is_some_and(|ip| {
+                    ip == listener.bind.ip()
+                        || listener.bind.ip().is_unspecified() && ip.is_loopback()
+                });
+            is_told || is_bound
+        })
+    };
+    servers.retain(|(host, port)| voters.is_empty() && !is_own(host, *port));
+    Ok(servers)
 }
 
 /// Settings that Kafka takes on one node too, and that then do less than whoever set them may expect.
@@ -254,7 +306,7 @@ fn check_ports(endpoints: &[Endpoint]) -> Result<(), Failed> {
 }
 
 /// Splits `host:port` or `[v6]:port`; the host may be empty.
-fn host_and_port(address: &str) -> Option<(String, u16)> {
+pub fn host_and_port(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.trim().rsplit_once(':')?;
     let inner = host.strip_prefix('[').map(|host| host.strip_suffix(']'));
     let host = match inner {
@@ -285,7 +337,7 @@ fn listeners(
     keys: &Keys,
     voters: &[QuorumVoter],
     me: NodeId,
-    notices: &mut Vec<String>,
+    roles: Roles,
 ) -> Result<Vec<ListenerConfig>, Failed> {
     let all = endpoints("listeners", value(keys, "listeners").unwrap_or_default())?;
     check_ports(&all)?;
@@ -293,10 +345,23 @@ fn listeners(
         .map(|list| split_list(list).map(str::to_ascii_uppercase).collect())
         .unwrap_or_default();
     // A slip here would open the controller's listener to clients.
-    if let Some(name) = controllers.iter().find(|name| !all.iter().any(|l| l.name == **name)) {
-        return Err(Failed::usage(format!(
-            "controller.listener.names names {name}, which listeners does not have"
-        )));
+    let is_open = |name: &&String| all.iter().any(|listener| listener.name == **name);
+    match roles {
+        Roles::Broker => {
+            if let Some(name) = controllers.iter().find(is_open) {
+                return Err(Failed::usage(format!(
+                    "listeners has {name}, a listener for controllers, and by process.roles=broker this node is none: \
+                     leave it out"
+                )));
+            }
+        }
+        Roles::Both | Roles::Controller => {
+            if let Some(name) = controllers.iter().find(|name| !is_open(name)) {
+                return Err(Failed::usage(format!(
+                    "controller.listener.names names {name}, which listeners does not have"
+                )));
+            }
+        }
     }
     let advertised =
         endpoints("advertised.listeners", value(keys, "advertised.listeners").unwrap_or_default())?;
@@ -313,24 +378,25 @@ fn listeners(
     for endpoint in all {
         check_protocol(&endpoint.name, protocols.get(&endpoint.name).map(String::as_str))?;
         let is_for_controllers = controllers.contains(&endpoint.name);
-        if is_for_controllers && !voters.is_empty() {
+        let told = advertised.iter().find(|other| other.name == endpoint.name);
+        if is_for_controllers {
+            let bind = bind_address(&endpoint)?;
             listeners.push(ListenerConfig {
+                advertised: advertise(&endpoint, told, bind)?,
                 name: ListenerName::from(endpoint.name.as_str()),
-                bind: bind_address(&endpoint)?,
-                advertised: None,
+                bind,
                 protocol: ListenerProtocol::Plaintext,
                 audience: Audience::Controllers,
             });
             continue;
         }
-        if is_for_controllers {
-            notices.push(format!(
-                "listener {} is not opened: a sole controller has no one to talk to",
+        if !roles.is_broker() {
+            return Err(Failed::usage(format!(
+                "listeners has {}, a listener for clients, and by process.roles=controller this node serves none: name it in \
+                 controller.listener.names, or add `broker` to process.roles",
                 endpoint.name
-            ));
-            continue;
+            )));
         }
-        let told = advertised.iter().find(|other| other.name == endpoint.name);
         let bind = bind_address(&endpoint)?;
         listeners.push(ListenerConfig {
             advertised: advertise(&endpoint, told, bind)?,
@@ -341,7 +407,8 @@ fn listeners(
         });
     }
     check_reachable(voters, me, &listeners)?;
-    if !listeners.iter().any(|listener| listener.audience == Audience::Clients) {
+    let for_clients = |listener: &ListenerConfig| listener.audience == Audience::Clients;
+    if roles.is_broker() && !listeners.iter().any(for_clients) {
         return Err(Failed::usage(
             "listeners has no listener for clients: add one, such as PLAINTEXT://:9092",
         ));
@@ -505,11 +572,13 @@ mod tests {
         let node = plan(&keys(include_str!("../testdata/stock-server.properties")), None).unwrap();
         assert_eq!(node.config.node_id, NodeId(1));
         assert_eq!(node.config.log_dirs, [PathBuf::from("/tmp/kraft-combined-logs")]);
-        let [listener] = &node.config.listeners[..] else { panic!("{:?}", node.config.listeners) };
+        let [listener, other] = &node.config.listeners[..] else {
+            panic!("{:?}", node.config.listeners)
+        };
         assert_eq!(listener.bind.port(), 9092);
         assert!(listener.bind.ip().is_unspecified());
         assert_eq!(listener.advertised, Some(("localhost".to_owned(), 9092)));
-        assert!(node.notices.iter().any(|notice| notice.contains("CONTROLLER")));
+        assert_eq!((other.bind.port(), other.audience), (9093, Audience::Controllers));
     }
 
     #[test]
@@ -528,15 +597,15 @@ mod tests {
     fn what_cannot_work_is_refused_with_a_hint() {
         refused("listeners=PLAINTEXT://:1\nlog.dirs=/x", "node.id is missing");
         refused(&format!("{SOUND}broker.id=2"), "disagree");
-        refused(&format!("{SOUND}process.roles=broker"), "separate roles");
         refused(
             &format!("{SOUND}controller.quorum.voters=1@a:1,2@b:1"),
             "no listener for controllers",
         );
         refused(&format!("{SOUND}controller.quorum.voters=2@a:1,3@b:1"), "does not name this node");
+        refused(&format!("{SOUND}controller.quorum.voters=2@a:1"), "does not name this node");
         refused(&format!("{SOUND}controller.quorum.voters=1@a:1,1@b:1"), "twice");
         refused(&format!("{SOUND}controller.quorum.voters=1@a"), "ID@HOST:PORT");
-        refused(&format!("{SOUND}controller.quorum.bootstrap.servers=a:1,b:1"), "name all of them");
+        refused(&format!("{SOUND}controller.quorum.bootstrap.servers=a"), "HOST:PORT");
         refused(&format!("{SOUND}num.partitons=1"), "num.partitions");
         refused("node.id=1\nlog.dirs=/x\nlisteners=SSL://:1", "not there yet");
         refused("node.id=1\nlog.dirs=/x\nlisteners=EDGE://:1", "listener.security.protocol.map");
@@ -553,7 +622,7 @@ mod tests {
         let two = "listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\n";
         // Without a map of one's own the controller's listener is plain, as in Kafka; with one it must be in it.
         let node = plan(&keys(&with(&format!("{two}controller.listener.names=CONTROLLER"))), None);
-        assert_eq!(node.unwrap().config.listeners.len(), 1);
+        assert_eq!(node.unwrap().config.listeners.len(), 2);
         refused(
             &with(&format!(
                 "{two}controller.listener.names=CONTROLLER\n\
@@ -584,6 +653,40 @@ mod tests {
             ),
             "exclude each other",
         );
+    }
+
+    #[test]
+    fn a_node_may_hold_partitions_or_decide_alone() {
+        let of = |id: i32, more: &str| format!("node.id={id}\nlog.dirs=/x\n{more}");
+        let voters = "controller.quorum.voters=1@a:1\ncontroller.listener.names=CONTROLLER\n";
+        let (broker, controller) = ("process.roles=broker\n", "process.roles=controller\n");
+        let (clients, others) =
+            ("listeners=PLAINTEXT://127.0.0.1:0\n", "listeners=CONTROLLER://127.0.0.1:1\n");
+        let node = plan(&keys(&of(2, &format!("{voters}{broker}{clients}"))), None).unwrap();
+        assert_eq!(node.config.roles, Roles::Broker);
+        let node = plan(&keys(&of(1, &format!("{voters}{controller}{others}"))), None).unwrap();
+        assert_eq!((node.config.roles, node.config.listeners.len()), (Roles::Controller, 1));
+        refused(&of(1, &format!("{voters}{broker}{clients}")), "names this node");
+        refused(&of(2, &format!("{voters}{controller}{others}")), "does not name this node");
+        let two = "listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:1\n";
+        refused(&of(1, &format!("{voters}{controller}{two}")), "for clients");
+        refused(&of(2, &format!("{voters}{broker}{others}")), "a listener for controllers");
+        refused(&of(2, &format!("{broker}{clients}")), "controller.quorum.bootstrap.servers");
+    }
+
+    #[test]
+    fn its_own_address_is_nobody_to_ask() {
+        let asked = |servers: &str, listeners: &str| {
+            let text = format!(
+                "node.id=1\nlog.dirs=/x\ncontroller.listener.names=CONTROLLER\nlisteners=PLAINTEXT://127.0.0.1:0,{listeners}\n\
+                 controller.quorum.bootstrap.servers={servers}\n"
+            );
+            plan(&keys(&text), None).unwrap().config.bootstrap
+        };
+        assert_eq!(asked("localhost:9093", "CONTROLLER://:9093"), []);
+        assert_eq!(asked("127.0.0.1:9093", "CONTROLLER://127.0.0.1:9093"), []);
+        let other = [("127.0.0.1".to_owned(), 9094)];
+        assert_eq!(asked("127.0.0.1:9093,127.0.0.1:9094", "CONTROLLER://127.0.0.1:9093"), other);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Standard output carries exactly one line, `ready bootstrap=HOST:PORT[,...] pid=PID data=DIR`, printed once a produce
 //! sent now succeeds; ` metrics=HOST:PORT` follows where `metrics.listen` is set. `DIR/pid` holds the process id meanwhile.
+//! A node that is no broker says `ready controller=HOST:PORT ...` once the other nodes can reach it.
 
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
@@ -9,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Audience, Broker, BrokerConfig, DirectoryError, Failure, StartError};
+use broker::{
+    Audience, Beginning, Broker, BrokerConfig, DirectoryError, Failure, Roles, StartError,
+};
+use log::LogDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -28,7 +32,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
     check_directories(&config)?;
     let advertised: Vec<_> =
         config.listeners.iter().map(|l| (l.audience, l.advertised.clone())).collect();
-    let dirs = config.log_dirs.clone();
+    let (dirs, roles) = (config.log_dirs.clone(), config.roles);
     let board = Arc::new(Board::default());
     let mut watched = JoinSet::new();
     let mut observed_at = None;
@@ -43,23 +47,25 @@ pub async fn run(node: Node) -> Result<(), Failed> {
         () = signals.next() => return Ok(()),
         started = Broker::start(RealEnv::new(), config) => started.map_err(explain)?,
     };
-    let pid_file = PidFile::write(broker.data_dirs()[0].path());
-    let bootstrap: Vec<String> = broker
+    let first = broker.data_dirs().first().map_or(&*dirs[0], LogDir::path);
+    let pid_file = PidFile::write(first);
+    let audience = if roles.is_broker() { Audience::Clients } else { Audience::Controllers };
+    let addresses: Vec<String> = broker
         .listeners()
         .iter()
         .zip(advertised)
-        .filter(|(_, (audience, _))| *audience == Audience::Clients)
+        .filter(|(_, (whose, _))| *whose == audience)
         .map(|((_, bound), (_, told))| match told {
             Some((host, port)) => show_address(&host, if port == 0 { bound.port() } else { port }),
             None => bound.to_string(),
         })
         .collect();
-    board.started(broker.observer().clone(), &bootstrap[0]);
+    board.started(broker.observer().clone(), &addresses[0]);
     let serving = async {
         // First: who reads the line may ask for the page.
         board.enter(Stage::Serving);
         until_there_is_space(&broker).await;
-        say_ready(&bootstrap, &dirs, observed_at)?;
+        say_ready(roles, &addresses, &dirs, observed_at)?;
         std::future::pending().await
     };
     tokio::select! {
@@ -88,7 +94,7 @@ pub async fn run(node: Node) -> Result<(), Failed> {
 /// Ready means that a produce succeeds. A node whose disk is nearly full serves what is there and lets topics be deleted,
 /// which may make the room that it waits for.
 async fn until_there_is_space(broker: &Broker<RealEnv>) {
-    let has_space = || broker.data_dirs().iter().all(log::LogDir::has_space);
+    let has_space = || broker.data_dirs().iter().all(LogDir::has_space);
     if has_space() {
         return;
     }
@@ -104,23 +110,26 @@ async fn until_there_is_space(broker: &Broker<RealEnv>) {
 pub async fn format(
     config: &BrokerConfig,
     cluster_id: types::ClusterId,
+    beginning: &Beginning,
 ) -> Result<Vec<PathBuf>, Failed> {
     for dir in config.log_dirs.iter().chain(&config.metadata_dir) {
         check_writable(dir)?;
     }
-    broker::format(&RealEnv::new(), config, cluster_id).await.map_err(explain)
+    broker::format(&RealEnv::new(), config, cluster_id, beginning).await.map_err(explain)
 }
 
 fn say_ready(
-    bootstrap: &[String],
+    roles: Roles,
+    addresses: &[String],
     dirs: &[PathBuf],
     observed_at: Option<SocketAddr>,
 ) -> Result<(), Failed> {
     let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
     let metrics = observed_at.map_or(String::new(), |address| format!(" metrics={address}"));
+    let what = if roles.is_broker() { "bootstrap" } else { "controller" };
     let line = format!(
-        "ready bootstrap={} pid={} data={}{metrics}\n",
-        bootstrap.join(","),
+        "ready {what}={} pid={} data={}{metrics}\n",
+        addresses.join(","),
         std::process::id(),
         dirs.join(",")
     );

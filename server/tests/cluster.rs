@@ -165,6 +165,146 @@ fn a_node_that_was_away_for_long_is_given_a_snapshot_of_the_metadata() {
     cluster.stop();
 }
 
+/// A node of one role or both, with a listener of each kind that it has, at a free port of its own.
+struct Node {
+    file: std::path::PathBuf,
+    controllers_at: String,
+}
+
+impl Node {
+    fn new(scratch: &Scratch, id: u32, roles: &str, more: &str) -> Node {
+        let port =
+            || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (clients, controllers) = (port(), port());
+        let mut listeners = Vec::new();
+        if roles.contains("broker") {
+            listeners.push(format!("PLAINTEXT://127.0.0.1:{clients}"));
+        }
+        if roles.contains("controller") {
+            listeners.push(format!("CONTROLLER://127.0.0.1:{controllers}"));
+        }
+        let data = scratch.join(&format!("data{id}"));
+        let file = scratch.join(&format!("node{id}.properties"));
+        let text = format!(
+            "node.id={id}\nprocess.roles={roles}\nlisteners={}\ncontroller.listener.names=CONTROLLER\n\
+             default.replication.factor=2\noffsets.topic.replication.factor=2\nlog.dirs={}\n{more}\n",
+            listeners.join(","),
+            data.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        Node { file, controllers_at: format!("127.0.0.1:{controllers}") }
+    }
+
+    fn says(&self, more: &str) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        std::fs::write(&self.file, format!("{text}{more}\n")).unwrap();
+    }
+
+    fn format(&self, more: &[&str]) {
+        let file = self.file.to_str().unwrap();
+        let args = [&["format", "--cluster-id", "apart", "--config", file], more].concat();
+        let output = foretold(&args, "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn start(&self) -> Server {
+        Server::start(&["server", "--config", self.file.to_str().unwrap()])
+    }
+}
+
+#[test]
+fn nodes_may_hold_partitions_or_decide() {
+    let scratch = Scratch::new();
+    let decides = Node::new(&scratch, 1, "controller", "");
+    let voters = format!("controller.quorum.voters=1@{}", decides.controllers_at);
+    decides.says(&voters);
+    let holds = [2, 3].map(|id| Node::new(&scratch, id, "broker", &voters));
+    for node in [&decides, &holds[0], &holds[1]] {
+        node.format(&[]);
+    }
+    let controller = decides.start();
+    assert!(controller.ready.starts_with("ready controller=127.0.0.1:"), "{}", controller.ready);
+    let cluster = holds[0].start();
+    let other = holds[1].start();
+    cluster.ok(&["topic", "create", "t", "--partitions", "2"], "");
+    cluster.ok(&["produce", "t"], &lines(0, 100));
+    // Nobody decides, and what was decided goes on.
+    controller.kill();
+    cluster.ok(&["produce", "t"], &lines(100, 200));
+    let read = cluster.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+    assert_eq!(read.lines().count(), 200);
+    let controller = decides.start();
+    cluster.ok(&["topic", "create", "u", "--timeout", "30"], "");
+    // A broker that dies is followed by the other.
+    other.kill();
+    cluster.ok(&["produce", "t", "--timeout", "30"], &lines(200, 300));
+    let again = holds[1].start();
+    let nodes = described_nodes(&cluster);
+    assert_eq!(nodes, [(1, true), (2, false), (3, false)]);
+    again.stop();
+    cluster.stop();
+    controller.stop();
+}
+
+#[test]
+fn nodes_join_and_leave() {
+    let scratch = Scratch::new();
+    let both = "broker,controller";
+    let first = Node::new(&scratch, 1, both, "");
+    let asks = format!("controller.quorum.bootstrap.servers={}", first.controllers_at);
+    first.says(&asks);
+    first.format(&["--standalone"]);
+    let joins = format!("{asks}\ncontroller.quorum.auto.join.enable=true");
+    let others = [2, 3].map(|id| Node::new(&scratch, id, both, &joins));
+    let last = Node::new(&scratch, 4, "broker", &asks);
+    let one = first.start();
+    for node in others.iter().chain([&last]) {
+        node.format(&["--no-initial-controllers"]);
+    }
+    let mut servers: Vec<Server> = others.iter().map(Node::start).collect();
+    let all_vote = [(1, true), (2, true), (3, true)];
+    let until = Instant::now() + Duration::from_secs(30);
+    while described_nodes(&one) != all_vote {
+        assert!(Instant::now() < until, "{:?}", described_nodes(&one));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    one.ok(&["topic", "create", "t", "--partitions", "6"], "");
+    one.ok(&["produce", "t"], &lines(0, 600));
+    // The first is drained, and goes for good.
+    servers.push(last.start());
+    let rest = &servers[0];
+    rest.ok(&["broker", "drain", "1", "--timeout", "60"], "");
+    rest.ok(&["cluster", "remove-voter", "1"], "");
+    one.stop();
+    rest.ok(&["broker", "remove", "1", "--timeout", "30"], "");
+    rest.ok(&["produce", "t", "--timeout", "30"], &lines(600, 700));
+    let read = rest.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+    assert_eq!(read.lines().count(), 700);
+    let held = rest.ok(&["partition", "list", "--topic", "t", "--json"], "");
+    let held: serde_json::Value = serde_json::from_str(&held).unwrap();
+    for partition in held.as_array().unwrap() {
+        let replicas = partition["replicas"].as_array().unwrap();
+        assert!(replicas.len() == 2 && !replicas.iter().any(|id| id == 1), "{partition}");
+    }
+    // Who has joined knows the others by what is written, not by whom it asked first.
+    servers.remove(1).stop();
+    let again = others[1].start();
+    assert_eq!(described_nodes(&servers[0]), [(2, true), (3, true), (4, false)]);
+    servers.push(again);
+    servers.into_iter().for_each(Server::stop);
+}
+
+/// Nodes that are heard of, and whether they vote.
+fn described_nodes(server: &Server) -> Vec<(i64, bool)> {
+    let text = server.ok(&["cluster", "describe", "--json", "--timeout", "30"], "");
+    let cluster: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let nodes = cluster["nodes"].as_array().unwrap();
+    let node = |it: &serde_json::Value| (it["node"].as_i64().unwrap(), it["votes"] == true);
+    let mut nodes: Vec<(i64, bool)> = nodes.iter().map(node).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
 /// What a list says that a topic is called.
 fn name_of(topic: &serde_json::Value) -> String {
     topic["topic"].as_str().unwrap().to_owned()

@@ -116,7 +116,8 @@ fn versions_and_the_cluster_are_told_in_every_version() {
             let live: BTreeSet<i16> = (0..=3)
                 .chain(8..=16)
                 .chain(18..=23)
-                .chain([32, 33, 35, 37, 42, 43, 44, 45, 46, 47, 55, 57, 60, 71, 72, 74, 75])
+                .chain([32, 33, 35, 37, 42, 43, 44, 45, 46, 47, 55, 57, 60, 64, 71, 72, 74, 75])
+                .chain([80, 81, 94])
                 .collect();
             assert_eq!(told, live);
             let produce = &answer.api_keys[0];

@@ -62,6 +62,10 @@ impl Name {
 pub const LOG_DIRS_MAX: u32 = 3;
 /// The fewest and the most nodes that a cluster may have.
 pub const NODES: (u32, u32) = (3, 7);
+/// Nodes of a cluster of both kinds.
+const MACHINES_MAX: u32 = 8;
+/// As many are drawn at most.
+const DRAWN_NODES_MAX: u32 = 5;
 
 /// What a seed has drawn.
 #[derive(Clone, Debug)]
@@ -106,6 +110,26 @@ pub struct Scenario {
     pub one_rots: bool,
     /// Bytes of the metadata log between two snapshots.
     pub metadata_snapshot_bytes: u64,
+    /// In a cluster, nodes that decide and hold no partitions, beside those that hold them and then do not decide; 0: all do
+    /// both.
+    pub controllers: u32,
+    /// How a cluster begins. Unless its configuration names all who decide, some leave and come back.
+    pub beginning: Beginning,
+    /// In a cluster, partitions are moved between nodes.
+    pub moves: bool,
+}
+
+/// Who decides when a cluster begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beginning {
+    /// Whom every node's configuration names.
+    Configured,
+    /// The first, which its own configuration names; the others join.
+    Joining,
+    /// The first, which was formatted so; the others join.
+    Standalone,
+    /// All, who were formatted so.
+    Together,
 }
 
 /// What is fixed beforehand instead of drawn; everything that is absent is drawn.
@@ -134,8 +158,10 @@ pub struct Fixed {
     pub think_ms: Option<u64>,
     /// Log directories of the node.
     pub log_dirs: Option<u32>,
-    /// Nodes of a cluster.
+    /// Nodes of a cluster that hold partitions.
     pub nodes: Option<u32>,
+    /// Nodes of a cluster that decide, apart from those; 0: all do both.
+    pub controllers: Option<u32>,
 }
 
 impl Fixed {
@@ -148,7 +174,9 @@ impl Fixed {
             _ => Ok(()),
         };
         within("log_dirs", self.log_dirs, 1, LOG_DIRS_MAX)?;
-        within("nodes", self.nodes, NODES.0, NODES.1)
+        within("nodes", self.nodes, NODES.0, NODES.1)?;
+        let most = MACHINES_MAX - self.nodes.unwrap_or(DRAWN_NODES_MAX);
+        within("controllers", self.controllers, 0, most)
     }
 }
 
@@ -276,6 +304,16 @@ impl Scenario {
             nodes: or(fixed.nodes, [3, 3, 3, 5][pick(4) as usize]),
             one_rots: pick(2) == 0 && name == Name::Cluster,
             metadata_snapshot_bytes: tiny([1_000, 10_000, 20 << 20][pick(3) as usize], 20 << 20),
+            controllers: or(fixed.controllers, [0, 0, 1, 3][pick(4) as usize]),
+            beginning: [
+                Beginning::Configured,
+                Beginning::Configured,
+                Beginning::Configured,
+                Beginning::Joining,
+                Beginning::Standalone,
+                Beginning::Together,
+            ][pick(6) as usize],
+            moves: pick(2) == 0,
             faults,
         }
     }
@@ -307,7 +345,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}{}{}faults {}",
+             values to {}, page-cache {} in 1000, {}{}{}{}{}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -324,6 +362,17 @@ impl Scenario {
                 1 => String::new(),
                 count => format!("{count} log directories, "),
             },
+            match self.controllers {
+                0 => String::new(),
+                count => format!("{count} nodes that only decide, "),
+            },
+            match self.beginning {
+                Beginning::Configured => "",
+                Beginning::Joining => "voters join one that names itself, ",
+                Beginning::Standalone => "voters join the first one, ",
+                Beginning::Together => "the first voters are written down, ",
+            },
+            if self.moves { "partitions move, " } else { "" },
             codes.join(" "),
         )
     }

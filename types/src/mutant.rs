@@ -103,6 +103,12 @@ mutants! {
     ReplicatedRestamped = "replicated-restamped",
     /// I47: what a producer without state sent behind a batch that was refused for now is stored before it.
     TurnedAwayForgotten = "turned-away-forgotten",
+    /// L1: who votes is not written to the log when all are known by their directories.
+    VotersUnwritten = "voters-unwritten",
+    /// L1: nobody remembers where a leader of the quorum says that it is.
+    LeaderUnplaced = "leader-unplaced",
+    /// L1: a node that is no broker waits for its own registration.
+    ControllerAwaitsItself = "controller-awaits-itself",
     /// I40: a snapshot of the metadata lacks settings.
     SnapshotLacksConfigs = "snapshot-lacks-configs",
     /// I1: what a process has written or checked once is believed for ever.

@@ -16,6 +16,7 @@ use wire::describe_topic_partitions::{
 use super::metadata::{CLUSTER_OPERATIONS, PartitionState, TOPIC_OPERATIONS, address, ids};
 use super::topics::check_name;
 use super::{INTERNAL_TOPICS, OPERATIONS_UNKNOWN, Reply};
+use crate::config::Audience;
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::shared::{Shared, TopicView, View};
 
@@ -37,16 +38,28 @@ pub(super) async fn describe_cluster<E: Env>(
             ..DescribeClusterResponse::default()
         })
     };
-    match request.endpoint_type {
-        BROKERS => {}
-        CONTROLLERS => {
+    let audience = ctx.listener.audience;
+    match (request.endpoint_type, audience) {
+        (BROKERS, Audience::Clients) | (CONTROLLERS, Audience::Controllers) => {}
+        (CONTROLLERS, Audience::Clients) => {
             let message = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
             return refuse(ErrorCode::MismatchedEndpointType, message.to_owned());
         }
-        other => {
+        (BROKERS, Audience::Controllers) => {
+            let message = "The request was sent to an endpoint of type CONTROLLER, but we wanted an endpoint of type BROKER";
+            return refuse(ErrorCode::MismatchedEndpointType, message.to_owned());
+        }
+        (other, _) => {
             let message = format!("Unsupported endpoint type {other}");
             return refuse(ErrorCode::UnsupportedEndpointType, message);
         }
+    }
+    let operations = match request.include_cluster_authorized_operations {
+        true => CLUSTER_OPERATIONS,
+        false => OPERATIONS_UNKNOWN,
+    };
+    if audience == Audience::Controllers {
+        return Reply::Now(controllers(broker, operations));
     }
     let image = broker.image();
     let shown = image.brokers().filter(|info| !info.is_fenced || request.include_fenced_brokers);
@@ -63,14 +76,33 @@ pub(super) async fn describe_cluster<E: Env>(
     Reply::Now(DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: (&*broker.cluster_id().0).into(),
-        controller_id: broker.quorum().leader.map_or(-1, |node| node.0),
+        controller_id: broker.contact_for_changes(&image).0,
         brokers: brokers.collect(),
-        cluster_authorized_operations: match request.include_cluster_authorized_operations {
-            true => CLUSTER_OPERATIONS,
-            false => OPERATIONS_UNKNOWN,
-        },
+        cluster_authorized_operations: operations,
         ..DescribeClusterResponse::default()
     })
+}
+
+/// The nodes that decide, and which of them does: for tools that ask them alone (`--bootstrap-controller`).
+fn controllers<E: Env>(broker: &Shared<E>, operations: i32) -> DescribeClusterResponse {
+    let quorum = broker.quorum();
+    let nodes = quorum.voters.nodes().filter_map(|node| {
+        let (host, port) = broker.metadata().address_of(node)?;
+        Some(DescribeClusterBroker {
+            broker_id: node.0,
+            host: (&*host).into(),
+            port: port.into(),
+            ..DescribeClusterBroker::default()
+        })
+    });
+    DescribeClusterResponse {
+        endpoint_type: CONTROLLERS,
+        cluster_id: (&*broker.cluster_id().0).into(),
+        controller_id: quorum.leader.map_or(-1, |node| node.0),
+        brokers: nodes.collect(),
+        cluster_authorized_operations: operations,
+        ..DescribeClusterResponse::default()
+    }
 }
 
 /// DescribeTopicPartitions: topics in the order of their names, a bounded number of partitions at a time.

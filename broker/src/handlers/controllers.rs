@@ -16,9 +16,11 @@ use wire::alter_partition::{
 use wire::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 use wire::broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
 use wire::envelope::{EnvelopeRequest, EnvelopeResponse};
+use wire::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
+use wire::unregister_controller::{UnregisterControllerRequest, UnregisterControllerResponse};
 use wire::{Reader, RequestHeader};
 
-use super::{Client, FORWARDED, Reply, execute};
+use super::{Client, FORWARDED, Reply, error_fields, execute};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::{Refused, ToErrorCode};
 use crate::lifecycle;
@@ -72,6 +74,45 @@ pub(super) async fn broker_registration<E: Env>(
             error_code: code.as_i16(),
             ..BrokerRegistrationResponse::default()
         },
+    })
+}
+
+/// UnregisterBroker: a broker that will not come back is forgotten.
+pub(super) async fn unregister_broker<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: UnregisterBrokerRequest,
+) -> Reply<UnregisterBrokerResponse> {
+    let forgotten = async {
+        authorize(ctx, Operation::Alter, Resource::Cluster).map_err(|denied| denied.code)?;
+        let id = BrokerId(request.broker_id);
+        let decided =
+            broker.metadata().change(move |decides| decides.unregister_broker(id)).await?;
+        decided.map_err(Refused::from)
+    };
+    let (error_code, error_message) = error_fields(forgotten.await);
+    Reply::Now(UnregisterBrokerResponse { error_code, error_message, ..Default::default() })
+}
+
+/// UnregisterController. Controllers are not registered here: who votes is what the metadata log says.
+pub(super) async fn unregister_controller<E: Env>(
+    ctx: &RequestContext,
+    _: &Shared<E>,
+    request: UnregisterControllerRequest,
+) -> Reply<UnregisterControllerResponse> {
+    let code = match authorize(ctx, Operation::Alter, Resource::Cluster) {
+        Ok(()) => ErrorCode::UnknownControllerId,
+        Err(denied) => denied.code,
+    };
+    let id = request.controller_id;
+    let message = format!(
+        "Controller {id} has no registration to be forgotten; a voter is removed by RemoveRaftVoter (kafka-metadata-quorum \
+         remove-controller)"
+    );
+    Reply::Now(UnregisterControllerResponse {
+        error_code: code.as_i16(),
+        error_message: Some(message.into()),
+        ..Default::default()
     })
 }
 

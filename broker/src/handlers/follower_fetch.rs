@@ -27,7 +27,7 @@ use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::error_code;
 use crate::partition::{FileOf, Line, Partition, Signal, Wait, Waiting};
 use crate::replication::{REPAIR_BYTES, Turn};
-use crate::shared::{Shared, View};
+use crate::shared::{Limit, Shared, View};
 
 /// From here on a follower tells how much it has synced.
 const DURABLE_END_VERSION_MIN: i16 = 17;
@@ -137,6 +137,8 @@ struct Told<E: Env> {
     answer: Answer,
     /// Its leader, where records may follow.
     leader: Option<Partition<E>>,
+    /// Nothing is given of it for now: the follower catches up as fast as it may.
+    is_held_back: bool,
     slice: Slice<FileOf<E>>,
 }
 
@@ -159,12 +161,27 @@ impl<E: Env> Serving<E> {
     /// Reads what follows, where anything may.
     async fn read(&self, mut pass: Vec<Told<E>>) -> Vec<Told<E>> {
         let mut bytes = 0;
+        let (own, desk, now) =
+            (self.broker.broker_id(), self.broker.desk(), self.broker.env().clock().now());
+        let view = self.broker.view();
+        let rate = view.settings.leader_throttle;
         for (told, asked) in pass.iter_mut().zip(&self.asked) {
             let Some(leader) = &told.leader else { continue };
+            let place = (asked.topic, asked.index);
+            let throttled =
+                rate.filter(|_| view.is_throttled(place, Limit::Leader, own, self.replica));
+            told.is_held_back =
+                throttled.is_some() && desk.leader_throttle.pauses_until(now).is_some();
+            if told.is_held_back {
+                continue;
+            }
             let left = self.bytes_max.saturating_sub(bytes).min(asked.bytes_max);
             match leader.read_written(asked.question.position.offset, left, bytes == 0).await {
                 Ok(slice) => {
                     bytes += slice.bytes;
+                    if let Some(rate) = throttled {
+                        desk.leader_throttle.spend(now, rate, slice.bytes);
+                    }
                     told.slice = slice;
                 }
                 Err(code) => *told = Told::refused(code),
@@ -220,6 +237,10 @@ impl<E: Env> Serving<E> {
         let mut waiting = Vec::with_capacity(pass.len());
         for (told, asked) in pass.iter().zip(&self.asked) {
             let leader = told.leader.as_ref()?;
+            // It is asked for again after this fetch.
+            if told.is_held_back {
+                continue;
+            }
             match leader.wait(Line::Written, asked.question.position.offset.next(), signal) {
                 Ok(Wait::On(place)) => waiting.push(place),
                 Ok(Wait::Over) | Err(_) => return None,
@@ -248,7 +269,7 @@ impl<E: Env> Serving<E> {
 impl<E: Env> Told<E> {
     fn of(answer: Answer) -> Told<E> {
         let slice = Slice { parts: Vec::new(), bytes: 0, next_offset: Offset::ZERO };
-        Told { answer, leader: None, slice }
+        Told { answer, leader: None, is_held_back: false, slice }
     }
 
     fn refused(code: ErrorCode) -> Told<E> {

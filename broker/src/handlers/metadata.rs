@@ -68,7 +68,7 @@ pub(super) async fn metadata<E: Env>(
             })
             .collect(),
         cluster_id: Some((&*broker.cluster_id().0).into()),
-        controller_id: broker.quorum().leader.map_or(-1, |node| node.0),
+        controller_id: broker.contact_for_changes(&image).0,
         topics,
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => CLUSTER_OPERATIONS,

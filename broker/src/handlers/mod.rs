@@ -55,7 +55,7 @@ pub(crate) const INTERNAL_TOPICS: [&str; 3] =
 pub(crate) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
 /// The requests that are served, all in every version that Kafka's brokers serve.
-pub(crate) const SERVED: [ApiKey; 36] = [
+pub(crate) const SERVED: [ApiKey; 40] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -88,14 +88,18 @@ pub(crate) const SERVED: [ApiKey; 36] = [
     ApiKey::DescribeQuorum,
     ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
+    ApiKey::UnregisterBroker,
     ApiKey::GetTelemetrySubscriptions,
     ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
+    ApiKey::UnregisterController,
 ];
 
 /// The requests that are served where controllers call.
-pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 13] = [
+pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 28] = [
     ApiKey::Fetch,
     ApiKey::ApiVersions,
     ApiKey::Vote,
@@ -109,10 +113,25 @@ pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 13] = [
     ApiKey::BrokerHeartbeat,
     ApiKey::AllocateProducerIds,
     ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::CreatePartitions,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::ElectLeaders,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
+    ApiKey::UpdateFeatures,
+    ApiKey::DescribeCluster,
+    ApiKey::UnregisterBroker,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
+    ApiKey::UpdateRaftVoter,
+    ApiKey::UnregisterController,
 ];
 
 /// What only the active controller can answer: another node passes it on.
-const FORWARDED: [ApiKey; 10] = [
+const FORWARDED: [ApiKey; 13] = [
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
     ApiKey::CreatePartitions,
@@ -123,6 +142,9 @@ const FORWARDED: [ApiKey; 10] = [
     ApiKey::ListPartitionReassignments,
     ApiKey::UpdateFeatures,
     ApiKey::DescribeQuorum,
+    ApiKey::UnregisterBroker,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
 ];
 /// How long a controller is looked for on behalf of a client.
 const FORWARD_TIME: Duration = Duration::from_secs(30);
@@ -289,8 +311,7 @@ pub(crate) async fn dispatch<E: Env>(
 
 /// Whether another node of the quorum decides.
 fn is_decided_elsewhere<E: Env>(broker: &Shared<E>) -> bool {
-    let quorum = broker.quorum();
-    !quorum.is_active && !quorum.is_alone()
+    !broker.quorum().is_active && !broker.is_alone()
 }
 
 /// Runs a request that may be answered here.
@@ -402,6 +423,11 @@ async fn execute<E: Env>(
         ApiKey::ListPartitionReassignments => {
             serve_boxed!(replicas::list_partition_reassignments)
         }
+        ApiKey::AddRaftVoter => serve_boxed!(quorum::add_raft_voter),
+        ApiKey::RemoveRaftVoter => serve_boxed!(quorum::remove_raft_voter),
+        ApiKey::UpdateRaftVoter => serve_boxed!(quorum::update_raft_voter),
+        ApiKey::UnregisterBroker => serve_boxed!(controllers::unregister_broker),
+        ApiKey::UnregisterController => serve_boxed!(controllers::unregister_controller),
         ApiKey::DescribeQuorum => serve_boxed!(quorum::describe_quorum),
         ApiKey::DescribeCluster => serve_boxed!(cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => serve_boxed!(cluster::describe_topic_partitions),

@@ -1,10 +1,13 @@
 //! The metadata quorum: what its nodes ask each other, and DescribeQuorum (key 55) for everybody.
 
+use std::time::Duration;
+
 use cluster::controller::METADATA_TOPIC;
 use cluster::quorum::{ReplicaKey, Voter};
 use env::{Clock, Env, Part};
 use record::Batch;
 use types::{BrokerId, ErrorCode, NodeId, QuorumEpoch, Timestamp, Uuid};
+use wire::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use wire::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, ReplicaState,
@@ -13,13 +16,20 @@ use wire::describe_quorum::{
 use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
 use wire::fetch::FetchRequest;
 use wire::fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
+use wire::remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
+use wire::update_raft_voter::{UpdateRaftVoterRequest, UpdateRaftVoterResponse};
 use wire::vote::{VoteRequest, VoteResponse};
 
 use super::fetch::Answer;
-use super::{Records, Reply};
+use super::{FORWARD_TIME, Records, Reply};
+use crate::config::Audience;
 use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::peer;
 use crate::shared::{QuorumInfo, Shared};
 
+/// From here on answers say where the leader is; those to fetches.
+const ENDPOINTS_VERSION_MIN: i16 = 1;
+const FETCH_ENDPOINTS_VERSION_MIN: i16 = 16;
 /// From here on replicas are named with their directories.
 const DIRECTORIES_VERSION_MIN: i16 = 2;
 /// From here on it is told when replicas fetched.
@@ -40,7 +50,13 @@ pub(super) async fn vote<E: Env>(
     request: VoteRequest,
 ) -> Reply<VoteResponse> {
     Reply::Now(match authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
-        Ok(()) => broker.metadata().vote(request).await,
+        Ok(()) => {
+            let mut response = broker.metadata().vote(request).await;
+            if ctx.api_version < ENDPOINTS_VERSION_MIN {
+                response.node_endpoints.clear();
+            }
+            response
+        }
         Err(denied) => VoteResponse { error_code: denied.code.as_i16(), ..VoteResponse::default() },
     })
 }
@@ -52,7 +68,13 @@ pub(super) async fn begin_quorum_epoch<E: Env>(
     request: BeginQuorumEpochRequest,
 ) -> Reply<BeginQuorumEpochResponse> {
     Reply::Now(match authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
-        Ok(()) => broker.metadata().begin_epoch(request).await,
+        Ok(()) => {
+            let mut response = broker.metadata().begin_epoch(request).await;
+            if ctx.api_version < ENDPOINTS_VERSION_MIN {
+                response.node_endpoints.clear();
+            }
+            response
+        }
         Err(denied) => BeginQuorumEpochResponse {
             error_code: denied.code.as_i16(),
             ..BeginQuorumEpochResponse::default()
@@ -67,7 +89,13 @@ pub(super) async fn end_quorum_epoch<E: Env>(
     request: EndQuorumEpochRequest,
 ) -> Reply<EndQuorumEpochResponse> {
     Reply::Now(match authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
-        Ok(()) => broker.metadata().end_epoch(request).await,
+        Ok(()) => {
+            let mut response = broker.metadata().end_epoch(request).await;
+            if ctx.api_version < ENDPOINTS_VERSION_MIN {
+                response.node_endpoints.clear();
+            }
+            response
+        }
         Err(denied) => EndQuorumEpochResponse {
             error_code: denied.code.as_i16(),
             ..EndQuorumEpochResponse::default()
@@ -104,14 +132,103 @@ pub(super) fn fetch_metadata<E: Env>(
     }
     let partition = request.topics.first().and_then(|topic| topic.partitions.first());
     let node = NodeId(request.replica_state.replica_id);
+    // What votes is a node with a directory: with another one it is somebody else.
+    let votes = |directory| {
+        let directory = types::DirectoryId(directory);
+        broker.quorum().voters.contains(ReplicaKey { node, directory })
+    };
     if let Some(partition) = partition
-        && broker.quorum().voters.0.contains_key(&node)
+        && votes(partition.replica_directory_id)
     {
         let epoch = QuorumEpoch(partition.current_leader_epoch);
         broker.desk().on_voter_heard(node, epoch, ctx.connection, ctx.received);
     }
-    let metadata = broker.metadata().clone();
-    Reply::later(async move { metadata.fetch(request).await })
+    let (metadata, version) = (broker.metadata().clone(), ctx.api_version);
+    Reply::later(async move {
+        let mut response: Answer<E> = metadata.fetch(request).await;
+        if version < FETCH_ENDPOINTS_VERSION_MIN {
+            response.node_endpoints.clear();
+        }
+        response
+    })
+}
+
+/// AddRaftVoter.
+pub(super) async fn add_raft_voter<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: AddRaftVoterRequest,
+) -> Reply<AddRaftVoterResponse> {
+    if let Err(denied) = authorize(ctx, Operation::Alter, Resource::Cluster) {
+        let error_code = denied.code.as_i16();
+        return Reply::Now(AddRaftVoterResponse { error_code, ..Default::default() });
+    }
+    let (broker, patience) = (broker.clone(), patience(request.timeout_ms));
+    Reply::later(async move {
+        // One that nobody reaches would be elected, and nobody could follow it.
+        let first = request.listeners.first().filter(|_| broker.quorum().is_active);
+        if let Some(at) = first
+            && let Err(error) = peer::reach(&broker, &at.host, at.port).await
+        {
+            return AddRaftVoterResponse {
+                error_code: ErrorCode::RequestTimedOut.as_i16(),
+                error_message: Some(format!("{}:{}: {error}", at.host, at.port).as_str().into()),
+                ..Default::default()
+            };
+        }
+        let changing = broker.metadata().add_voter(request);
+        broker.env().timeout(patience, changing).await.unwrap_or_else(|| AddRaftVoterResponse {
+            error_code: ErrorCode::RequestTimedOut.as_i16(),
+            ..Default::default()
+        })
+    })
+}
+
+/// RemoveRaftVoter.
+pub(super) async fn remove_raft_voter<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: RemoveRaftVoterRequest,
+) -> Reply<RemoveRaftVoterResponse> {
+    if let Err(denied) = authorize(ctx, Operation::Alter, Resource::Cluster) {
+        let error_code = denied.code.as_i16();
+        return Reply::Now(RemoveRaftVoterResponse { error_code, ..Default::default() });
+    }
+    let broker = broker.clone();
+    Reply::later(async move {
+        let changing = broker.metadata().remove_voter(request);
+        let changed = broker.env().timeout(patience(i32::MAX), changing).await;
+        changed.unwrap_or_else(|| RemoveRaftVoterResponse {
+            error_code: ErrorCode::RequestTimedOut.as_i16(),
+            ..Default::default()
+        })
+    })
+}
+
+/// UpdateRaftVoter.
+pub(super) async fn update_raft_voter<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: UpdateRaftVoterRequest,
+) -> Reply<UpdateRaftVoterResponse> {
+    if let Err(denied) = authorize(ctx, Operation::ClusterAction, Resource::Cluster) {
+        let error_code = denied.code.as_i16();
+        return Reply::Now(UpdateRaftVoterResponse { error_code, ..Default::default() });
+    }
+    let broker = broker.clone();
+    Reply::later(async move {
+        let changing = broker.metadata().update_voter(request);
+        let changed = broker.env().timeout(patience(i32::MAX), changing).await;
+        changed.unwrap_or_else(|| UpdateRaftVoterResponse {
+            error_code: ErrorCode::RequestTimedOut.as_i16(),
+            ..Default::default()
+        })
+    })
+}
+
+/// How long a change of voters is waited for: as its asker says, and no longer than others are.
+fn patience(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)).min(FORWARD_TIME)
 }
 
 /// DescribeQuorum. Only the leader knows how far the others are.
@@ -162,9 +279,12 @@ pub(super) async fn describe_quorum<E: Env>(
         let others = registered.into_iter().flat_map(|info| &info.listeners).map(|known| {
             Listener { name: known.name.clone(), host: known.host.clone(), port: known.port }
         });
-        // Who votes alone has no listener for other voters.
+        // Who votes alone may have no listener for other voters; whoever wants to join has no use for another one.
         let listeners: Vec<Listener> = own.collect();
-        let listeners = if listeners.is_empty() { others.collect() } else { listeners };
+        let listeners = match listeners.is_empty() && ctx.listener.audience == Audience::Clients {
+            true => others.collect(),
+            false => listeners,
+        };
         Node { node_id: node.0, listeners }
     };
     let nodes = quorum.quorum.voters.0.iter().map(node);

@@ -203,7 +203,8 @@ fn template<E: Env>(broker: &Shared<E>, name: &TopicName) -> CreateTopic {
         };
     }
     // Groups wait while there are fewer brokers than replicas, as in Kafka; but one node is meant to work alone.
-    let most = if broker.quorum().is_alone() { 1 } else { i16::MAX };
+    let is_alone = broker.is_alone() && broker.image().brokers().count() <= 1;
+    let most = if is_alone { 1 } else { i16::MAX };
     let config = |name: &str, value: &str| (name.into(), Some(value.into()));
     // The least that users may ask for is more than the operator's setting of this topic may be.
     let segment_bytes = match settings.offsets_segment_bytes < SEGMENT_BYTES_MIN {

@@ -1,5 +1,5 @@
 //! What nodes of the quorum say to each other, in Kafka's words: Vote (52), BeginQuorumEpoch (53), EndQuorumEpoch (54), Fetch (1)
-//! of the metadata log.
+//! of the metadata log; and how voters come and go: AddRaftVoter (80), RemoveRaftVoter (81), UpdateRaftVoter (82).
 //!
 //! Each message names the cluster, so that a node of another one changes nothing here. What a peer sends may be anything:
 //! what makes no sense is no answer.
@@ -7,13 +7,20 @@
 use bytes::Bytes;
 use cluster::controller::METADATA_TOPIC;
 use cluster::quorum::{
-    Answer, Begin, End, Fetch, Position, Records, Refusal, ReplicaKey, Reply, Request, Span, Vote,
+    Answer, Begin, End, Endpoint, Fetch, Position, Records, Refusal, ReplicaKey, Reply, Request,
+    Span, Vote,
 };
 use record::{Batch, Batches};
+use types::encoding::Str;
 use types::{DirectoryId, ErrorCode, NodeId, Offset, QuorumEpoch};
-use wire::{begin_quorum_epoch, end_quorum_epoch, fetch, fetch_snapshot, vote};
+use wire::{
+    add_raft_voter, begin_quorum_epoch, end_quorum_epoch, fetch, fetch_snapshot, remove_raft_voter,
+    update_raft_voter, vote,
+};
 
+use super::addresses::Address;
 use super::log::{Content, TOPIC_ID};
+use crate::config::CONTROLLER;
 
 /// The metadata log has one partition.
 const PARTITION: i32 = 0;
@@ -140,6 +147,7 @@ pub(super) fn begin_request(
     begin: &Begin,
     voter: NodeId,
     directory: Option<DirectoryId>,
+    leader_at: Option<Address>,
 ) -> begin_quorum_epoch::BeginQuorumEpochRequest {
     let partition = begin_quorum_epoch::RequestPartitionData {
         partition_index: PARTITION,
@@ -147,14 +155,19 @@ pub(super) fn begin_request(
         leader_id: begin.leader.0,
         leader_epoch: begin.epoch.0,
     };
+    let endpoint = leader_at.map(|(host, port)| begin_quorum_epoch::LeaderEndpoint {
+        name: CONTROLLER.into(),
+        host: (&*host).into(),
+        port,
+    });
     begin_quorum_epoch::BeginQuorumEpochRequest {
         cluster_id: Some(cluster.into()),
         voter_id: voter.0,
+        leader_endpoints: endpoint.into_iter().collect(),
         topics: vec![begin_quorum_epoch::RequestTopicData {
             topic_name: METADATA_TOPIC.into(),
             partitions: vec![partition],
         }],
-        ..begin_quorum_epoch::BeginQuorumEpochRequest::default()
     }
 }
 
@@ -431,6 +444,63 @@ pub(super) fn snapshot_response(
         }],
         ..Default::default()
     }
+}
+
+/// What an AddRaftVoter asks; `None` if it names no replica or no place where it listens.
+pub(super) fn voter_to_add(request: &add_raft_voter::AddRaftVoterRequest) -> Option<Request> {
+    let key = replica(request.voter_id, request.voter_directory_id);
+    let listeners = request.listeners.iter();
+    let endpoints = listeners.map(|known| endpoint(&known.name, &known.host, known.port));
+    let endpoints: Vec<Endpoint> = endpoints.collect();
+    (is_named(key) && !endpoints.is_empty()).then_some(Request::AddVoter(key, endpoints))
+}
+
+/// What a RemoveRaftVoter asks; `None` if it names no replica.
+pub(super) fn voter_to_remove(
+    request: &remove_raft_voter::RemoveRaftVoterRequest,
+) -> Option<Request> {
+    let key = replica(request.voter_id, request.voter_directory_id);
+    is_named(key).then_some(Request::RemoveVoter(key))
+}
+
+/// What an UpdateRaftVoter asks; `None` if it names no replica or no place where it listens.
+pub(super) fn voter_to_update(
+    request: &update_raft_voter::UpdateRaftVoterRequest,
+) -> Option<Request> {
+    let key = replica(request.voter_id, request.voter_directory_id);
+    let listeners = request.listeners.iter();
+    let endpoints = listeners.map(|known| endpoint(&known.name, &known.host, known.port));
+    let endpoints: Vec<Endpoint> = endpoints.collect();
+    (is_named(key) && !endpoints.is_empty()).then_some(Request::UpdateVoter(key, endpoints))
+}
+
+/// What became of a change of voters, and what to say of it.
+pub(super) fn change_answered(reply: &Reply) -> Result<(), (ErrorCode, &'static str)> {
+    let Answer::Refused(refusal) = reply.body else { return Ok(()) };
+    let why = match refusal {
+        Refusal::NotLeader | Refusal::Fenced => {
+            "this node does not lead the metadata quorum, or does not any more"
+        }
+        Refusal::Busy => {
+            "another change of the voters is under way, or the leader has just been elected: try again"
+        }
+        Refusal::Lags => {
+            "the replica has not fetched all that is committed: start its node and wait until it has"
+        }
+        Refusal::DuplicateVoter => "the node votes already, with this directory or another one",
+        Refusal::VoterNotFound => "no such replica votes: check its directory id",
+        Refusal::LastVoter => "nobody else votes",
+        Refusal::WrongVoter | Refusal::Inconsistent => "the request makes no sense",
+    };
+    Err((code_of(refusal), why))
+}
+
+fn endpoint(listener: &Str, host: &Str, port: u16) -> Endpoint {
+    Endpoint { listener: listener.clone(), host: host.clone(), port }
+}
+
+fn is_named(key: ReplicaKey) -> bool {
+    key.node.0 >= 0 && !key.directory.0.is_zero()
 }
 
 fn checked(bytes: Bytes, from: Offset) -> Result<Vec<Batch>, ErrorCode> {

@@ -12,7 +12,9 @@
 //! metadata can use it, and who was told "deleted" finds it gone (I41). Nodes that do not lead apply what they fetch, and
 //! tell who asks for a change that they do not decide.
 
+mod addresses;
 mod ballot;
+mod discovery;
 mod log;
 mod messages;
 mod peers;
@@ -21,6 +23,7 @@ mod room;
 mod seat;
 mod snapshot;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,21 +31,26 @@ use std::time::Duration;
 use cluster::controller::{
     Controller, Heartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Sessions,
 };
-use cluster::metadata::MetadataRecord;
-use cluster::quorum::{ReplicaKey, Reply, Request, Voters};
-use env::Env;
+use cluster::metadata::{Image, MetadataRecord};
+use cluster::quorum::{Position, ReplicaKey, Reply, Request, Voters};
+use env::{Clock, Disk, Env};
 use record::Batch;
 use tokio::sync::{mpsc, oneshot, watch};
+use types::encoding::Str;
 use types::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, ErrorCode, Instant, NodeId, Offset, QuorumEpoch,
     Timestamp,
 };
+use wire::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 use wire::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use wire::end_quorum_epoch::{EndQuorumEpochRequest, EndQuorumEpochResponse};
 use wire::fetch::{FetchRequest, FetchResponse};
 use wire::fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
+use wire::remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
+use wire::update_raft_voter::{CurrentLeader, UpdateRaftVoterRequest, UpdateRaftVoterResponse};
 use wire::vote::{VoteRequest, VoteResponse};
 
+pub(crate) use addresses::{Address, Addresses};
 pub(crate) use log::DIRECTORY;
 pub(crate) use producer_ids::ProducerIds;
 pub(crate) use room::{MetadataRoom, Opening};
@@ -57,10 +65,31 @@ const QUESTIONS_WAITING_MAX: usize = 64;
 /// More directories than any machine has.
 const DIRECTORIES_MAX: usize = 64;
 
+/// Writes down in `path`, the directory of a metadata log that is not there yet, who votes from its beginning.
+pub(crate) async fn begin_with<E: Env>(env: &E, path: &Path, voters: &Voters) -> io::Result<()> {
+    let entries = env.disk().list(path).await?;
+    let own = snapshot::path(path, Position::default());
+    if !entries.is_empty() {
+        let is_own = |name: &str| own.ends_with(name);
+        if entries.iter().all(|entry| is_own(&entry.name)) {
+            return Ok(());
+        }
+        let text = "its metadata log has begun: who decides is written there";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    let (end, nothing) = (Position::default(), Image::empty());
+    let bytes = snapshot::encode(end, voters, &nothing, env.clock().timestamp());
+    let bytes = bytes.map_err(|error| io::Error::other(error.to_string()))?;
+    snapshot::store(env.disk(), path, end, 0, bytes).await
+}
+
 /// Door of the metadata room; cheap to clone.
 pub struct Metadata<E: Env> {
     me: ReplicaKey,
     cluster: ClusterId,
+    addresses: Arc<Addresses>,
+    /// How long a fetch waits here for news at most.
+    fetch_wait: Duration,
     /// Where snapshots lie.
     dir: Arc<Path>,
     changes: mpsc::Sender<Decide>,
@@ -75,6 +104,8 @@ impl<E: Env> Clone for Metadata<E> {
         Metadata {
             me: self.me,
             cluster: self.cluster.clone(),
+            addresses: self.addresses.clone(),
+            fetch_wait: self.fetch_wait,
             dir: self.dir.clone(),
             changes: self.changes.clone(),
             failures: self.failures.clone(),
@@ -180,12 +211,7 @@ pub struct FollowerInfo {
     pub caught_up: Timestamp,
 }
 
-impl QuorumInfo {
-    /// Whether nobody but one node votes.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.voters.0.len() == 1
-    }
-}
+impl QuorumInfo {}
 
 impl<E: Env> Metadata<E> {
     /// Runs `decide` on the newest state, commits the records it returns, and answers with its other result once they
@@ -308,7 +334,13 @@ impl<E: Env> Metadata<E> {
             return refused(ErrorCode::InvalidRequest);
         };
         match self.ask(asked).await {
-            Ok(given) => messages::vote_response(&given.reply),
+            Ok(given) => {
+                let leader = self
+                    .leader_at(&given.reply)
+                    .map(|(node_id, host, port)| wire::vote::NodeEndpoint { node_id, host, port });
+                let node_endpoints = leader.into_iter().collect();
+                VoteResponse { node_endpoints, ..messages::vote_response(&given.reply) }
+            }
             Err(code) => refused(code),
         }
     }
@@ -325,12 +357,28 @@ impl<E: Env> Metadata<E> {
         if let Err(code) = self.check_cluster(&request.cluster_id) {
             return refused(code);
         }
+        let told = request.leader_endpoints.first().cloned();
         let asked = match messages::begin_asked(request, self.me) {
             Ok(asked) => asked,
             Err(code) => return refused(code),
         };
+        // Before it is followed: it is asked at once.
+        if let (Some(at), Request::Begin(begin)) = (told, &asked)
+            && begin.epoch >= self.quorum().epoch
+        {
+            self.addresses.hear(begin.leader, &at.host, at.port);
+        }
         match self.ask(asked).await {
-            Ok(given) => messages::begin_response(&given.reply),
+            Ok(given) => {
+                let leader = self.leader_at(&given.reply).map(|(node_id, host, port)| {
+                    wire::begin_quorum_epoch::NodeEndpoint { node_id, host, port }
+                });
+                let node_endpoints = leader.into_iter().collect();
+                BeginQuorumEpochResponse {
+                    node_endpoints,
+                    ..messages::begin_response(&given.reply)
+                }
+            }
             Err(code) => refused(code),
         }
     }
@@ -348,7 +396,13 @@ impl<E: Env> Metadata<E> {
             return refused(ErrorCode::InvalidRequest);
         };
         match self.ask(asked).await {
-            Ok(given) => messages::end_response(&given.reply),
+            Ok(given) => {
+                let leader = self.leader_at(&given.reply).map(|(node_id, host, port)| {
+                    wire::end_quorum_epoch::NodeEndpoint { node_id, host, port }
+                });
+                let node_endpoints = leader.into_iter().collect();
+                EndQuorumEpochResponse { node_endpoints, ..messages::end_response(&given.reply) }
+            }
             Err(code) => refused(code),
         }
     }
@@ -369,10 +423,16 @@ impl<E: Env> Metadata<E> {
             return refused(ErrorCode::InvalidRequest);
         };
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        match self.ask_for(Request::Fetch(fetch), known, wait.min(peers::FETCH_WAIT)).await {
+        match self.ask_for(Request::Fetch(fetch), known, wait.min(self.fetch_wait)).await {
             Ok(Given { reply, batches, log_start }) => {
                 let records = (!batches.is_empty()).then(|| R::from(batches));
-                messages::fetch_response(&reply, log_start, records)
+                let leader = self.leader_at(&reply).map(|(node_id, host, port)| {
+                    wire::fetch::NodeEndpoint { node_id, host, port: port.into(), rack: None }
+                });
+                FetchResponse {
+                    node_endpoints: leader.into_iter().collect(),
+                    ..messages::fetch_response(&reply, log_start, records)
+                }
             }
             Err(code) => refused(code),
         }
@@ -411,8 +471,84 @@ impl<E: Env> Metadata<E> {
         messages::snapshot_response(&given.reply, end, position, piece)
     }
 
+    /// The leader that an answer names, and where it is called.
+    fn leader_at(&self, reply: &Reply) -> Option<(i32, Str, u16)> {
+        let leader = reply.leader?;
+        let (host, port) = self.address_of(leader)?;
+        Some((leader.0, (&*host).into(), port))
+    }
+
+    /// Where a node of the quorum is called.
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<Address> {
+        self.addresses.of(node, &self.quorum().voters)
+    }
+
+    /// AddRaftVoter: completes when the change is committed.
+    pub(crate) async fn add_voter(&self, request: AddRaftVoterRequest) -> AddRaftVoterResponse {
+        let changed =
+            self.change_voters(&request.cluster_id, messages::voter_to_add(&request)).await;
+        let (error_code, error_message) = told(changed);
+        AddRaftVoterResponse { error_code, error_message, ..AddRaftVoterResponse::default() }
+    }
+
+    /// RemoveRaftVoter: completes when the change is committed.
+    pub(crate) async fn remove_voter(
+        &self,
+        request: RemoveRaftVoterRequest,
+    ) -> RemoveRaftVoterResponse {
+        let asked = messages::voter_to_remove(&request);
+        let (error_code, error_message) =
+            told(self.change_voters(&request.cluster_id, asked).await);
+        RemoveRaftVoterResponse { error_code, error_message, ..RemoveRaftVoterResponse::default() }
+    }
+
+    /// UpdateRaftVoter: completes when the change is committed.
+    pub(crate) async fn update_voter(
+        &self,
+        request: UpdateRaftVoterRequest,
+    ) -> UpdateRaftVoterResponse {
+        let asked = messages::voter_to_update(&request);
+        let (named, known) = (request.current_leader_epoch, self.quorum().epoch.0);
+        let wrong = match named.cmp(&known) {
+            std::cmp::Ordering::Less => Some(ErrorCode::FencedLeaderEpoch),
+            std::cmp::Ordering::Greater => Some(ErrorCode::UnknownLeaderEpoch),
+            std::cmp::Ordering::Equal => None,
+        };
+        if let Some(code) = wrong {
+            let error_code = code.as_i16();
+            return UpdateRaftVoterResponse { error_code, ..UpdateRaftVoterResponse::default() };
+        }
+        let (error_code, _) = told(self.change_voters(&request.cluster_id, asked).await);
+        let quorum = self.quorum();
+        let address = quorum.leader.and_then(|leader| self.address_of(leader));
+        let current_leader = CurrentLeader {
+            leader_id: quorum.leader.map_or(-1, |node| node.0),
+            leader_epoch: quorum.epoch.0,
+            host: address.as_ref().map(|(host, _)| (&**host).into()).unwrap_or_default(),
+            port: address.map_or(0, |(_, port)| port.into()),
+        };
+        UpdateRaftVoterResponse { error_code, current_leader, ..UpdateRaftVoterResponse::default() }
+    }
+
+    async fn change_voters(
+        &self,
+        cluster: &Option<Str>,
+        asked: Option<Request>,
+    ) -> Result<(), (ErrorCode, &'static str)> {
+        self.check_cluster(cluster)
+            .map_err(|code| (code, "the request names another cluster than this one"))?;
+        let asked = asked.ok_or((
+            ErrorCode::InvalidRequest,
+            "a replica is named by its node, its directory, and where it listens",
+        ))?;
+        match self.ask(asked).await {
+            Ok(given) => messages::change_answered(&given.reply),
+            Err(code) => Err((code, "this node is stopping")),
+        }
+    }
+
     /// Whoever names no cluster means this one, as in Kafka.
-    fn check_cluster(&self, named: &Option<types::encoding::Str>) -> Result<(), ErrorCode> {
+    fn check_cluster(&self, named: &Option<Str>) -> Result<(), ErrorCode> {
         match named {
             Some(named) if named.as_str() != &*self.cluster.0 => {
                 Err(ErrorCode::InconsistentClusterId)
@@ -435,5 +571,13 @@ impl<E: Env> Metadata<E> {
         let question = Question { request, known, wait, answer };
         self.questions.send(question).await.map_err(|_| ErrorCode::BrokerNotAvailable)?;
         given.await.map_err(|_| ErrorCode::BrokerNotAvailable)
+    }
+}
+
+/// Code and message of an answer.
+fn told(outcome: Result<(), (ErrorCode, &'static str)>) -> (i16, Option<Str>) {
+    match outcome {
+        Ok(()) => (ErrorCode::None.as_i16(), None),
+        Err((code, message)) => (code.as_i16(), Some(message.into())),
     }
 }

@@ -19,12 +19,21 @@ use record::Batch;
 use tokio::sync::mpsc;
 use types::{ClusterId, DirectoryId, ErrorCode, NodeId, Offset};
 
+use super::addresses::Addresses;
 use super::messages;
+use crate::config::BrokerConfig;
 
 /// Questions that may wait for one node.
 const QUESTIONS_MAX: usize = 4;
-/// How long a leader keeps a fetch when there is no news, as in Kafka.
-pub(super) const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// How long a leader keeps a fetch when there is no news, at most, as in Kafka.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// And no longer than this part of the time for which a follower believes in a leader that it does not hear.
+const FETCH_WAIT_SHARE: u32 = 4;
+/// How long a leader keeps a fetch when there is no news, where followers believe for so long in one that they do not hear.
+pub(super) fn fetch_wait(belief: Duration) -> Duration {
+    FETCH_WAIT.min(belief / FETCH_WAIT_SHARE)
+}
+
 /// More than any answer of the quorum has.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -48,7 +57,8 @@ struct Question {
 /// The other nodes.
 pub(super) struct Peers<E: Env> {
     env: E,
-    me: NodeId,
+    config: Arc<BrokerConfig>,
+    addresses: Arc<Addresses>,
     cluster: ClusterId,
     patience: Duration,
     lanes: BTreeMap<(NodeId, bool), mpsc::Sender<Question>>,
@@ -56,16 +66,17 @@ pub(super) struct Peers<E: Env> {
 }
 
 impl<E: Env> Peers<E> {
-    /// Nodes of `cluster`, asked by `me`: none of them for longer than `patience`.
+    /// Nodes of `cluster`, asked by that of `config`: none of them for longer than its settings say.
     pub(super) fn new(
         env: &E,
-        me: NodeId,
+        config: Arc<BrokerConfig>,
+        addresses: Arc<Addresses>,
         cluster: ClusterId,
-        patience: Duration,
     ) -> (Peers<E>, mpsc::Receiver<Answered>) {
         let (answers, answered) = mpsc::channel(QUESTIONS_MAX);
+        let patience = config.settings.quorum_request_timeout;
         let lanes = BTreeMap::new();
-        (Peers { env: env.clone(), me, cluster, patience, lanes, answers }, answered)
+        (Peers { env: env.clone(), config, addresses, cluster, patience, lanes, answers }, answered)
     }
 
     /// Asks `node`, which is among `voters`. What cannot be asked now is given back.
@@ -76,13 +87,11 @@ impl<E: Env> Peers<E> {
         voters: &Voters,
         high_watermark: Offset,
     ) -> Result<(), Request> {
-        let voter = voters.0.get(&node);
-        let Some(endpoint) = voter.and_then(|voter| voter.endpoints.first()) else {
+        let Some(address) = self.addresses.of(node, voters) else {
             tracing::warn!(%node, "no address of this node of the metadata quorum is known");
             return Err(request);
         };
-        let address = (Arc::from(endpoint.host.as_str()), endpoint.port);
-        let directory = voter.and_then(|voter| voter.directory);
+        let directory = voters.0.get(&node).and_then(|voter| voter.directory);
         let question = Question { request, address, directory, high_watermark };
         let is_fetch = matches!(question.request, Request::Fetch(_));
         let lane = self.lanes.entry((node, is_fetch)).or_insert_with(|| {
@@ -90,9 +99,11 @@ impl<E: Env> Peers<E> {
             let lane = Lane {
                 env: self.env.clone(),
                 node,
-                client_id: format!("quorum-{}", self.me).into(),
+                client_id: format!("quorum-{}", self.config.node_id).into(),
+                addresses: self.addresses.clone(),
                 cluster: self.cluster.clone(),
                 patience: self.patience,
+                belief: self.config.settings.quorum_fetch_timeout,
                 connection: None,
                 said: None,
             };
@@ -114,8 +125,11 @@ struct Lane<E: Env> {
     env: E,
     node: NodeId,
     client_id: Arc<str>,
+    addresses: Arc<Addresses>,
     cluster: ClusterId,
     patience: Duration,
+    /// How long a follower believes in a leader that it does not hear.
+    belief: Duration,
     connection: Option<((Arc<str>, u16), Connection)>,
     /// What the log last said of this node.
     said: Option<String>,
@@ -131,6 +145,9 @@ impl<E: Env> Lane<E> {
             let answer = self.ask(&question).await;
             let is_refused = matches!(&answer, Err(ClientError::Connect { error, .. })
                 if error.kind() == std::io::ErrorKind::ConnectionRefused);
+            if is_elsewhere(answer.as_ref().err()) {
+                self.addresses.on_missed(self.node, &question.address);
+            }
             self.tell(&question, answer.as_ref().err());
             let (from, asked) = (self.node, question.request);
             let answered = Answered { from, asked, reply: answer.ok(), is_refused };
@@ -171,25 +188,42 @@ impl<E: Env> Lane<E> {
         match &question.request {
             Request::Vote(vote) => {
                 let request = messages::vote_request(cluster, vote);
-                alone(messages::vote_answered(self.exchange(&connection, &request).await?))
+                let response = self.exchange(&connection, &request).await?;
+                for at in &response.node_endpoints {
+                    self.addresses.hear(NodeId(at.node_id), &at.host, at.port);
+                }
+                alone(messages::vote_answered(response))
             }
             Request::Begin(begin) => {
                 let directory = question.directory;
-                let request = messages::begin_request(cluster, begin, self.node, directory);
-                alone(messages::begin_answered(self.exchange(&connection, &request).await?))
+                let own = self.addresses.of(begin.leader, &Voters::default());
+                let request = messages::begin_request(cluster, begin, self.node, directory, own);
+                let response = self.exchange(&connection, &request).await?;
+                for at in &response.node_endpoints {
+                    self.addresses.hear(NodeId(at.node_id), &at.host, at.port);
+                }
+                alone(messages::begin_answered(response))
             }
             Request::End(end) => {
                 let request = messages::end_request(cluster, end);
                 alone(messages::end_answered(self.exchange(&connection, &request).await?))
             }
             Request::Fetch(fetch) => {
-                let wait = FETCH_WAIT.min(self.patience / 2).as_millis() as i32;
+                let wait = fetch_wait(self.belief).min(self.patience / 2).as_millis() as i32;
                 let known = question.high_watermark;
                 let request = messages::fetch_request(cluster, fetch, known, wait);
                 let response = self.exchange(&connection, &request).await?;
+                for at in &response.node_endpoints {
+                    if let Ok(port) = u16::try_from(at.port) {
+                        self.addresses.hear(NodeId(at.node_id), &at.host, port);
+                    }
+                }
                 messages::fetch_answered(response, fetch.last.offset).map_err(broken)
             }
-            Request::Snapshot(_) | Request::AddVoter(..) | Request::RemoveVoter(_) => {
+            Request::Snapshot(_)
+            | Request::AddVoter(..)
+            | Request::RemoveVoter(_)
+            | Request::UpdateVoter(..) => {
                 Err(ClientError::Usage("no node asks another for this".into()))
             }
         }
@@ -230,4 +264,14 @@ fn broken(code: ErrorCode) -> ClientError {
         Err(error) => error,
         Ok(()) => ClientError::Closed,
     }
+}
+
+/// Whether another address of the node, if one is known, may be better.
+fn is_elsewhere(error: Option<&ClientError>) -> bool {
+    let Some(error) = error else { return false };
+    let is_other = matches!(
+        error.error_code(),
+        Some(ErrorCode::InvalidVoterKey | ErrorCode::InconsistentClusterId)
+    );
+    is_other || matches!(error, ClientError::Connect { .. })
 }

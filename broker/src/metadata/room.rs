@@ -22,14 +22,16 @@ use types::{
     BrokerId, ClusterId, DirectoryId, Instant, NodeId, Offset, QuorumEpoch, Timestamp, Uuid,
 };
 
+use super::addresses::Addresses;
 use super::log::MetadataLogFailed;
-use super::peers::{Answered, Peers};
+use super::peers::{self, Answered, Peers};
 use super::seat::{Carried, Change, Outside, Seat};
 use super::snapshot::{self, Snapshot, Snapshotted};
 use super::{
     Active, Answer, CHANGES_WAITING_MAX, DIRECTORIES_MAX, Decide, DirectoryFailed, FollowerInfo,
     Given, Metadata, MetadataUnavailable, QUESTIONS_WAITING_MAX, Question, QuorumInfo,
 };
+use crate::config::BrokerConfig;
 use crate::partition::Registry;
 use crate::shared::{Failure, Shared, View};
 
@@ -51,6 +53,8 @@ pub(crate) struct Opening<E: Env> {
     pub(crate) env: E,
     pub(crate) seat: Seat<E>,
     pub(crate) registry: Registry<E>,
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) settings: BrokerSettings,
     pub(crate) cluster: ClusterId,
     /// This process, as it registers.
@@ -60,6 +64,8 @@ pub(crate) struct Opening<E: Env> {
 /// The room.
 pub(crate) struct MetadataRoom<E: Env> {
     env: E,
+    config: Arc<BrokerConfig>,
+    addresses: Arc<Addresses>,
     cluster: ClusterId,
     changes: mpsc::Receiver<Decide>,
     failures: mpsc::Receiver<DirectoryFailed>,
@@ -125,12 +131,13 @@ struct Parked {
 impl<E: Env> MetadataRoom<E> {
     /// The room, which knows of no committed change yet, and its door.
     pub(crate) fn open(opening: Opening<E>) -> (MetadataRoom<E>, Metadata<E>) {
-        let Opening { env, seat, registry, settings, cluster, incarnation } = opening;
+        let Opening { env, seat, registry, config, addresses, settings, cluster, incarnation } =
+            opening;
         let me = seat.replica();
         let broker = BrokerId(me.node.0);
         let (fixed, settings) = (settings.node.fixed.clone(), Arc::new(settings));
-        let patience = settings.quorum_request_timeout;
-        let (peers, answered) = Peers::new(&env, me.node, cluster.clone(), patience);
+        let (peers, answered) =
+            Peers::new(&env, config.clone(), addresses.clone(), cluster.clone());
         let of_cluster = cluster.clone();
         let moved = Arc::new(Notify::new());
         let tell = moved.clone();
@@ -162,6 +169,8 @@ impl<E: Env> MetadataRoom<E> {
         let door = Metadata {
             me,
             cluster,
+            addresses: addresses.clone(),
+            fetch_wait: peers::fetch_wait(settings.quorum_fetch_timeout),
             dir: seat.path().into(),
             changes: ask,
             failures: report,
@@ -171,6 +180,8 @@ impl<E: Env> MetadataRoom<E> {
         };
         let room = MetadataRoom {
             env,
+            config,
+            addresses,
             cluster: of_cluster,
             changes,
             failures,
@@ -604,13 +615,11 @@ impl<E: Env> MetadataRoom<E> {
         let attempt = self.attempts;
         self.fetching = Some((end, attempt));
         let quorum = self.seat.quorum();
-        let voter = quorum.voters().0.get(&node);
-        let endpoint = voter.and_then(|voter| voter.endpoints.first()).cloned();
         let fetch = snapshot::Fetching {
             cluster: self.cluster.clone(),
             me: self.seat.replica(),
             epoch: quorum.epoch(),
-            endpoint,
+            address: self.addresses.of(node, quorum.voters()),
             end,
             attempt,
             patience: self.settings.quorum_request_timeout,
@@ -653,9 +662,10 @@ impl<E: Env> MetadataRoom<E> {
         }
         let controller = Controller::new(Image::clone(&self.image), self.fixed.clone());
         let bootstrap = controller.bootstrap();
-        let (now, own) = (self.env.clock().now(), (self.broker, self.incarnation));
+        let now = self.env.clock().now();
+        let own = self.config.roles.is_broker().then_some((self.broker, self.incarnation));
         let timeout = self.settings.broker_session_timeout;
-        let sessions = Sessions::new(now, timeout, Some(own), controller.image());
+        let sessions = Sessions::new(now, timeout, own, controller.image());
         let next = self.seat.log().end();
         self.active = Some(Active { controller, next, sessions, now });
         tracing::info!(epoch = %self.seat.quorum().epoch(), "this node is the active controller");
@@ -699,13 +709,14 @@ impl<E: Env> MetadataRoom<E> {
     }
 
     /// The first picture is shown when this node has caught up with the quorum (it has applied a record of the present epoch,
-    /// and so everything before it, and what its leader last said to be committed), and this process is registered: it does
-    /// not go on with what the one before it led (I16).
+    /// and so everything before it, and what its leader last said to be committed), and this process is registered, if it is a
+    /// broker: it does not go on with what the one before it led (I16).
     async fn publish_first(&mut self) {
         let quorum = self.seat.quorum();
         let is_of_epoch = quorum.log().epoch_before(self.applied) == Some(quorum.epoch());
         let own = self.image.broker(self.broker);
-        let is_registered = own.is_some_and(|own| own.incarnation == self.incarnation);
+        let is_registered = own.is_some_and(|own| own.incarnation == self.incarnation)
+            || !(self.config.roles.is_broker() || planted(Mutant::ControllerAwaitsItself));
         if !is_of_epoch || quorum.leader().is_none() || self.applied < self.told || !is_registered {
             return;
         }

@@ -22,8 +22,10 @@ use types::mutant::{Mutant, planted};
 use types::{NodeId, Offset};
 
 use super::ballot::{BallotError, BallotFile};
+use super::discovery;
 use super::log::{Content, MetadataLog, MetadataLogFailed};
 use super::snapshot::{self, Snapshot};
+use crate::config::Founders;
 use crate::start::StartError;
 
 /// The seat.
@@ -76,17 +78,18 @@ pub(super) enum Outside {
 
 impl<E: Env> Seat<E> {
     /// Opens the log and the ballot in the metadata directory `path`, which is that of `me`. Where the log says nothing of
-    /// voters, `founders` vote.
+    /// voters, `founders` vote; that may have to be asked for, for as long as it takes. `stands`: whether it may lead.
     pub(crate) async fn open(
         env: &E,
         path: &Path,
         me: ReplicaKey,
-        founders: &Voters,
+        founders: &Founders,
+        stands: bool,
         settings: &BrokerSettings,
     ) -> Result<Seat<E>, StartError> {
         let log = MetadataLog::open(env, path.to_owned(), me.directory, settings).await?;
         let path = log.dir().path().to_owned();
-        let read = read(env.disk(), &path, &log, me, founders).await;
+        let read = read(env, &path, &log, me, founders).await;
         let Known { start, base, voters, unapplied, bytes } = read
             .map_err(|error| StartError::Disk { path: path.clone(), reason: error.to_string() })?;
         let patience = settings.disk_sync_timeout;
@@ -121,7 +124,9 @@ impl<E: Env> Seat<E> {
             }
         };
         let quorum = Quorum::new(me, ballot, log.shape(start), voters);
-        let (env, has_snapshot) = (env.clone(), base.is_some());
+        let quorum = if stands { quorum } else { quorum.never_standing() };
+        // One at the very beginning names voters, and holds nothing.
+        let (env, has_snapshot) = (env.clone(), start.offset > Offset::ZERO);
         let base = base.unwrap_or_else(|| Arc::new(Image::empty()));
         Ok(Seat {
             env,
@@ -320,13 +325,13 @@ struct Known {
 }
 
 async fn read<E: Env>(
-    disk: &E::Disk,
+    env: &E,
     path: &Path,
     log: &MetadataLog<E>,
     me: ReplicaKey,
-    founders: &Voters,
+    founders: &Founders,
 ) -> Result<Known, MetadataLogFailed> {
-    let newest = newest_snapshot(disk, path, log).await?;
+    let newest = newest_snapshot(env.disk(), path, log).await?;
     let start = newest.as_ref().map_or(Position::default(), |newest| newest.end);
     let (mut unapplied, mut bytes) = (VecDeque::new(), 0);
     let mut electorate = None;
@@ -351,9 +356,20 @@ async fn read<E: Env>(
             false => electorate = electorate.or(Some(voters)),
         }
     }
-    let has_records = base.is_some() || !unapplied.is_empty();
-    let begin = named.unwrap_or_else(|| electors(me, founders, electorate, has_records));
-    let mut voters = VoterHistory::new(begin);
+    let has_records = start.offset > Offset::ZERO || !unapplied.is_empty();
+    // What is named in the log, or in a snapshot of it, is there for everybody.
+    let mut voters = match (named, founders) {
+        (Some(named), _) if start.offset > Offset::ZERO => VoterHistory::new(named),
+        (Some(named), _) => VoterHistory::unwritten(named),
+        (None, Founders::These(founders)) => {
+            VoterHistory::unwritten(electors(me, founders, electorate, has_records))
+        }
+        (None, Founders::Ask(_)) if !changes.is_empty() => VoterHistory::new(Voters::default()),
+        // Whoever has to ask does not vote before the log says so.
+        (None, Founders::Ask(servers)) => {
+            VoterHistory::unwritten(discovery::voters(env, me.node, servers).await)
+        }
+    };
     for (offset, changed) in changes {
         voters.push(offset, changed);
     }
@@ -414,8 +430,9 @@ fn electors(
     has_records: bool,
 ) -> Voters {
     let alone = Voters::of([me]);
+    let votes = founders.0.contains_key(&me.node);
     let Some(voters) = electorate else {
-        return if has_records { alone } else { founders.clone() };
+        return if has_records && votes { alone } else { founders.clone() };
     };
     if voters.nodes().eq(founders.nodes()) {
         return founders.clone();

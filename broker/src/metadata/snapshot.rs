@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use client::{ClientError, Connection, ConnectionSettings};
 use cluster::controller::METADATA_TOPIC;
 use cluster::metadata::{Delta, Image, MetadataRecord, record_version, snapshot as records_of};
-use cluster::quorum::{Endpoint, Position, ReplicaKey, Voters};
+use cluster::quorum::{Position, ReplicaKey, Voters};
 use env::{Disk, Env, File, OpenMode};
 use record::stored::control::{SnapshotFooterRecord, SnapshotHeaderRecord};
 use record::{BatchBuilder, BatchOptions, Batches, ControlRecord};
@@ -29,6 +29,7 @@ use wire::fetch_snapshot::{
     FetchSnapshotRequest, RequestPartitionSnapshot, RequestSnapshotId, RequestTopicSnapshot,
 };
 
+use super::addresses::Address;
 use super::log::{
     BATCH_BYTES_MAX, MetadataLogFailed, VOTERS, control_batch, failed, voters_batch, voters_of,
 };
@@ -43,7 +44,7 @@ pub(super) const PIECE_BYTES: usize = 1 << 20;
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 /// What else an answer holds.
 const ANSWER_BYTES_EXTRA: usize = 64 << 10;
-const ENDING: &str = ".checkpoint";
+pub(super) const ENDING: &str = ".checkpoint";
 /// Of a file that is not whole yet.
 const ASIDE: &str = ".tmp";
 
@@ -234,7 +235,7 @@ pub(super) struct Fetching {
     /// The epoch in which it was named.
     pub(super) epoch: QuorumEpoch,
     /// Where the leader is, if that is known.
-    pub(super) endpoint: Option<Endpoint>,
+    pub(super) address: Option<Address>,
     pub(super) end: Position,
     pub(super) attempt: u64,
     pub(super) patience: Duration,
@@ -249,7 +250,7 @@ impl Fetching {
         told: &mpsc::Sender<Snapshotted>,
     ) -> Result<Snapshot, String> {
         let text = |error: ClientError| error.to_string();
-        let endpoint = self.endpoint.as_ref().ok_or("no address of the leader is known")?;
+        let (host, port) = self.address.as_ref().ok_or("no address of the leader is known")?;
         let settings = ConnectionSettings {
             client_id: format!("snapshot-{}", self.me.node).into(),
             connect_timeout: self.patience,
@@ -257,8 +258,7 @@ impl Fetching {
             answer_bytes_max: 2 * PIECE_BYTES + ANSWER_BYTES_EXTRA,
             versions_version: None,
         };
-        let connection =
-            Connection::open(env, &endpoint.host, endpoint.port, &settings).await.map_err(text)?;
+        let connection = Connection::open(env, host, *port, &settings).await.map_err(text)?;
         let version = connection.version::<FetchSnapshotRequest>(None, i16::MAX).map_err(text)?;
         let mut bytes = BytesMut::new();
         loop {

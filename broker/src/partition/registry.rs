@@ -214,6 +214,7 @@ impl<E: Env> Registry<E> {
         let rules = Arc::new(settings.produce_rules());
         let config = log_config(&settings, producer_id_expiration);
         let min_isr = settings.min_insync_replicas;
+        let throttled = (settings.throttled_leaders, settings.throttled_followers);
         let known = self.topics.remove(&topic.id);
         let mut load = self.load();
         let mut plans = Vec::with_capacity(topic.partitions.len());
@@ -292,7 +293,7 @@ impl<E: Env> Registry<E> {
             following.push(follower);
         }
         let (name, id) = (topic.name.clone(), topic.id);
-        let view = TopicView { name, id, partitions, following, elsewhere };
+        let view = TopicView { name, id, partitions, following, elsewhere, throttled };
         let served = Served { view: Arc::new(view), places };
         self.topics.insert(topic.id, served);
     }

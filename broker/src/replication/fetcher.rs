@@ -12,16 +12,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use client::{ClientError, Connection};
 use cluster::replica::{Answer, Run};
-use env::{Env, Spawn};
+use env::{Clock, Env, Spawn};
 use record::{Batch, Batches};
 use tokio::sync::Notify;
-use types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
+use types::{
+    BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition,
+};
 use wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
 };
 
 use super::{Asked, FETCHES_MAX, Place, repair};
-use crate::shared::Shared;
+use crate::shared::{Limit, Shared};
 use crate::{peer, together};
 
 /// How much larger an answer may be than what is asked for: the first batch is given whole, however large it is.
@@ -89,8 +91,10 @@ impl<E: Env> Fetcher<E> {
         let mut sent: VecDeque<Fetch<E>> = VecDeque::new();
         let told = self.told.clone();
         loop {
+            let mut paused = None;
             if sent.len() < FETCHES_MAX {
-                let asked = self.broker.desk().take_questions(self.leader, sent.is_empty());
+                let mut asked = self.broker.desk().take_questions(self.leader, sent.is_empty());
+                paused = self.hold_back(&mut asked);
                 if !asked.is_empty() {
                     match self.send(&asked).await {
                         Ok(answer) => sent.push_back(Fetch { asked, answer }),
@@ -100,15 +104,35 @@ impl<E: Env> Fetcher<E> {
                 }
             }
             let has_room = sent.len() < FETCHES_MAX;
+            let clock = self.broker.env().clock();
             let answered = tokio::select! {
                 biased;
                 answered = first(&mut sent) => answered,
                 () = told.notified(), if has_room => continue,
+                () = clock.sleep_until(paused.unwrap_or_default()), if paused.is_some() => {
+                    self.broker.desk().ask_all(self.leader);
+                    continue;
+                }
             };
             if let Some(Fetch { asked, .. }) = sent.pop_front() {
                 self.settle(asked, answered).await;
             }
         }
+    }
+
+    /// Leaves out who has caught up as fast as it may for now, if anybody has; until when.
+    fn hold_back(&self, asked: &mut Vec<Asked<E>>) -> Option<Instant> {
+        let broker = &self.broker;
+        broker.settings().follower_throttle?;
+        let until = broker.desk().follower_throttle.pauses_until(broker.env().clock().now())?;
+        let count = asked.len();
+        asked.retain(|asked| !self.is_throttled(asked.place));
+        (asked.len() < count).then_some(until)
+    }
+
+    fn is_throttled(&self, place: Place) -> bool {
+        let own = self.broker.broker_id();
+        self.broker.view().is_throttled(place, Limit::Follower, own, own)
     }
 
     async fn send(
@@ -171,6 +195,13 @@ impl<E: Env> Fetcher<E> {
         let served = asked.iter().rev().find(|asked| has_records(&asked.place));
         if let Some(served) = served {
             self.broker.desk().on_served(self.leader, served.place);
+        }
+        if let Some(rate) = self.broker.settings().follower_throttle {
+            let bytes = |told: &PartitionData| told.records.as_ref().map_or(0, Bytes::len);
+            let caught_up = told.iter().filter(|(place, _)| self.is_throttled(**place));
+            let caught_up: usize = caught_up.map(|(_, told)| bytes(told)).sum();
+            let now = self.broker.env().clock().now();
+            self.broker.desk().follower_throttle.spend(now, rate, caught_up);
         }
         let mut rotten = Vec::new();
         let settling = asked.into_iter().map(|Asked { place, follower, question }| {

@@ -14,6 +14,7 @@ mod fetcher;
 mod following;
 mod proposals;
 mod repair;
+mod throttle;
 mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +33,7 @@ pub(crate) use fetcher::run as fetch;
 pub(crate) use following::{Beginning, Following, WeakFollowing};
 pub(crate) use proposals::run as send_proposals;
 pub(crate) use repair::{REPAIR_BYTES, run as repair};
+pub(crate) use throttle::Throttle;
 pub(crate) use ticks::run as tick;
 
 /// Fetches under way from one broker to another: one that waits, and one that makes it return.
@@ -56,6 +58,9 @@ pub(crate) struct Desk<E: Env> {
     timed: Notify,
     /// Told when there is a lane more.
     laid: Notify,
+    /// What others catch up with from here, and what is caught up with here.
+    pub(crate) leader_throttle: Throttle,
+    pub(crate) follower_throttle: Throttle,
 }
 
 struct Wanted<E: Env> {
@@ -113,7 +118,14 @@ impl<E: Env> Desk<E> {
             voters_after: BTreeMap::new(),
             turns: BTreeMap::new(),
         });
-        Desk { state, proposed: Notify::new(), timed: Notify::new(), laid: Notify::new() }
+        Desk {
+            state,
+            proposed: Notify::new(),
+            timed: Notify::new(),
+            laid: Notify::new(),
+            leader_throttle: Throttle::default(),
+            follower_throttle: Throttle::default(),
+        }
     }
 
     /// A leader wants this in-sync set. What it wanted before on an older registration is settled.
@@ -230,6 +242,13 @@ impl<E: Env> Desk<E> {
         let later = turns.newest.subscribe();
         let number = *later.borrow();
         Turn { number, later, sent_after }
+    }
+
+    /// Everything is asked of `leader` again: the time for which some were not is over.
+    fn ask_all(&self, leader: BrokerId) {
+        if let Some(lane) = self.lock().lanes.get_mut(&leader) {
+            lane.has_news = true;
+        }
     }
 
     fn take_proposals(&self) -> BTreeMap<Place, (Weak<dyn Leads>, Proposal)> {

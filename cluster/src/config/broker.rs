@@ -113,6 +113,12 @@ pub struct BrokerSettings {
     pub metadata_snapshot_bytes: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None`: time alone is no reason.
     pub metadata_snapshot_interval: Option<Duration>,
+    /// `leader.replication.throttled.rate` in bytes per second; `None` is no limit.
+    pub leader_throttle: Option<u64>,
+    /// `follower.replication.throttled.rate` in bytes per second; `None` is no limit.
+    pub follower_throttle: Option<u64>,
+    /// `controller.quorum.auto.join.enable`.
+    pub quorum_auto_join: bool,
     /// `controller.quorum.election.timeout.ms`.
     pub quorum_election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`.
@@ -195,6 +201,9 @@ impl BrokerSettings {
                 as u64,
             metadata_snapshot_interval: Some(get.duration("metadata.log.max.snapshot.interval.ms"))
                 .filter(|interval| !interval.is_zero()),
+            leader_throttle: throttle(get.integer("leader.replication.throttled.rate")),
+            follower_throttle: throttle(get.integer("follower.replication.throttled.rate")),
+            quorum_auto_join: get.flag("controller.quorum.auto.join.enable"),
             quorum_election_timeout: get.duration("controller.quorum.election.timeout.ms"),
             quorum_fetch_timeout: get.duration("controller.quorum.fetch.timeout.ms"),
             quorum_request_timeout: get.duration("controller.quorum.request.timeout.ms"),
@@ -270,4 +279,8 @@ impl Lookup<'_> {
     fn duration_or_never(&self, name: &str) -> Option<Duration> {
         u64::try_from(self.integer(name)).ok().map(Duration::from_millis)
     }
+}
+/// A rate; the largest there is stands for none.
+fn throttle(rate: i64) -> Option<u64> {
+    u64::try_from(rate).ok().filter(|_| rate != i64::MAX)
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::topic::ReplicaList;
+
 /// Type of a value; the numbers are those of DescribeConfigs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i8)]
@@ -64,6 +66,8 @@ pub enum Range {
     OneOfAnyCase(&'static [&'static str]),
     /// Not the empty text.
     NotEmpty,
+    /// A list of replicas: `PARTITION:BROKER`, or `*` alone.
+    Replicas,
 }
 
 /// Whether a value can change while the broker runs.
@@ -204,6 +208,7 @@ impl ConfigKey {
             Kind::Int => self.integer_fits(text, i64::from(i32::MIN), i64::from(i32::MAX)),
             Kind::Long => self.integer_fits(text, i64::MIN, i64::MAX),
             Kind::Double => text.parse().is_ok_and(|number: f64| self.fraction_fits(number)),
+            Kind::List if self.range == Range::Replicas => ReplicaList::parse(text).is_some(),
             Kind::List => split_list(text).all(|item| self.word_fits(item)),
             Kind::Text | Kind::Class | Kind::Password => self.word_fits(text),
         };
@@ -288,6 +293,7 @@ impl ConfigKey {
                 format!("one of {}", words.join(", "))
             }
             Range::NotEmpty => format!("{noun}{unit} that is not empty"),
+            Range::Replicas => "a list of PARTITION:BROKER, or *".to_owned(),
         }
     }
 

@@ -27,7 +27,7 @@ pub use client_metrics::{ClientLabel, ClientMetricsSettings};
 pub use key::{Class, ConfigError, ConfigKey, Kind, Range, Unit, Update, split_list};
 pub use layers::{ConfigMap, Described, NodeConfigs, Source, Synonym};
 pub use table::{BROKER, CLIENT_METRICS, GROUP, TOPIC, find, nearest};
-pub use topic::{Durability, TopicSettings};
+pub use topic::{Durability, ReplicaList, TopicSettings};
 pub use validate::{
     check_broker, check_client_metrics, check_group, check_internal_topic, check_static,
     check_topic,

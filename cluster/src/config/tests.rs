@@ -330,6 +330,7 @@ const READ_AT_THE_START: [&str; 14] = [
 /// A value that the key takes and that differs from its default.
 fn another_value(key: &ConfigKey) -> String {
     let candidates = match key.range {
+        Range::Replicas => vec!["0:1".to_owned()],
         Range::OneOf(words) | Range::OneOfAnyCase(words) => {
             words.iter().map(|word| (*word).to_owned()).collect()
         }

@@ -1,8 +1,11 @@
 //! What a topic's keys resolve to.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use record::{Codec, Compression, ProduceRules, TimestampType, Validation};
+
+use types::{BrokerId, PartitionIndex};
 
 use super::key::{parse_integer, split_list};
 use super::layers::{ConfigMap, NodeConfigs};
@@ -78,6 +81,42 @@ pub struct TopicSettings {
     pub min_insync_replicas: usize,
     /// `record.validation`.
     pub validation: Validation,
+    /// `leader.replication.throttled.replicas`.
+    pub throttled_leaders: ReplicaList,
+    /// `follower.replication.throttled.replicas`.
+    pub throttled_followers: ReplicaList,
+}
+
+/// Replicas of a topic, as a list of a setting names them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReplicaList {
+    /// All.
+    All,
+    /// These: each partition's, and the broker's that holds it.
+    These(BTreeSet<(PartitionIndex, BrokerId)>),
+}
+
+impl ReplicaList {
+    /// `PARTITION:BROKER,...`, or `*`. `None` if it is neither.
+    pub fn parse(text: &str) -> Option<ReplicaList> {
+        if text.trim() == "*" {
+            return Some(ReplicaList::All);
+        }
+        let replica = |item: &str| {
+            let (partition, broker) = item.split_once(':')?;
+            let number = |text: &str| text.trim().parse().ok().filter(|id: &i32| *id >= 0);
+            Some((PartitionIndex(number(partition)?), BrokerId(number(broker)?)))
+        };
+        split_list(text).map(replica).collect::<Option<_>>().map(ReplicaList::These)
+    }
+
+    /// Whether that replica is named.
+    pub fn names(&self, partition: PartitionIndex, broker: BrokerId) -> bool {
+        match self {
+            ReplicaList::All => true,
+            ReplicaList::These(replicas) => replicas.contains(&(partition, broker)),
+        }
+    }
 }
 
 impl TopicSettings {
@@ -125,6 +164,8 @@ impl TopicSettings {
                 "full" => Validation::Full,
                 _ => Validation::Standard,
             },
+            throttled_leaders: lookup.replicas("leader.replication.throttled.replicas"),
+            throttled_followers: lookup.replicas("follower.replication.throttled.replicas"),
         }
     }
 
@@ -155,6 +196,11 @@ struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
+    fn replicas(&self, key: &str) -> ReplicaList {
+        let nobody = ReplicaList::These(BTreeSet::new());
+        ReplicaList::parse(&self.text(key)).unwrap_or(nobody)
+    }
+
     fn text(&self, name: &str) -> String {
         let key = find(TOPIC, name).expect("settings name keys of the table");
         self.node.resolve(key, self.own).unwrap_or_default()

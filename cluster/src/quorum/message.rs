@@ -1,5 +1,5 @@
 //! What nodes of the quorum say to each other. `broker` puts it into Kafka's messages (Vote, BeginQuorumEpoch,
-//! EndQuorumEpoch, Fetch, AddRaftVoter, RemoveRaftVoter).
+//! EndQuorumEpoch, Fetch, FetchSnapshot, AddRaftVoter, RemoveRaftVoter, UpdateRaftVoter).
 
 use serde::{Deserialize, Serialize};
 use types::{DirectoryId, NodeId, Offset, QuorumEpoch};
@@ -24,6 +24,21 @@ pub enum Request {
     AddVoter(ReplicaKey, Vec<Endpoint>),
     /// A replica is to vote no more.
     RemoveVoter(ReplicaKey),
+    /// A voter listens elsewhere from now on.
+    UpdateVoter(ReplicaKey, Vec<Endpoint>),
+}
+
+impl Request {
+    /// The epoch that its sender is in, if it says so.
+    pub fn epoch(&self) -> Option<QuorumEpoch> {
+        match self {
+            Request::Vote(vote) => Some(vote.epoch),
+            Request::Begin(begin) => Some(begin.epoch),
+            Request::End(end) => Some(end.epoch),
+            Request::Fetch(fetch) | Request::Snapshot(fetch) => Some(fetch.epoch),
+            Request::AddVoter(..) | Request::RemoveVoter(_) | Request::UpdateVoter(..) => None,
+        }
+    }
 }
 
 /// A candidate asks for a vote.

@@ -24,11 +24,16 @@ pub struct Quorum {
     log: Shape,
     voters: VoterHistory,
     high_watermark: Offset,
+    /// Whether it leads if it is elected: a node that serves as a broker alone cannot.
+    stands: bool,
     role: Role,
 }
 
 type Effects = Vec<Effect>;
 
+/// Epochs that a node may have missed, an election a second for half a year: who names a later one is of no quorum, and there is no
+/// way back from one.
+const EPOCH_JUMP_MAX: i32 = 1 << 24;
 /// Records that one batch may hold.
 const SPAN_MAX: i64 = i32::MAX as i64;
 
@@ -44,10 +49,16 @@ impl Quorum {
             high_watermark: log.start().offset,
             log,
             voters,
+            stands: true,
             role: Role::Unattached,
         };
         quorum.check();
         quorum
+    }
+
+    /// The same node, which stands for no election, whatever the log says.
+    pub fn never_standing(self) -> Quorum {
+        Quorum { stands: false, ..self }
     }
 
     /// Who votes at `offset`, by what the log says below it.
@@ -143,7 +154,9 @@ impl Quorum {
     pub fn may_stand(&self) -> bool {
         let before = self.voters.before_uncommitted(self.high_watermark);
         let is_removed = planted(Mutant::RemovalCountsAtOnce);
-        self.is_voter() || before.is_some_and(|voters| voters.contains(self.me) && !is_removed)
+        let votes =
+            self.is_voter() || before.is_some_and(|voters| voters.contains(self.me) && !is_removed);
+        votes && self.stands
     }
 
     fn others(&self) -> Vec<NodeId> {
@@ -163,12 +176,20 @@ impl Quorum {
             return;
         }
         match timer {
+            // Its own disk is slow, and not its leader silent.
+            Timer::Fetch if self.waits_for_own_sync() => effects.push(Effect::Arm(Timer::Fetch)),
             Timer::Election | Timer::Fetch if self.may_stand() => self.poll(effects),
             Timer::Election | Timer::Fetch | Timer::Seek => self.seek(effects),
             Timer::CheckQuorum => self.on_check_quorum(effects),
             Timer::Announce => self.announce(effects),
             Timer::Retry => self.fetch(effects),
         }
+    }
+
+    fn waits_for_own_sync(&self) -> bool {
+        let unsynced = self.log.durable() < self.log.end();
+        matches!(&self.role, Role::Follower(follower) if follower.waits == FetchWait::Sync)
+            && unsynced
     }
 
     fn on_check_quorum(&mut self, effects: &mut Effects) {
@@ -181,6 +202,11 @@ impl Quorum {
     }
 
     fn on_asked(&mut self, ticket: Ticket, request: Request, effects: &mut Effects) {
+        let epoch = request.epoch();
+        if epoch.is_some_and(|epoch| epoch.0.saturating_sub(self.epoch.0) > EPOCH_JUMP_MAX) {
+            let body = Answer::Refused(Refusal::Inconsistent);
+            return effects.push(Effect::Reply(ticket, self.reply(body)));
+        }
         let answer = match request {
             Request::Vote(vote) => self.on_vote(vote, effects),
             Request::Begin(begin) => self.on_begin(begin, effects),
@@ -193,6 +219,10 @@ impl Quorum {
             }
             Request::RemoveVoter(key) => {
                 let changed = self.without_voter(key);
+                self.change_voters(ticket, changed, effects)
+            }
+            Request::UpdateVoter(key, endpoints) => {
+                let changed = self.with_endpoints(key, endpoints);
                 self.change_voters(ticket, changed, effects)
             }
         };
@@ -315,6 +345,9 @@ impl Quorum {
     }
 
     fn on_answered(&mut self, from: NodeId, asked: Request, reply: Reply, effects: &mut Effects) {
+        if reply.epoch.0.saturating_sub(self.epoch.0) > EPOCH_JUMP_MAX {
+            return;
+        }
         if reply.epoch > self.epoch {
             self.enter(reply.epoch, effects);
         }
@@ -566,6 +599,15 @@ impl Quorum {
         }
     }
 
+    /// The voters, one of which listens elsewhere.
+    fn with_endpoints(&self, key: ReplicaKey, endpoints: Vec<Endpoint>) -> Result<Voters, Refusal> {
+        let mut voters = self.voters().clone();
+        let known = voters.0.get_mut(&key.node);
+        let voter = known.filter(|voter| voter.directory == Some(key.directory));
+        voter.ok_or(Refusal::VoterNotFound)?.endpoints = endpoints;
+        Ok(voters)
+    }
+
     /// Begins to change the voters; answered when the change is committed.
     fn change_voters(
         &mut self,
@@ -579,11 +621,15 @@ impl Quorum {
         // One at a time, and not before the epoch's first record is committed: else two sets without a common majority
         // could each elect somebody (the bug of single-server changes, raft-dev, 2015).
         let is_settled = self.may_decide() && self.voters.last_change() < Some(self.high_watermark);
-        if !is_settled && !planted(Mutant::VoterChangesOverlap) {
+        // Who is not named by its directory yet could be meant twice.
+        let is_named = self.voters().0.values().all(|voter| voter.directory.is_some());
+        let may_change = is_settled && is_named || planted(Mutant::VoterChangesOverlap);
+        if !may_change {
             return Some(Answer::Refused(Refusal::Busy));
         }
         match changed {
             Err(refusal) => Some(Answer::Refused(refusal)),
+            Ok(voters) if voters == *self.voters() => Some(Answer::Done),
             Ok(voters) => {
                 let at = self.log.end();
                 self.append(Control::Voters(voters), effects);
@@ -596,11 +642,14 @@ impl Quorum {
         }
     }
 
-    /// Names the directories of voters that a configuration file named without, as soon as they have all fetched.
+    /// Writes who votes, where the log does not say so: all with their directories, as soon as those that a configuration file
+    /// named without have fetched. Who joins later, or starts again, has no other way to know.
     fn name_voters(&mut self, effects: &mut Effects) {
         let voters = self.voters();
         let is_settled = self.may_decide() && self.voters.last_change() < Some(self.high_watermark);
-        if !is_settled || voters.0.values().all(|voter| voter.directory.is_some()) {
+        let is_named = voters.0.values().all(|voter| voter.directory.is_some());
+        let is_written = self.voters.is_written() || planted(Mutant::VotersUnwritten);
+        if !is_settled || is_named && is_written {
             return;
         }
         let mut named = voters.clone();

@@ -249,3 +249,35 @@ fn its_removal_counts_when_it_is_committed() {
     let effects = step(&mut node, Event::Start);
     assert!(matches!(node.role(), Role::Prospective(_)), "{node}, {effects:?}");
 }
+
+#[test]
+fn a_log_says_who_votes_from_its_beginning_on() {
+    let voters = VoterHistory::unwritten(Voters::of([key(1)]));
+    let mut node = Quorum::new(key(1), Ballot::default(), Shape::default(), voters);
+    step(&mut node, Event::Start);
+    let effects = step(&mut node, Event::Synced(Offset(1)));
+    let written = Effect::AppendControl(Control::Voters(Voters::of([key(1)])));
+    assert!(effects.contains(&written), "{effects:?}");
+    let effects = step(&mut node, Event::Synced(Offset(2)));
+    assert!(!effects.contains(&written), "{effects:?}");
+}
+
+#[test]
+fn a_broker_alone_stands_for_no_election() {
+    let voters = VoterHistory::new(Voters::of([key(1), key(2)]));
+    let node = Quorum::new(key(1), Ballot::default(), Shape::default(), voters);
+    let mut node = node.never_standing();
+    let effects = step(&mut node, Event::Start);
+    let asks = |effect: &Effect| matches!(effect, Effect::Send(_, Request::Fetch(_)));
+    assert!(effects.iter().any(asks), "{effects:?}");
+    assert!(!node.may_stand());
+}
+
+#[test]
+fn nobody_follows_into_an_epoch_out_of_reach() {
+    let mut node = alone();
+    let begin = Begin { epoch: QuorumEpoch(i32::MAX), leader: NodeId(9) };
+    let (_, answer) = ask(&mut node, Request::Begin(begin));
+    assert_eq!(answer, Answer::Refused(Refusal::Inconsistent));
+    assert_eq!(node.epoch(), QuorumEpoch(1));
+}

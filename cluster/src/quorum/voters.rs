@@ -77,6 +77,8 @@ impl Voters {
 pub struct VoterHistory {
     /// Those before the first change.
     base: Voters,
+    /// Whether those are known from the log, and not from a configuration or by asking.
+    is_base_written: bool,
     /// Offset of each change and what it made of them, ascending.
     changes: Vec<(Offset, Voters)>,
 }
@@ -84,7 +86,17 @@ pub struct VoterHistory {
 impl VoterHistory {
     /// A log whose voters are `base` until it says otherwise.
     pub fn new(base: Voters) -> VoterHistory {
-        VoterHistory { base, changes: Vec::new() }
+        VoterHistory { base, is_base_written: true, changes: Vec::new() }
+    }
+
+    /// The same, of a log that does not say that these are its voters: its first leader will write so.
+    pub fn unwritten(base: Voters) -> VoterHistory {
+        VoterHistory { is_base_written: false, ..VoterHistory::new(base) }
+    }
+
+    /// Whether the log says who votes.
+    pub fn is_written(&self) -> bool {
+        self.is_base_written || !self.changes.is_empty()
     }
 
     /// The set that counts.
@@ -124,6 +136,7 @@ impl VoterHistory {
     /// A snapshot holds everything below `start`.
     pub fn trim(&mut self, start: Offset) {
         let base = self.at(start).clone();
+        self.is_base_written |= self.changes.first().is_some_and(|(offset, _)| *offset < start);
         self.changes.retain(|(offset, _)| *offset >= start);
         self.base = base;
     }

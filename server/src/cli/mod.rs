@@ -4,6 +4,7 @@
 //! are for people, `--json` for scripts, errors go to stderr as one line with an exit code of the contract
 //! ([`crate::exit`]).
 
+mod cluster;
 mod configs;
 mod consume;
 mod disks;
@@ -17,6 +18,7 @@ mod topics;
 mod verify;
 mod when;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +26,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use client::{Client, ClientConfig, ClientError};
 
 use crate::exit::Failed;
+use ::cluster::config::split_list;
+use broker::{Beginning, BrokerConfig, InitialVoter, QuorumVoter};
+
 use crate::logging::{self, Format};
 use crate::world::RealEnv;
 use crate::{node, runtime, serve};
@@ -58,6 +63,12 @@ enum Command {
     Group(groups::Groups),
     /// Show and change settings of topics, brokers and groups.
     Config(configs::Configs),
+    /// Show who decides in the cluster, and change it.
+    Cluster(cluster::Clusters),
+    /// List brokers, empty one, forget one.
+    Broker(cluster::Brokers),
+    /// List partitions, move them, elect leaders.
+    Partition(cluster::Partitions),
     /// Show log directories and what lies in them.
     Disk(disks::Disks),
     /// Publish lines from standard input.
@@ -125,6 +136,18 @@ struct FormatDirs {
     /// The data directory, when there is no configuration file.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     data: Option<PathBuf>,
+
+    /// This node decides alone until others join: the first controller of a cluster whose voters no configuration names.
+    #[arg(long, group = "beginning")]
+    standalone: bool,
+
+    /// These controllers decide from the beginning: format each with the same list.
+    #[arg(long, value_name = "NODE@HOST:PORT:DIRECTORY_ID[,...]", group = "beginning")]
+    initial_controllers: Option<String>,
+
+    /// This node joins a cluster, whose controllers are found by controller.quorum.bootstrap.servers.
+    #[arg(long, group = "beginning")]
+    no_initial_controllers: bool,
 
     /// A key that counts instead of the file's; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -213,6 +236,9 @@ impl Cli {
             Command::Format(format) => format.run(),
             Command::Topic(topics) => runtime::for_client()?.block_on(topics.run()),
             Command::Group(groups) => runtime::for_client()?.block_on(groups.run()),
+            Command::Cluster(clusters) => runtime::for_client()?.block_on(clusters.run()),
+            Command::Broker(brokers) => runtime::for_client()?.block_on(brokers.run()),
+            Command::Partition(partitions) => runtime::for_client()?.block_on(partitions.run()),
             Command::Disk(disks) => runtime::for_client()?.block_on(disks.run()),
             Command::Config(configs) => runtime::for_client()?.block_on(configs.run()),
             Command::Produce(produce) => produce.run(),
@@ -286,12 +312,76 @@ impl FormatDirs {
         node::apply_overrides(&mut keys, &self.overrides)?;
         let cluster_id = types::ClusterId(id.into());
         let node = node::plan(&keys, Some(cluster_id.clone()))?;
-        let formatted = runtime::for_client()?.block_on(serve::format(&node.config, cluster_id))?;
+        let beginning = self.beginning(&node.config)?;
+        let formatting = serve::format(&node.config, cluster_id, &beginning);
+        let formatted = runtime::for_client()?.block_on(formatting)?;
         for dir in formatted {
             output::write_all(format!("formatted {}\n", dir.display()).as_bytes())?;
         }
         Ok(())
     }
+}
+
+impl FormatDirs {
+    /// Who is to decide.
+    fn beginning(&self, config: &BrokerConfig) -> Result<Beginning, Failed> {
+        let is_said = self.standalone || self.initial_controllers.is_some();
+        if is_said && !config.voters.is_empty() {
+            return Err(Failed::usage(
+                "controller.quorum.voters says who decides: leave it out of the file, or leave out --standalone and \
+                 --initial-controllers",
+            ));
+        }
+        if self.no_initial_controllers && config.voters.is_empty() && config.bootstrap.is_empty() {
+            return Err(Failed::usage(
+                "--no-initial-controllers: controller.quorum.bootstrap.servers names no other node to join",
+            ));
+        }
+        // A node that lost its disk must not begin the cluster anew by mistake.
+        if config.asks_who_decides && !is_said && !self.no_initial_controllers {
+            return Err(Failed::usage(
+                "controller.quorum.bootstrap.servers is set, so say who decides: --standalone if the cluster begins with this \
+                 node, --initial-controllers if it begins with several, --no-initial-controllers if this node joins",
+            ));
+        }
+        let Some(list) = &self.initial_controllers else {
+            return Ok(if self.standalone { Beginning::Standalone } else { Beginning::Configured });
+        };
+        let initial: Vec<InitialVoter> =
+            split_list(list).map(initial_voter).collect::<Result<_, _>>()?;
+        let nodes: BTreeSet<types::NodeId> = initial.iter().map(|one| one.voter.node).collect();
+        let directories: BTreeSet<types::DirectoryId> =
+            initial.iter().map(|one| one.directory).collect();
+        if nodes.len() < initial.len() || directories.len() < initial.len() {
+            return Err(Failed::usage("--initial-controllers names a node or a directory twice"));
+        }
+        let is_named = nodes.contains(&config.node_id);
+        if config.roles.is_controller() && !is_named {
+            return Err(Failed::usage(format!(
+                "--initial-controllers does not name this node ({}): name it, or format it with --no-initial-controllers",
+                config.node_id
+            )));
+        }
+        Ok(Beginning::Together(initial))
+    }
+}
+
+/// `NODE@HOST:PORT:DIRECTORY_ID`.
+fn initial_voter(text: &str) -> Result<InitialVoter, Failed> {
+    let parsed = text.split_once('@').and_then(|(node, rest)| {
+        let (address, directory) = rest.rsplit_once(':')?;
+        let (host, port) =
+            node::host_and_port(address).filter(|(host, port)| !host.is_empty() && *port != 0)?;
+        let node = node.trim().parse().ok().filter(|id| *id >= 0).map(types::NodeId)?;
+        let directory: types::Uuid = directory.trim().parse().ok()?;
+        let directory = Some(types::DirectoryId(directory)).filter(|id| !id.0.is_zero())?;
+        Some(InitialVoter { voter: QuorumVoter { node, host, port }, directory })
+    });
+    parsed.ok_or_else(|| {
+        Failed::usage(format!(
+            "--initial-controllers: `{text}` is not of the form NODE@HOST:PORT:DIRECTORY_ID"
+        ))
+    })
 }
 
 /// Where `dev` keeps its data: in the user's state folder.
@@ -325,6 +415,8 @@ mod tests {
             "foretold dev --listen 127.0.0.1:0 --data /tmp/x --set a=b --set c=d",
             "foretold server --config f --set a=b --log-format json",
             "foretold format --cluster-id x --config f",
+            "foretold format --cluster-id x --config f --standalone",
+            "foretold format --cluster-id x --config f --initial-controllers 1@h:1:AAAAAAAAAAAAAAAAAAAAAQ",
             "foretold sim run --seeds 0..10",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {

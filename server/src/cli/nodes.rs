@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use broker::Beginning;
+
 use super::output;
 use crate::exit::Failed;
 use crate::node;
@@ -128,7 +130,7 @@ impl Cluster {
         for file in &files {
             let keys = self.keys(file)?;
             let plan = node::plan(&keys, Some(cluster_id.clone()))?;
-            serve::format(&plan.config, cluster_id.clone()).await?;
+            serve::format(&plan.config, cluster_id.clone(), &Beginning::Configured).await?;
         }
         Ok(files)
     }

@@ -102,6 +102,9 @@ impl Board {
             Stage::Starting => Err("starting: log directories are being opened"),
             Stage::Stopping => Err("stopping"),
             Stage::Serving => match &state.observer {
+                Some(observer) if !observer.takes_part() => {
+                    Err("no leader of the metadata quorum is known")
+                }
                 Some(observer) if observer.has_working_directory() => {
                     Ok(observer.degraded().iter().map(line).collect())
                 }

@@ -152,8 +152,8 @@ impl Server {
         }
         let bootstrap = ready
             .split_whitespace()
-            .find_map(|word| word.strip_prefix("bootstrap="))
-            .expect("the ready line names the bootstrap addresses")
+            .find_map(|word| word.strip_prefix("bootstrap=").or(word.strip_prefix("controller=")))
+            .expect("the ready line says where the node is reached")
             .to_owned();
         Ok(Server { child, stdout, ready, bootstrap })
     }

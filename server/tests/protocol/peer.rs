@@ -31,6 +31,7 @@ pub fn fresh_dir() -> PathBuf {
 pub fn config(dir: &Path, settings: &[(&str, &str)]) -> BrokerConfig {
     let values = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     BrokerConfig {
+        roles: broker::Roles::default(),
         node_id: NodeId(7),
         cluster_id: None,
         listeners: vec![ListenerConfig {
@@ -42,6 +43,8 @@ pub fn config(dir: &Path, settings: &[(&str, &str)]) -> BrokerConfig {
         }],
         log_dirs: vec![dir.to_owned()],
         metadata_dir: None,
+        bootstrap: Vec::new(),
+        asks_who_decides: false,
         voters: Vec::new(),
         settings: BrokerSettings::parse(values).unwrap().0,
     }

@@ -48,6 +48,7 @@ const TESTED: &[Mutant] = &[
     Mutant::CommittedGivenUp,
     Mutant::CutByLeaderAlone,
     Mutant::UnsyncedReportedDurable,
+    Mutant::VotersUnwritten,
 ];
 
 /// A walk costs a small part of what a seed costs.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  node 0            nodes 1..=7                 nodes 10..
-//!  nemesis, finale   each a broker and a voter   administrators, producers, readers, members of a group
+//!  nemesis, finale   brokers, voters, or both    administrators, producers, readers, members of a group
 //! ```
 //!
 //! A judge looks at what each living process believes: who leads the metadata quorum, what is committed, and the metadata
@@ -49,6 +49,10 @@ const SETTLES: Duration = Duration::from_secs(30);
 struct Play {
     stage: Stage,
     nodes: Arc<Vec<Node>>,
+    /// Those that hold partitions.
+    brokers: Arc<Vec<Node>>,
+    /// Those that decide.
+    voters: Arc<Vec<Node>>,
     shared: Arc<Shared>,
 }
 
@@ -95,8 +99,23 @@ struct Seen {
 
 /// The scenario.
 pub async fn play(stage: Stage) {
-    let nodes: Vec<Node> = (FIRST..FIRST + stage.scenario.nodes).collect();
-    let play = Play { stage: stage.clone(), nodes: Arc::new(nodes), shared: Arc::default() };
+    let (mut brokers, controllers) = (stage.scenario.nodes, stage.scenario.controllers);
+    if stage.scenario.moves {
+        // There is somewhere to move to.
+        brokers = brokers.max(records::REPLICAS as u32 + 1);
+    }
+    let range = |from: Node, count: u32| Arc::new((from..from + count).collect::<Vec<Node>>());
+    let brokers = range(FIRST, brokers);
+    let nodes = range(FIRST, brokers.len() as u32 + controllers);
+    let voters = match controllers {
+        0 => nodes.clone(),
+        several => range(FIRST + brokers.len() as u32, several),
+    };
+    if controllers > 0 {
+        stage.world.mark("separate roles");
+    }
+    let shared = Arc::default();
+    let play = Play { stage: stage.clone(), nodes, brokers, voters, shared };
     let mut machines = machine::Machines::new(&play);
     stage.world.add_node(CLIENTS - 1, "judge");
     machines.start();
@@ -124,7 +143,8 @@ impl Play {
             let standing: Vec<_> = self.nodes.iter().map(|node| self.standing(*node)).collect();
             let first = standing.first().cloned().flatten();
             let agrees = first.as_ref().is_some_and(|first| {
-                let all_there = first.serving == self.nodes.len();
+                let all_there =
+                    first.serving == self.brokers.len() && first.voters == self.voters.len();
                 all_there
                     && first.leader.is_some()
                     && standing.iter().all(|s| s.as_ref() == Some(first))
@@ -152,6 +172,7 @@ impl Play {
             epoch: quorum.epoch,
             offset: view.offset,
             serving: view.image.brokers().filter(|broker| !broker.is_fenced).count(),
+            voters: quorum.voters.0.len(),
         })
     }
 
@@ -177,7 +198,7 @@ impl Play {
         };
         let (quorum, view) = (observer.quorum(), observer.view());
         let now = (quorum.epoch, quorum.high_watermark, view.offset);
-        let before = seen.processes.insert(node, now).unwrap_or_default();
+        let before = seen.processes.insert(node, now).unwrap_or(now);
         let verdict = require("I37", now.0 >= before.0, || {
             format!("node {node} goes back from epoch {} to {}", before.0, now.0)
         })
@@ -251,4 +272,6 @@ struct Standing {
     offset: Offset,
     /// Brokers that may lead.
     serving: usize,
+    /// Nodes that decide.
+    voters: usize,
 }

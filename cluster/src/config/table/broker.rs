@@ -65,10 +65,10 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Period of the controller's performance report."),
     key("controller.quorum.append.linger.ms", Kind::Int, Some("25")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
         .help("How long the metadata leader gathers records before it writes them."),
-    key("controller.quorum.auto.join.enable", Kind::Bool, Some("false")).meaningless(ONE_NODE)
+    key("controller.quorum.auto.join.enable", Kind::Bool, Some("false"))
         .help("Whether a controller adds itself to the voters."),
     key("controller.quorum.bootstrap.servers", Kind::List, Some(""))
-        .help("Where to find the metadata quorum."),
+        .help("Whom to ask who decides, when nothing names voters and the directory does not know any."),
     key("controller.quorum.election.backoff.max.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
         .help("Longest wait before another metadata election."),
     key("controller.quorum.election.timeout.ms", Kind::Int, Some("1000")).at_least(100).unit(Unit::Millis)
@@ -77,8 +77,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Largest answer to a fetch from the metadata quorum."),
     key("controller.quorum.fetch.snapshot.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(ONE_NODE)
         .help("Largest answer to a snapshot fetch from the metadata quorum."),
-    key("controller.quorum.fetch.timeout.ms", Kind::Int, Some("2000")).at_least(100).unit(Unit::Millis)
-        .help("How long a voter may hear nothing from the metadata leader."),
+    key("controller.quorum.fetch.timeout.ms", Kind::Int, Some("500")).at_least(100).unit(Unit::Millis)
+        .help("How long a voter may hear nothing from the metadata leader. Kafka's default is 2000."),
     key("controller.quorum.request.timeout.ms", Kind::Int, Some("2000")).at_least(100).unit(Unit::Millis)
         .help("How long a request within the metadata quorum may take."),
     key("controller.quorum.retry.backoff.ms", Kind::Int, Some("20")).at_least(1).unit(Unit::Millis)
@@ -123,8 +123,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("How many finished fetches are kept before they are purged."),
     key("follower.fetch.last.tiered.offset.enable", Kind::Bool, Some("false")).live().missing()
         .help("Whether a new follower starts from the last tiered offset."),
-    key("follower.replication.throttled.rate", Kind::Long, Some("9223372036854775807")).at_least(0).live().missing()
-        .help("Bytes per second that followers of throttled replicas may fetch."),
+    key("follower.replication.throttled.rate", Kind::Long, Some("9223372036854775807")).at_least(0).live()
+        .help("Bytes per second that the broker's throttled followers fetch together while they are not in sync."),
     key("group.consumer.assignment.interval.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).live().missing()
         .help("Consumer protocol: assignment interval."),
     key("group.consumer.assignor.offload.enable", Kind::Bool, Some("true")).live().missing().internal()
@@ -281,8 +281,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Plug-ins that report metrics."),
     key("leader.imbalance.check.interval.seconds", Kind::Long, Some("300")).at_least(1).unit(Unit::Seconds).meaningless(ONE_NODE)
         .help("Interval of the check for leaders off their preferred replica."),
-    key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807")).at_least(0).live().missing()
-        .help("Bytes per second that leaders of throttled replicas may serve."),
+    key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807")).at_least(0).live()
+        .help("Bytes per second that the broker's throttled leaders serve together to followers that are not in sync."),
     key("listener.security.protocol.map", Kind::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"))
         .help("Security protocol of each listener name."),
     key("listeners", Kind::List, Some("PLAINTEXT://:9092"))

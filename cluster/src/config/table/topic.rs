@@ -28,14 +28,14 @@ pub static TOPIC: &[ConfigKey] = &[
         .help("Records after which the log is synced, where durability is page-cache."),
     key("flush.ms", Kind::Long, Some("9223372036854775807")).at_least(0).unit(Unit::Millis).live().from(&["log.flush.interval.ms", "log.flush.scheduler.interval.ms"])
         .help("Time after which the log is synced, where durability is page-cache."),
-    key("follower.replication.throttled.replicas", Kind::List, Some("")).live().missing()
-        .help("Replicas whose fetching is throttled."),
+    key("follower.replication.throttled.replicas", Kind::List, Some("")).range(Range::Replicas).live()
+        .help("Followers that catch up no faster than follower.replication.throttled.rate: PARTITION:BROKER,..., or * for all."),
     key("index.interval.bytes", Kind::Int, Some("4096")).at_least(0).unit(Unit::Bytes).live().from(&["log.index.interval.bytes"])
         .help("Bytes of the log between two entries of its index."),
     key("internal.segment.bytes", Kind::Int, None).unit(Unit::Bytes).live().internal()
         .help("Size of a segment without the lower bound of segment.bytes, for tests."),
-    key("leader.replication.throttled.replicas", Kind::List, Some("")).live().missing()
-        .help("Replicas whose serving is throttled."),
+    key("leader.replication.throttled.replicas", Kind::List, Some("")).range(Range::Replicas).live()
+        .help("Leaders that let others catch up no faster than leader.replication.throttled.rate: PARTITION:BROKER,..., or * for all."),
     key("local.retention.bytes", Kind::Long, Some("-2")).at_least(-2).unit(Unit::Bytes).live().meaningless(NO_TIERING).from(&["log.local.retention.bytes"])
         .help("Bytes of a tiered partition that stay on local disk."),
     key("local.retention.ms", Kind::Long, Some("-2")).at_least(-2).unit(Unit::Millis).live().meaningless(NO_TIERING).from(&["log.local.retention.ms"])

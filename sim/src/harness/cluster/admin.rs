@@ -4,19 +4,25 @@ use std::time::Duration;
 
 use client::admin::NewTopic;
 use client::{Admin, Certainty, Client, ClientConfig, ClientError, Target};
-use types::ErrorCode;
+use types::{ErrorCode, NodeId};
+use wire::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
 use wire::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
+use wire::remove_raft_voter::RemoveRaftVoterRequest;
 
 use super::{
     ADMINS_COUNT, CLIENTS, CLIENTS_COUNT, PORT, PRODUCERS_COUNT, Play, READERS_COUNT, Topic,
+    records,
 };
 use crate::decisions::{Decisions, Kind};
 use crate::disk::SimDisk;
 use crate::exec::{Node, lock};
 use crate::history::Outcome;
 use crate::net::ip_of;
+use crate::scenario::Beginning;
 use crate::world::SimEnv;
 
 /// Kafka's number of topics among resources.
@@ -64,7 +70,7 @@ impl Play {
         let env = SimEnv::new(&self.stage.world, &self.stage.network, &disk, node);
         let seconds = |low, high| Duration::from_secs(dice.between(Kind::Operation, low, high));
         let mut bootstrap: Vec<String> =
-            self.nodes.iter().map(|node| format!("{}:{PORT}", ip_of(*node))).collect();
+            self.brokers.iter().map(|node| format!("{}:{PORT}", ip_of(*node))).collect();
         let first = dice.choose(Kind::Operation, bootstrap.len() as u64) as usize;
         bootstrap.rotate_left(first);
         let config = ClientConfig {
@@ -88,7 +94,12 @@ impl Play {
             if *lock(&self.shared.stops) {
                 return;
             }
-            match dice.choose(Kind::Operation, 6) {
+            let scenario = &self.stage.scenario;
+            let leave = scenario.beginning != Beginning::Configured;
+            let changes = leave || scenario.moves;
+            match dice.choose(Kind::Operation, if changes { 8 } else { 6 }) {
+                6 if leave => self.remove_voter(&client, dice).await,
+                7 if scenario.moves => self.move_replicas(&client, dice).await,
                 0 | 1 => self.create(&admin, dice).await,
                 2 => self.delete(&admin, node, dice).await,
                 3 => {
@@ -175,6 +186,56 @@ impl Play {
             Outcome::Failed => topic.unsettled = None,
             Outcome::Unknown => {}
         });
+    }
+
+    /// A voter is to vote no more; it will ask to vote again by itself.
+    async fn remove_voter(&self, client: &Client<SimEnv>, dice: &Decisions) {
+        let chosen = self.voters[dice.choose(Kind::Operation, self.voters.len() as u64) as usize];
+        let known = self.nodes.iter().find_map(|node| self.observer(*node));
+        let voters = known.map(|observer| observer.quorum().voters.clone());
+        let voter = voters.and_then(|voters| voters.0.get(&NodeId(chosen as i32)).cloned());
+        let Some(directory) = voter.and_then(|voter| voter.directory) else { return };
+        let request = RemoveRaftVoterRequest {
+            cluster_id: None,
+            voter_id: chosen as i32,
+            voter_directory_id: directory.0,
+        };
+        let answer = client.raw(Target::Any, request, None).await;
+        let removed = answer.and_then(|answer| ClientError::check(answer.error_code, None));
+        self.stage.done(removed.is_ok(), 34);
+        if removed.is_ok() {
+            self.stage.world.mark("voter removed");
+        }
+    }
+
+    /// A partition is to lie elsewhere.
+    async fn move_replicas(&self, client: &Client<SimEnv>, dice: &Decisions) {
+        let partitions = records::partitions();
+        let partition = &partitions[dice.choose(Kind::Operation, partitions.len() as u64) as usize];
+        let mut left: Vec<i32> = self.brokers.iter().map(|node| *node as i32).collect();
+        let mut replicas = Vec::new();
+        while replicas.len() < records::REPLICAS as usize {
+            replicas.push(left.remove(dice.choose(Kind::Operation, left.len() as u64) as usize));
+        }
+        // Now and then what is under way is given up instead.
+        let replicas = (dice.choose(Kind::Operation, 8) > 0).then_some(replicas);
+        let partition_index = partition.partition.0;
+        let request = AlterPartitionReassignmentsRequest {
+            topics: vec![ReassignableTopic {
+                name: partition.topic.clone().into(),
+                partitions: vec![ReassignablePartition { partition_index, replicas }],
+            }],
+            ..AlterPartitionReassignmentsRequest::default()
+        };
+        let answer = client.raw(Target::Any, request, None).await;
+        let moved = answer.and_then(|answer| {
+            let told = answer.responses.first().and_then(|topic| topic.partitions.first());
+            ClientError::check(told.map_or(answer.error_code, |told| told.error_code), None)
+        });
+        self.stage.done(moved.is_ok(), 35);
+        if moved.is_ok() {
+            self.stage.world.mark("replicas moved");
+        }
     }
 
     /// A topic that this administrator alone looks after and that is there, for all it knows.

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Audience, Broker, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter};
+use broker::{
+    Audience, Broker, BrokerConfig, InitialVoter, ListenerConfig, ListenerProtocol, QuorumVoter,
+    Roles, StartError,
+};
 use cluster::config::{BrokerSettings, NodeConfigs};
+use env::{Disk, Env};
 use record::Batches;
-use types::{ClusterId, NodeId};
+use types::{ClusterId, DirectoryId, NodeId, Uuid};
 
 use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play, records};
 use crate::decisions::{Decisions, Kind};
@@ -16,6 +20,7 @@ use crate::disk::{FaultRates, SimDisk};
 use crate::exec::{Node, lock};
 use crate::fault::FaultKind;
 use crate::net::ip_of;
+use crate::scenario::Beginning;
 use crate::world::SimEnv;
 
 /// Every node's one log directory.
@@ -23,6 +28,10 @@ const LOG_DIR: &str = "/data";
 
 /// A page that was used so long ago may have to come from the medium again.
 const PAGE_STAYS: Duration = Duration::from_secs(25);
+
+/// Of the largest values there are, so many in a second, where that is limited: slow, and not too slow for the time in which
+/// all must be in sync again.
+const CATCH_UP_VALUES: u64 = 400;
 
 /// All machines.
 pub(super) struct Machines {
@@ -51,7 +60,7 @@ impl Machines {
         }
         let mut machines =
             Machines { play: play.clone(), dice: stage.nemesis(), machines, rotten: None };
-        machines.rotten = stage.scenario.one_rots.then(|| machines.some_node());
+        machines.rotten = stage.scenario.one_rots.then(|| machines.some_of(&play.brokers));
         machines
     }
 
@@ -99,7 +108,11 @@ impl Machines {
     }
 
     fn some_node(&self) -> Node {
-        self.play.nodes[self.dice.choose(Kind::Fault, self.play.nodes.len() as u64) as usize]
+        self.some_of(&self.play.nodes)
+    }
+
+    fn some_of(&self, nodes: &[Node]) -> Node {
+        nodes[self.dice.choose(Kind::Fault, nodes.len() as u64) as usize]
     }
 
     fn some_machine(&self) -> Node {
@@ -344,6 +357,11 @@ impl Play {
     /// A node's process from start to end.
     async fn serve(&self, node: Node, env: SimEnv, stop: Arc<tokio::sync::Notify>) {
         let config = self.broker_config(node);
+        if let Err(error) = self.format(node, &env, &config).await {
+            let text = format!("the directories of node {node} cannot be formatted: {error}");
+            self.stage.world.violation("L4", text);
+            return;
+        }
         let started = tokio::select! {
             biased;
             started = Broker::start(env.clone(), config) => started,
@@ -360,6 +378,8 @@ impl Play {
         self.stage.world.mark("node started");
         let observer = Arc::new(broker.observer().clone());
         lock(&self.shared.observers).insert(node, Arc::downgrade(&observer));
+        // What the process before knew in memory is gone with it.
+        lock(&self.shared.seen).processes.remove(&node);
         tokio::select! {
             biased;
             failure = broker.failed() => {
@@ -372,12 +392,54 @@ impl Play {
         self.stage.world.kill_soon(node);
     }
 
+    /// Says who decides at first, on a disk that holds nothing.
+    async fn format(
+        &self,
+        node: Node,
+        env: &SimEnv,
+        config: &BrokerConfig,
+    ) -> Result<(), StartError> {
+        let is_new =
+            !env.disk().exists(&Path::new(LOG_DIR).join("meta.properties")).await.unwrap_or(true);
+        let initial = |voter: &Node| InitialVoter {
+            voter: QuorumVoter {
+                node: NodeId(*voter as i32),
+                host: ip_of(*voter).to_string(),
+                port: CONTROLLER_PORT,
+            },
+            directory: DirectoryId(Uuid([*voter as u8; 16])),
+        };
+        let beginning = match self.stage.scenario.beginning {
+            Beginning::Standalone if self.voters[0] == node => broker::Beginning::Standalone,
+            Beginning::Together if self.voters.contains(&node) => {
+                broker::Beginning::Together(self.voters.iter().map(initial).collect())
+            }
+            _ => return Ok(()),
+        };
+        let cluster = config.cluster_id.clone().filter(|_| is_new);
+        let Some(cluster) = cluster else { return Ok(()) };
+        broker::format(env, config, cluster, &beginning).await.map(drop)
+    }
+
+    /// How fast replicas that are not in sync catch up: where partitions move, slowly.
+    fn catch_up_rate(&self) -> i64 {
+        let scenario = &self.stage.scenario;
+        let rate = (scenario.value_bytes_max * CATCH_UP_VALUES) as i64;
+        if scenario.moves { rate } else { i64::MAX }
+    }
+
     fn broker_config(&self, node: Node) -> BrokerConfig {
         let values = [
             ("auto.create.topics.enable", "false".to_owned()),
             ("broker.heartbeat.interval.ms", "500".into()),
             ("broker.session.timeout.ms", "3000".into()),
             ("disk.sync.timeout.ms", "60000".into()),
+            ("leader.replication.throttled.rate", self.catch_up_rate().to_string()),
+            ("follower.replication.throttled.rate", self.catch_up_rate().to_string()),
+            (
+                "controller.quorum.auto.join.enable",
+                (self.stage.scenario.beginning != Beginning::Configured).to_string(),
+            ),
             ("offsets.topic.num.partitions", "2".into()),
             ("group.initial.rebalance.delay.ms", "300".into()),
             ("group.min.session.timeout.ms", "1000".into()),
@@ -403,16 +465,38 @@ impl Play {
             host: ip_of(*node).to_string(),
             port: CONTROLLER_PORT,
         };
+        let roles = match (self.brokers.contains(&node), self.voters.contains(&node)) {
+            (true, true) => Roles::Both,
+            (true, false) => Roles::Broker,
+            (false, _) => Roles::Controller,
+        };
+        let (all, first) = (&self.voters[..], &self.voters[..1]);
+        let (voters, known): (&[Node], &[Node]) = match self.stage.scenario.beginning {
+            Beginning::Configured => (all, &[]),
+            Beginning::Joining if first == [node] => (first, &[]),
+            Beginning::Joining | Beginning::Standalone => (&[], first),
+            Beginning::Together => (&[], all),
+        };
+        let voters = voters.iter().map(voter).collect();
+        let address = |node: &Node| (ip_of(*node).to_string(), CONTROLLER_PORT);
+        let bootstrap = known.iter().filter(|other| **other != node).map(address).collect();
+        let mut listeners = Vec::new();
+        if roles.is_broker() {
+            listeners.push(listener("PLAINTEXT", PORT, Audience::Clients));
+        }
+        if roles.is_controller() {
+            listeners.push(listener("CONTROLLER", CONTROLLER_PORT, Audience::Controllers));
+        }
         BrokerConfig {
             node_id: NodeId(node as i32),
+            roles,
             cluster_id: Some(ClusterId("simulated-cluster".into())),
-            listeners: vec![
-                listener("PLAINTEXT", PORT, Audience::Clients),
-                listener("CONTROLLER", CONTROLLER_PORT, Audience::Controllers),
-            ],
+            listeners,
             log_dirs: vec![PathBuf::from(LOG_DIR)],
             metadata_dir: None,
-            voters: self.nodes.iter().map(voter).collect(),
+            voters,
+            bootstrap,
+            asks_who_decides: false,
             settings,
         }
     }

@@ -31,7 +31,7 @@ use crate::world::SimEnv;
 /// A topic with records: name, partitions, `min.insync.replicas`.
 pub(super) const TOPICS: [(&str, i32, u32); 2] = [("alpha", 2, 1), ("beta", 1, 2)];
 /// How many replicas each has.
-const REPLICAS: i16 = 3;
+pub(super) const REPLICAS: i16 = 3;
 /// All replicas are in sync again within this (L3): the longest probation of one that was too slow too often, and the rest.
 const IN_SYNC_AGAIN: Duration = Duration::from_secs(100);
 /// A healthy cluster takes a record within this (L4).
@@ -50,6 +50,10 @@ impl Play {
             let mut new = NewTopic::new(name);
             new.partitions = Some(partitions);
             new.replication = Some(REPLICAS);
+            for whose in ["leader", "follower"].iter().filter(|_| self.stage.scenario.moves) {
+                let key = format!("{whose}.replication.throttled.replicas");
+                new.configs.insert(key, "*".to_owned());
+            }
             new.configs.insert("min.insync.replicas".into(), min_isr.to_string());
             let created = admin.create_topics(&[new], false).await;
             let is_there = created.as_ref().is_ok_and(|all| all.values().all(|made| made.is_ok()));

@@ -608,6 +608,7 @@ impl Play {
         let values = values.into_iter().map(|(name, value)| (name.into(), value.as_str().into()));
         let settings = BrokerSettings::resolve(NodeConfigs::fixed(values.collect()));
         BrokerConfig {
+            roles: broker::Roles::default(),
             node_id: NodeId(0),
             cluster_id: None,
             listeners: vec![ListenerConfig {
@@ -619,6 +620,8 @@ impl Play {
             }],
             log_dirs: self.log_dirs().iter().map(PathBuf::from).collect(),
             metadata_dir: None,
+            bootstrap: Vec::new(),
+            asks_who_decides: false,
             voters: Vec::new(),
             settings,
         }

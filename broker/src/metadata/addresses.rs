@@ -1,0 +1,125 @@
+//! Where the nodes of the quorum are called.
+//!
+//! What this node's operator says comes first (`controller.quorum.voters`: machines move), then what was last heard from the
+//! quorum itself (each answer says where the leader is, KIP-853: a node whose log has not come far enough may hear of a leader
+//! that the log does not know), then what the log says. Where nobody is found, the next of them is tried.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cluster::quorum::Voters;
+use types::NodeId;
+use types::mutant::{Mutant, planted};
+
+use crate::config::BrokerConfig;
+
+/// More nodes than any quorum has.
+const HEARD_MAX: usize = 64;
+
+/// Host and port.
+pub(crate) type Address = (Arc<str>, u16);
+
+/// All that is known.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    me: NodeId,
+    own: Option<Address>,
+    named: BTreeMap<NodeId, Address>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    heard: BTreeMap<NodeId, Address>,
+    /// Where a node was not found when it was last called.
+    missed: BTreeMap<NodeId, Address>,
+}
+
+impl Addresses {
+    /// Those that `config` names, and this node's own.
+    pub(crate) fn new(config: &BrokerConfig, own: Option<Address>) -> Addresses {
+        let named = config.voters.iter().map(|voter| {
+            let address = (Arc::from(voter.host.as_str()), voter.port);
+            (voter.node, address)
+        });
+        let (me, named) = (config.node_id, named.collect());
+        Addresses { me, own, named, state: Mutex::default() }
+    }
+
+    /// Where `node` is called.
+    pub(crate) fn of(&self, node: NodeId, voters: &Voters) -> Option<Address> {
+        if node == self.me && self.own.is_some() {
+            return self.own.clone();
+        }
+        let state = self.lock();
+        let written = voters.0.get(&node).and_then(|voter| voter.endpoints.first());
+        let written = written.map(|endpoint| (endpoint.host.as_str().into(), endpoint.port));
+        let named = self.named.get(&node).cloned();
+        let known = [named, state.heard.get(&node).cloned(), written];
+        let mut known = known.into_iter().flatten();
+        let first = known.next()?;
+        let missed = state.missed.get(&node);
+        match missed == Some(&first) {
+            true => known.find(|other| Some(other) != missed).or(Some(first)),
+            false => Some(first),
+        }
+    }
+
+    /// The quorum says where a node is.
+    pub(super) fn hear(&self, node: NodeId, host: &str, port: u16) {
+        // This one knows best where it is itself.
+        if node == self.me || planted(Mutant::LeaderUnplaced) {
+            return;
+        }
+        let heard = &mut self.lock().heard;
+        if heard.len() < HEARD_MAX || heard.contains_key(&node) {
+            heard.insert(node, (host.into(), port));
+        }
+    }
+
+    /// A node was not found at `address`: the next time it is called elsewhere, if that is known.
+    pub(super) fn on_missed(&self, node: NodeId, address: &Address) {
+        let missed = &mut self.lock().missed;
+        match missed.get(&node) == Some(address) {
+            // It may have come back.
+            true => drop(missed.remove(&node)),
+            false => drop(missed.insert(node, address.clone())),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // It is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::quorum::{Endpoint, Voter};
+
+    use super::*;
+
+    #[test]
+    fn who_is_not_found_is_called_elsewhere() {
+        let at = |host: &str| (Arc::from(host), 1);
+        let addresses = Addresses {
+            me: NodeId(1),
+            own: Some(at("own")),
+            named: [(NodeId(2), at("named"))].into(),
+            state: Mutex::default(),
+        };
+        let endpoint = Endpoint { listener: "C".into(), host: "written".into(), port: 1 };
+        let voter = Voter { directory: None, endpoints: vec![endpoint] };
+        let voters = Voters([(NodeId(2), voter)].into());
+        let of = |node| addresses.of(NodeId(node), &voters).map(|(host, _)| host.to_string());
+        assert_eq!(of(2).as_deref(), Some("named"));
+        addresses.on_missed(NodeId(2), &at("named"));
+        assert_eq!(of(2).as_deref(), Some("written"));
+        addresses.hear(NodeId(2), "heard", 1);
+        assert_eq!(of(2).as_deref(), Some("heard"));
+        addresses.on_missed(NodeId(2), &at("heard"));
+        assert_eq!(of(2).as_deref(), Some("named"));
+        addresses.hear(NodeId(1), "elsewhere", 1);
+        assert_eq!((of(1).as_deref(), of(3)), (Some("own"), None));
+    }
+}
