@@ -11,6 +11,7 @@ use wire::add_raft_voter::{self, AddRaftVoterRequest};
 use wire::remove_raft_voter::RemoveRaftVoterRequest;
 use wire::update_raft_voter::{self, UpdateRaftVoterRequest};
 
+use crate::controller::ControllerWay;
 use crate::shared::Shared;
 
 /// Pause before what was refused, or is on its way to this node, is asked for again.
@@ -33,6 +34,8 @@ pub(crate) async fn run<E: Env>(broker: Shared<E>, endpoints: Vec<Endpoint>) {
 async fn work<E: Env>(broker: &Shared<E>, endpoints: &[Endpoint]) {
     let mut quorum = broker.metadata().watch_quorum();
     let joins = broker.settings().quorum_auto_join;
+    // A change of voters takes a while: heartbeats do not queue behind it.
+    let way = ControllerWay::default();
     let mut said = None;
     loop {
         let known = quorum.borrow_and_update().clone();
@@ -44,7 +47,7 @@ async fn work<E: Env>(broker: &Shared<E>, endpoints: &[Endpoint]) {
             }
             continue;
         };
-        match ask(broker, &wanted, endpoints).await {
+        match ask(broker, &way, &wanted, endpoints).await {
             Ok(()) => {
                 tracing::info!("the voters of the metadata quorum change: {}", wanted.text());
                 said = None;
@@ -98,12 +101,13 @@ fn wanted(voters: &Voters, me: ReplicaKey, endpoints: &[Endpoint], joins: bool) 
 
 async fn ask<E: Env>(
     broker: &Shared<E>,
+    way: &ControllerWay,
     wanted: &Wanted,
     endpoints: &[Endpoint],
 ) -> Result<(), ClientError> {
     let cluster_id = Some(Str::from(&*broker.cluster_id().0));
     let is_here = broker.quorum().is_active;
-    let (metadata, way, env) = (broker.metadata(), broker.own_way(), broker.env());
+    let (metadata, env) = (broker.metadata(), broker.env());
     let late = || ClientError::check(types::ErrorCode::RequestTimedOut.as_i16(), None);
     match *wanted {
         Wanted::Add(ReplicaKey { node, directory }) => {

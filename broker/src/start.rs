@@ -262,6 +262,7 @@ impl<E: Env> Broker<E> {
         spawner.spawn("in-sync-sets", replication::send_proposals(shared.clone()));
         spawner.spawn("replica-ticks", replication::tick(shared.clone()));
         spawner.spawn("replica-fetchers", replication::fetch(shared.clone()));
+        spawner.spawn("replica-homes", replication::find_homes(shared.clone()));
         spawner.spawn("groups", group_room.run(shared.clone()));
         spawner.spawn("retention", retention::run(shared.clone()));
         for dir in &data_dirs {

@@ -117,6 +117,8 @@ pub struct Scenario {
     pub beginning: Beginning,
     /// In a cluster, partitions are moved between nodes.
     pub moves: bool,
+    /// In a cluster, a broker comes back with an empty disk in the place of the one that held its partitions.
+    pub disks_replaced: bool,
 }
 
 /// Who decides when a cluster begins.
@@ -285,7 +287,7 @@ impl Scenario {
             production,
             fault_time: Duration::from_secs(or(
                 fixed.fault_seconds,
-                dice.between(Kind::Scenario, 35, 60),
+                dice.between(Kind::Scenario, 25, 50),
             )),
             disk,
             disk_latency,
@@ -314,6 +316,7 @@ impl Scenario {
                 Beginning::Together,
             ][pick(6) as usize],
             moves: pick(2) == 0,
+            disks_replaced: pick(3) == 0 && name == Name::Cluster,
             faults,
         }
     }
@@ -345,7 +348,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}{}{}{}{}{}faults {}",
+             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -373,6 +376,7 @@ impl Scenario {
                 Beginning::Together => "the first voters are written down, ",
             },
             if self.moves { "partitions move, " } else { "" },
+            if self.disks_replaced { "disks are replaced, " } else { "" },
             codes.join(" "),
         )
     }

@@ -165,6 +165,10 @@ mutants! {
     LostForgotten = "lost-forgotten",
     /// P11: what an empty directory in the place of a replica's own may hold is waited for.
     EmptiedAwaited = "emptied-awaited",
+    /// L3: replicas whose disk was replaced are left where they were.
+    HomesUnasked = "homes-unasked",
+    /// L3: what a throttled replica was given at once is never paid for.
+    ThrottleUnpaid = "throttle-unpaid",
     /// I27: a leader that is none any more changes who is in sync.
     DeposedChangesIsr = "deposed-changes-isr",
     /// I34: a reassignment ends before those that it adds are in sync.

@@ -1,8 +1,8 @@
 //! What brokers ask of the active controller: AlterPartition (56), BrokerRegistration (62), BrokerHeartbeat (63),
-//! AllocateProducerIds (67), and Envelope (58), in which they pass on what their clients ask.
+//! AllocateProducerIds (67), AssignReplicasToDirs (73), and Envelope (58), in which they pass on what their clients ask.
 
 use bytes::{Bytes, BytesMut};
-use cluster::controller::{AlterPartition, Heartbeat, Refusal, RegisterBroker};
+use cluster::controller::{AlterPartition, AssignReplica, Heartbeat, Refusal, RegisterBroker};
 use cluster::metadata::{BrokerFeature, BrokerListener};
 use env::{Env, Part};
 use types::{
@@ -12,6 +12,9 @@ use types::{
 use wire::allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
 use wire::alter_partition::{
     self, AlterPartitionRequest, AlterPartitionResponse, RequestPartitionData,
+};
+use wire::assign_replicas_to_dirs::{
+    self, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse,
 };
 use wire::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 use wire::broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
@@ -253,6 +256,65 @@ pub(super) async fn allocate_producer_ids<E: Env>(
             error_code: code.as_i16(),
             ..AllocateProducerIdsResponse::default()
         },
+    })
+}
+
+/// AssignReplicasToDirs. Each replica stands for itself; the answer is made like the request.
+pub(super) async fn assign_replicas_to_dirs<E: Env>(
+    ctx: &RequestContext,
+    broker: &Shared<E>,
+    request: AssignReplicasToDirsRequest,
+) -> Reply<AssignReplicasToDirsResponse> {
+    let mut places = Vec::new();
+    for directory in &request.directories {
+        for topic in &directory.topics {
+            places.extend(topic.partitions.iter().map(|partition| AssignReplica {
+                topic: TopicId(topic.topic_id),
+                index: PartitionIndex(partition.partition_index),
+                directory: DirectoryId(directory.id),
+            }));
+        }
+    }
+    let assigned = async {
+        authorize(ctx, Operation::ClusterAction, Resource::Cluster)
+            .map_err(|denied| denied.code)?;
+        let (id, epoch) = (BrokerId(request.broker_id), BrokerEpoch(request.broker_epoch));
+        let assigning = broker
+            .metadata()
+            .change(move |controller| controller.assign_replicas(id, epoch, &places));
+        flat(assigning.await)
+    };
+    let mut codes = match assigned.await {
+        Ok(answers) => answers.into_iter().map(|answer| match answer {
+            Ok(()) => ErrorCode::None.as_i16(),
+            Err(refusal) => Refused::from(refusal).code.as_i16(),
+        }),
+        Err(code) => {
+            let error_code = code.as_i16();
+            return Reply::Now(AssignReplicasToDirsResponse { error_code, ..Default::default() });
+        }
+    };
+    let mut partition = |asked: &assign_replicas_to_dirs::RequestPartitionData| {
+        assign_replicas_to_dirs::ResponsePartitionData {
+            partition_index: asked.partition_index,
+            error_code: codes.next().unwrap_or_default(),
+        }
+    };
+    let mut topic = |asked: &assign_replicas_to_dirs::RequestTopicData| {
+        assign_replicas_to_dirs::ResponseTopicData {
+            topic_id: asked.topic_id,
+            partitions: asked.partitions.iter().map(&mut partition).collect(),
+        }
+    };
+    let directory = |asked: &assign_replicas_to_dirs::RequestDirectoryData| {
+        assign_replicas_to_dirs::ResponseDirectoryData {
+            id: asked.id,
+            topics: asked.topics.iter().map(&mut topic).collect(),
+        }
+    };
+    Reply::Now(AssignReplicasToDirsResponse {
+        directories: request.directories.iter().map(directory).collect(),
+        ..Default::default()
     })
 }
 

@@ -137,8 +137,8 @@ struct Told<E: Env> {
     answer: Answer,
     /// Its leader, where records may follow.
     leader: Option<Partition<E>>,
-    /// Nothing is given of it for now: the follower catches up as fast as it may.
-    is_held_back: bool,
+    /// Nothing is given of it before this: the follower catches up as fast as it may.
+    held_back_until: Option<Instant>,
     slice: Slice<FileOf<E>>,
 }
 
@@ -168,11 +168,14 @@ impl<E: Env> Serving<E> {
         for (told, asked) in pass.iter_mut().zip(&self.asked) {
             let Some(leader) = &told.leader else { continue };
             let place = (asked.topic, asked.index);
-            let throttled =
-                rate.filter(|_| view.is_throttled(place, Limit::Leader, own, self.replica));
-            told.is_held_back =
-                throttled.is_some() && desk.leader_throttle.pauses_until(now).is_some();
-            if told.is_held_back {
+            // Whom the leader counts holds up what is committed, whatever the metadata say yet.
+            let throttled = rate.filter(|_| {
+                view.is_throttled(place, Limit::Leader, own, self.replica)
+                    && !leader.counts(self.replica)
+            });
+            told.held_back_until =
+                throttled.and_then(|rate| desk.leader_throttle.pauses_until(now, rate));
+            if told.held_back_until.is_some() {
                 continue;
             }
             let left = self.bytes_max.saturating_sub(bytes).min(asked.bytes_max);
@@ -202,11 +205,13 @@ impl<E: Env> Serving<E> {
         loop {
             let mut is_over = false;
             if let Some(_waiting) = self.wait(&pass, &signal) {
+                let held_back_until = pass.iter().filter_map(|told| told.held_back_until).min();
                 tokio::select! {
                     biased;
                     () = self.turn.over() => is_over = true,
                     () = signal.woken() => {}
                     () = late.as_mut() => is_over = true,
+                    () = clock.sleep_until(held_back_until.unwrap_or_default()), if held_back_until.is_some() => {}
                 }
             }
             self.ask_again(&mut pass);
@@ -237,8 +242,8 @@ impl<E: Env> Serving<E> {
         let mut waiting = Vec::with_capacity(pass.len());
         for (told, asked) in pass.iter().zip(&self.asked) {
             let leader = told.leader.as_ref()?;
-            // It is asked for again after this fetch.
-            if told.is_held_back {
+            // It is looked at again when its time has come.
+            if told.held_back_until.is_some() {
                 continue;
             }
             match leader.wait(Line::Written, asked.question.position.offset.next(), signal) {
@@ -269,7 +274,7 @@ impl<E: Env> Serving<E> {
 impl<E: Env> Told<E> {
     fn of(answer: Answer) -> Told<E> {
         let slice = Slice { parts: Vec::new(), bytes: 0, next_offset: Offset::ZERO };
-        Told { answer, leader: None, is_held_back: false, slice }
+        Told { answer, leader: None, held_back_until: None, slice }
     }
 
     fn refused(code: ErrorCode) -> Told<E> {

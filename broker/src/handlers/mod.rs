@@ -99,7 +99,7 @@ pub(crate) const SERVED: [ApiKey; 40] = [
 ];
 
 /// The requests that are served where controllers call.
-pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 28] = [
+pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 29] = [
     ApiKey::Fetch,
     ApiKey::ApiVersions,
     ApiKey::Vote,
@@ -112,6 +112,7 @@ pub(crate) const SERVED_TO_CONTROLLERS: [ApiKey; 28] = [
     ApiKey::BrokerRegistration,
     ApiKey::BrokerHeartbeat,
     ApiKey::AllocateProducerIds,
+    ApiKey::AssignReplicasToDirs,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
     ApiKey::CreatePartitions,
@@ -373,6 +374,7 @@ async fn execute<E: Env>(
         ApiKey::BrokerRegistration => serve_boxed!(controllers::broker_registration),
         ApiKey::BrokerHeartbeat => serve_boxed!(controllers::broker_heartbeat),
         ApiKey::AllocateProducerIds => serve_boxed!(controllers::allocate_producer_ids),
+        ApiKey::AssignReplicasToDirs => serve_boxed!(controllers::assign_replicas_to_dirs),
         ApiKey::Fetch => {
             let request: wire::fetch::FetchRequest = decode!();
             let answer = match follower_fetch::is_of_follower(version, &request) {

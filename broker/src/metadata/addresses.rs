@@ -15,6 +15,8 @@ use crate::config::BrokerConfig;
 
 /// More nodes than any quorum has.
 const HEARD_MAX: usize = 64;
+/// The operator, the quorum, the log.
+const SOURCES: usize = 3;
 
 /// Host and port.
 pub(crate) type Address = (Arc<str>, u16);
@@ -31,8 +33,8 @@ pub(crate) struct Addresses {
 #[derive(Debug, Default)]
 struct State {
     heard: BTreeMap<NodeId, Address>,
-    /// Where a node was not found when it was last called.
-    missed: BTreeMap<NodeId, Address>,
+    /// Where a node was not found since all that is known was tried last.
+    missed: BTreeMap<NodeId, Vec<Address>>,
 }
 
 impl Addresses {
@@ -51,18 +53,19 @@ impl Addresses {
         if node == self.me && self.own.is_some() {
             return self.own.clone();
         }
-        let state = self.lock();
+        let mut state = self.lock();
         let written = voters.0.get(&node).and_then(|voter| voter.endpoints.first());
         let written = written.map(|endpoint| (endpoint.host.as_str().into(), endpoint.port));
         let named = self.named.get(&node).cloned();
         let known = [named, state.heard.get(&node).cloned(), written];
-        let mut known = known.into_iter().flatten();
-        let first = known.next()?;
+        let known: Vec<Address> = known.into_iter().flatten().collect();
         let missed = state.missed.get(&node);
-        match missed == Some(&first) {
-            true => known.find(|other| Some(other) != missed).or(Some(first)),
-            false => Some(first),
+        let is_left = |address: &&Address| missed.is_none_or(|missed| !missed.contains(address));
+        if let Some(address) = known.iter().find(is_left) {
+            return Some(address.clone());
         }
+        state.missed.remove(&node);
+        known.into_iter().next()
     }
 
     /// The quorum says where a node is.
@@ -77,13 +80,12 @@ impl Addresses {
         }
     }
 
-    /// A node was not found at `address`: the next time it is called elsewhere, if that is known.
+    /// A node was not found at `address`: the next time it is called elsewhere, if that is known, and then here again.
     pub(super) fn on_missed(&self, node: NodeId, address: &Address) {
         let missed = &mut self.lock().missed;
-        match missed.get(&node) == Some(address) {
-            // It may have come back.
-            true => drop(missed.remove(&node)),
-            false => drop(missed.insert(node, address.clone())),
+        let places = missed.entry(node).or_default();
+        if places.len() < SOURCES && !places.contains(address) {
+            places.push(address.clone());
         }
     }
 
@@ -118,7 +120,11 @@ mod tests {
         addresses.hear(NodeId(2), "heard", 1);
         assert_eq!(of(2).as_deref(), Some("heard"));
         addresses.on_missed(NodeId(2), &at("heard"));
-        assert_eq!(of(2).as_deref(), Some("named"));
+        assert_eq!(of(2).as_deref(), Some("written"), "every one has its turn");
+        addresses.on_missed(NodeId(2), &at("written"));
+        assert_eq!(of(2).as_deref(), Some("named"), "and then again");
+        addresses.on_missed(NodeId(2), &at("named"));
+        assert_eq!(of(2).as_deref(), Some("heard"));
         addresses.hear(NodeId(1), "elsewhere", 1);
         assert_eq!((of(1).as_deref(), of(3)), (Some("own"), None));
     }

@@ -36,7 +36,7 @@ fn code_of(refusal: Refusal) -> ErrorCode {
         Refusal::NotLeader => ErrorCode::NotLeaderOrFollower,
         Refusal::WrongVoter => ErrorCode::InvalidVoterKey,
         Refusal::Inconsistent | Refusal::LastVoter => ErrorCode::InvalidRequest,
-        Refusal::Busy | Refusal::Lags => ErrorCode::RequestTimedOut,
+        Refusal::Busy | Refusal::Unnamed | Refusal::Lags => ErrorCode::RequestTimedOut,
         Refusal::DuplicateVoter => ErrorCode::DuplicateVoter,
         Refusal::VoterNotFound => ErrorCode::VoterNotFound,
     }
@@ -483,6 +483,10 @@ pub(super) fn change_answered(reply: &Reply) -> Result<(), (ErrorCode, &'static 
         }
         Refusal::Busy => {
             "another change of the voters is under way, or the leader has just been elected: try again"
+        }
+        Refusal::Unnamed => {
+            "a voter of controller.quorum.voters was never heard by this leader, so its directory is not known yet: start \
+             its node first, or let its id be taken by one that runs"
         }
         Refusal::Lags => {
             "the replica has not fetched all that is committed: start its node and wait until it has"

@@ -68,12 +68,9 @@ const DIRECTORIES_MAX: usize = 64;
 /// Writes down in `path`, the directory of a metadata log that is not there yet, who votes from its beginning.
 pub(crate) async fn begin_with<E: Env>(env: &E, path: &Path, voters: &Voters) -> io::Result<()> {
     let entries = env.disk().list(path).await?;
+    // What was written down before and nobody has begun with is written anew.
     let own = snapshot::path(path, Position::default());
-    if !entries.is_empty() {
-        let is_own = |name: &str| own.ends_with(name);
-        if entries.iter().all(|entry| is_own(&entry.name)) {
-            return Ok(());
-        }
+    if !entries.iter().all(|entry| own.ends_with(&*entry.name)) {
         let text = "its metadata log has begun: who decides is written there";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }

@@ -23,6 +23,7 @@ use types::{
 };
 
 use super::addresses::Addresses;
+use super::discovery::{self, Told};
 use super::log::MetadataLogFailed;
 use super::peers::{self, Answered, Peers};
 use super::seat::{Carried, Change, Outside, Seat};
@@ -41,6 +42,9 @@ const CHANGES_ON_THEIR_WAY_MAX: usize = 1024;
 const UNMADE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a leader that stops waits until the others have heard that it lets go.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// A leader that is heard by nobody for less than this goes on: the devices of the others may stand still for a moment, and
+/// whoever can elect another one does.
+const CHECK_QUORUM_MIN: Duration = Duration::from_secs(3);
 /// How long a follower waits at most before it stands when nobody listens where its leader did.
 const GONE_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// What became of snapshots, and is not looked at yet.
@@ -108,6 +112,8 @@ pub(crate) struct MetadataRoom<E: Env> {
     unmade_at: Instant,
     /// Snapshots that are written or fetched beside the room: one of each at most.
     snapshots: mpsc::Receiver<Snapshotted>,
+    /// Who leads, as others say who were asked when nobody was known to.
+    leaders: mpsc::Receiver<Told>,
     snapshot: mpsc::Sender<Snapshotted>,
     is_writing_snapshot: bool,
     /// The one that is fetched, and the number of the attempt.
@@ -155,6 +161,7 @@ impl<E: Env> MetadataRoom<E> {
             settings.metadata_snapshot_interval.map(|interval| env.clock().now() + interval);
         let (inquire, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
         let knows_all_topics = seat.knows_anything();
+        let (found, leaders) = mpsc::channel(1);
         let (quorum, watched) = watch::channel(Arc::new(QuorumInfo {
             epoch: seat.quorum().epoch(),
             leader: None,
@@ -166,6 +173,12 @@ impl<E: Env> MetadataRoom<E> {
             failed_directories: Vec::new(),
             followers: Vec::new(),
         }));
+        if !config.bootstrap.is_empty() {
+            let (servers, of) = (config.bootstrap.clone(), cluster.clone());
+            let seeking =
+                discovery::seek_leader(env.clone(), me.node, of, servers, watched.clone(), found);
+            env.spawner().spawn("leader-seeker", seeking);
+        }
         let door = Metadata {
             me,
             cluster,
@@ -213,6 +226,7 @@ impl<E: Env> MetadataRoom<E> {
             failed_directories: Vec::new(),
             unmade_at: Instant::default(),
             snapshots,
+            leaders,
             snapshot,
             is_writing_snapshot: false,
             fetching: None,
@@ -260,6 +274,8 @@ impl<E: Env> MetadataRoom<E> {
                     let Some(snapshot) = snapshot else { return Ok(()) };
                     self.on_snapshot(snapshot).await?;
                 }
+                // Nobody seeks one where no addresses are known.
+                Some(told) = self.leaders.recv() => self.on_told(told).await?,
                 // The look at the log is in `settle`.
                 () = self.moved.notified() => {}
                 () = clock.sleep_until(next) => self.on_time().await?,
@@ -326,7 +342,7 @@ impl<E: Env> MetadataRoom<E> {
                 least + self.chance(least)
             }
             Timer::Fetch => fetch + self.chance(fetch / 4),
-            Timer::CheckQuorum => fetch * 3 / 2,
+            Timer::CheckQuorum => (fetch * 3 / 2).max(CHECK_QUORUM_MIN),
             Timer::Announce => fetch / 2,
             Timer::Retry | Timer::Seek => settings.quorum_retry_backoff,
         }
@@ -401,6 +417,14 @@ impl<E: Env> MetadataRoom<E> {
                 Ok(())
             }
         }
+    }
+
+    async fn on_told(&mut self, told: Told) -> Result<(), MetadataLogFailed> {
+        let Told { leader, epoch, host, port } = told;
+        if epoch >= self.seat.quorum().epoch() {
+            self.addresses.hear(leader, &host, port);
+        }
+        self.take(Event::Told(leader, epoch), Carried::Nothing).await
     }
 
     fn leads(&self) -> bool {

@@ -449,6 +449,11 @@ impl<E: Env> Partition<E> {
         }
     }
 
+    /// Whether what is committed waits for this replica.
+    pub(crate) fn counts(&self, replica: BrokerId) -> bool {
+        self.0.lock().leader.isr_maximal().contains(&replica)
+    }
+
     /// Reads what a follower lacks from `from` on, up to what is written.
     pub(crate) async fn read_written(
         &self,

@@ -244,7 +244,7 @@ impl<E: Env> Registry<E> {
             {
                 tracing::error!(
                     partition = %spec.topic_partition(), %directory,
-                    "its log directory has failed or is not among log.dirs: the partition is offline until a start with it"
+                    "its log directory has failed or is not among log.dirs: this replica is offline until a start with it"
                 );
             }
             let of_known = known.as_ref().map(|served| &served.view);

@@ -123,8 +123,8 @@ impl<E: Env> Fetcher<E> {
     /// Leaves out who has caught up as fast as it may for now, if anybody has; until when.
     fn hold_back(&self, asked: &mut Vec<Asked<E>>) -> Option<Instant> {
         let broker = &self.broker;
-        broker.settings().follower_throttle?;
-        let until = broker.desk().follower_throttle.pauses_until(broker.env().clock().now())?;
+        let (rate, now) = (broker.settings().follower_throttle?, broker.env().clock().now());
+        let until = broker.desk().follower_throttle.pauses_until(now, rate)?;
         let count = asked.len();
         asked.retain(|asked| !self.is_throttled(asked.place));
         (asked.len() < count).then_some(until)

@@ -12,6 +12,7 @@
 
 mod fetcher;
 mod following;
+mod homes;
 mod proposals;
 mod repair;
 mod throttle;
@@ -31,6 +32,7 @@ use crate::context::ConnectionId;
 
 pub(crate) use fetcher::run as fetch;
 pub(crate) use following::{Beginning, Following, WeakFollowing};
+pub(crate) use homes::run as find_homes;
 pub(crate) use proposals::run as send_proposals;
 pub(crate) use repair::{REPAIR_BYTES, run as repair};
 pub(crate) use throttle::Throttle;

@@ -150,6 +150,8 @@ pub enum Refusal {
     Inconsistent,
     /// The leader has not committed anything yet, or another change of voters is under way: ask again.
     Busy,
+    /// A voter that the configuration names was never heard, so nobody knows its directory: ask again when it was.
+    Unnamed,
     /// The replica that is to vote lags: ask again when it has caught up.
     Lags,
     /// It votes already, or another replica of its node does.

@@ -52,7 +52,7 @@ pub enum Timer {
     Election,
     /// `controller.quorum.fetch.timeout.ms`.
     Fetch,
-    /// One and a half of that: a leader that no majority fetches from resigns.
+    /// One and a half of that, and not less than stalled devices take: a leader that no majority fetches from resigns.
     CheckQuorum,
     /// Half of that: a leader tells voters that do not fetch of its epoch.
     Announce,
@@ -87,6 +87,8 @@ pub enum Event {
         /// What.
         asked: Request,
     },
+    /// Somebody who need not vote says who leads which epoch. Whoever knows a leader, or a later epoch, passes it over.
+    Told(NodeId, QuorumEpoch),
     /// The leader's controller has decided so many records, which its room holds. A node that does not lead any more takes
     /// none: no [`Effect::AppendDecided`] follows.
     Decided(u32),

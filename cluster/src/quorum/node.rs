@@ -75,6 +75,7 @@ impl Quorum {
             Event::Asked(ticket, request) => self.on_asked(ticket, request, effects),
             Event::Answered { from, asked, reply } => self.on_answered(from, asked, reply, effects),
             Event::Unanswered { to, asked } => self.on_unanswered(to, &asked, effects),
+            Event::Told(leader, epoch) => self.on_told(leader, epoch, effects),
             Event::Decided(records) => self.on_decided(records, effects),
             Event::Synced(end) => self.on_synced(end, effects),
             Event::Loading => self.on_loading(effects),
@@ -498,6 +499,17 @@ impl Quorum {
         }
     }
 
+    fn on_told(&mut self, leader: NodeId, epoch: QuorumEpoch, effects: &mut Effects) {
+        let is_known = self.leader().is_some() || leader == self.me.node;
+        if is_known || epoch < self.epoch || epoch.0 - self.epoch.0 > EPOCH_JUMP_MAX {
+            return;
+        }
+        if epoch > self.epoch {
+            self.enter(epoch, effects);
+        }
+        self.follow(leader, effects);
+    }
+
     fn on_decided(&mut self, records: u32, effects: &mut Effects) {
         if matches!(self.role, Role::Leader(_)) && records > 0 {
             self.log.append(self.epoch, self.log.end().plus(i64::from(records)));
@@ -625,7 +637,8 @@ impl Quorum {
         let is_named = self.voters().0.values().all(|voter| voter.directory.is_some());
         let may_change = is_settled && is_named || planted(Mutant::VoterChangesOverlap);
         if !may_change {
-            return Some(Answer::Refused(Refusal::Busy));
+            let why = if is_settled { Refusal::Unnamed } else { Refusal::Busy };
+            return Some(Answer::Refused(why));
         }
         match changed {
             Err(refusal) => Some(Answer::Refused(refusal)),

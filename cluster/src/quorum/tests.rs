@@ -175,6 +175,22 @@ fn any_request_is_survived() {
     }
 }
 
+#[test]
+fn who_has_no_leader_goes_by_what_it_is_told() {
+    let told = |node: i32, epoch: i32| Event::Told(NodeId(node), QuorumEpoch(epoch));
+    let mut node = follower();
+    assert_eq!(step(&mut node, told(9, 7)), [], "it has one");
+    step(&mut node, Event::Timeout(Timer::Fetch));
+    assert_eq!(node.leader(), None);
+    assert_eq!(step(&mut node, told(9, 2)), [], "that is over");
+    assert_eq!(step(&mut node, told(1, 7)), [], "this is itself");
+    assert_eq!(step(&mut node, told(9, i32::MAX)), [], "of no quorum");
+    let effects = step(&mut node, told(9, 7));
+    assert_eq!((node.leader(), node.epoch()), (Some(NodeId(9)), QuorumEpoch(7)));
+    let asks = |effect: &Effect| matches!(effect, Effect::Send(NodeId(9), Request::Fetch(_)));
+    assert!(effects.iter().any(asks), "{effects:?}");
+}
+
 /// Node 1 as the sole voter, elected and with its first record committed.
 fn alone() -> Quorum {
     let voters = VoterHistory::new(Voters::of([key(1)]));

@@ -70,6 +70,8 @@ struct Shared {
     answered: tokio::sync::Notify,
     stops: Mutex<bool>,
     names: Mutex<u32>,
+    /// How often the disk was replaced that holds a node's partitions.
+    disks: Mutex<BTreeMap<Node, u32>>,
     /// What producers and readers did and saw.
     history: Mutex<History>,
     /// The last number that was given to a producer, a reader, or a value.

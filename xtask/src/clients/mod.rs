@@ -29,6 +29,8 @@ const NAMES: &[&str] =
 /// Other projects' suites: too long for every change, or with time limits of their own that a busy machine breaks
 /// (kafka-python's `test_group`, on Kafka too). They run when named.
 const LONG: &[&str] = &["kafka-python", "java-tools", "kafka-go", "rust-rdkafka"];
+/// They run beside the others.
+const MOSTLY_WAITS: &[&str] = &["retention"];
 /// What stands before the name of one client family.
 const FAMILY: &str = "families/";
 /// Power cuts of one node, and rounds with three, in the ordinary run; `soak` makes more.
@@ -83,42 +85,68 @@ fn run_checks(root: &Path, chosen: &[&str], rounds: Option<u32>) -> Result<(), S
         Ok(tools) => Arc::new(tools),
         Err(error) => return skip(&format!("all client checks: {error}")),
     };
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for &name in chosen {
+    let check = |name| {
         println!("== {name}");
         let started = Instant::now();
-        let result = match name {
-            "families" => families::run(&tools, &binary, None).map(Some),
-            "corpus" => corpus::run(&tools, &binary).map(Some),
-            "segments" => segments::run(&tools, &binary).map(Some),
-            "retention" => retention::run(&tools, &binary).map(Some),
-            "crowd" => crowd::run(root, &tools, &binary).map(Some),
-            "diskfull" => diskfull::run(&tools, &binary),
-            "powercut" => powercut::run(&tools, &binary, rounds.unwrap_or(CUTS)),
-            "cluster" => cluster::run(&tools, &binary, rounds.unwrap_or(CLUSTER_ROUNDS)),
-            other => match other.strip_prefix(FAMILY) {
-                Some(family) => families::run(&tools, &binary, Some(family)).map(Some),
-                None => suites::run(root, &tools, &binary, other),
-            },
-        };
+        let result = run_check(root, &tools, &binary, name, rounds);
         let seconds = started.elapsed().as_secs_f64();
+        match &result {
+            Ok(Some(seen)) => println!("{name}: {seen} ({seconds:.0} s)"),
+            Ok(None) => {}
+            Err(error) => println!("{name} FAILED after {seconds:.0} s:\n{error}"),
+        }
+        (name, result)
+    };
+    let check = &check;
+    let results = std::thread::scope(|scope| {
+        // One that mostly waits leaves the machine to the others.
+        let (waiting, busy): (Vec<&str>, Vec<&str>) =
+            chosen.iter().partition(|name| MOSTLY_WAITS.contains(name));
+        let aside = waiting.into_iter().map(|name| (name, scope.spawn(move || check(name))));
+        let aside: Vec<_> = aside.collect();
+        let mut results: Vec<_> = busy.into_iter().map(check).collect();
+        results.extend(aside.into_iter().map(|(name, done)| {
+            done.join().unwrap_or_else(|_| (name, Err("it panicked".to_owned())))
+        }));
+        results
+    });
+    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
+    for (name, result) in results {
         match result {
-            Ok(Some(seen)) => {
-                passed += 1;
-                println!("{name}: {seen} ({seconds:.0} s)");
-            }
+            Ok(Some(_)) => passed += 1,
             Ok(None) => {
                 skipped += 1;
                 skip(name)?;
             }
-            Err(error) => {
-                println!("{name} FAILED after {seconds:.0} s:\n{error}");
-                failed.push(name);
-            }
+            Err(_) => failed.push(name),
         }
     }
     println!("clients: {passed} passed, {} failed, {skipped} skipped", failed.len());
     if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
+}
+
+/// What was seen, in one line; `None` if it cannot run here.
+fn run_check(
+    root: &Path,
+    tools: &Arc<Tools>,
+    binary: &Path,
+    name: &str,
+    rounds: Option<u32>,
+) -> Result<Option<String>, String> {
+    match name {
+        "families" => families::run(tools, binary, None).map(Some),
+        "corpus" => corpus::run(tools, binary).map(Some),
+        "segments" => segments::run(tools, binary).map(Some),
+        "retention" => retention::run(tools, binary).map(Some),
+        "crowd" => crowd::run(root, tools, binary).map(Some),
+        "diskfull" => diskfull::run(tools, binary),
+        "powercut" => powercut::run(tools, binary, rounds.unwrap_or(CUTS)),
+        "cluster" => cluster::run(tools, binary, rounds.unwrap_or(CLUSTER_ROUNDS)),
+        other => match other.strip_prefix(FAMILY) {
+            Some(family) => families::run(tools, binary, Some(family)).map(Some),
+            None => suites::run(root, tools, binary, other),
+        },
+    }
 }
 
 fn build(root: &Path) -> Result<std::path::PathBuf, String> {

@@ -10,9 +10,10 @@ use broker::{
     Roles, StartError,
 };
 use cluster::config::{BrokerSettings, NodeConfigs};
+use cluster::metadata::PartitionInfo;
 use env::{Disk, Env};
 use record::Batches;
-use types::{ClusterId, DirectoryId, NodeId, Uuid};
+use types::{BrokerId, ClusterId, DirectoryId, NodeId, Uuid};
 
 use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play, records};
 use crate::decisions::{Decisions, Kind};
@@ -23,8 +24,10 @@ use crate::net::ip_of;
 use crate::scenario::Beginning;
 use crate::world::SimEnv;
 
-/// Every node's one log directory.
-const LOG_DIR: &str = "/data";
+/// Where the metadata are when the disk of the partitions may be replaced; else they are in the one log directory.
+const METADATA_DIR: &str = "/meta";
+/// How long a broker is awaited to be given up before its disk is replaced.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// A page that was used so long ago may have to come from the medium again.
 const PAGE_STAYS: Duration = Duration::from_secs(25);
@@ -139,8 +142,9 @@ impl Machines {
             FaultKind::Drift,
         ];
         let rots = self.rotten.map(|_| FaultKind::BitRot);
-        let on: Vec<FaultKind> =
-            kinds.into_iter().filter(|kind| stage.scenario.has(*kind)).chain(rots).collect();
+        let wipes = stage.scenario.disks_replaced.then_some(FaultKind::Wipe);
+        let on = kinds.into_iter().filter(|kind| stage.scenario.has(*kind));
+        let on: Vec<FaultKind> = on.chain(rots).chain(wipes).collect();
         let Some(kind) = on.get(self.dice.choose(Kind::Fault, on.len() as u64) as usize) else {
             return;
         };
@@ -151,6 +155,7 @@ impl Machines {
         match kind {
             FaultKind::Crash => self.crash().await,
             FaultKind::BitRot => self.rot(),
+            FaultKind::Wipe => self.replace_disk().await,
             FaultKind::PowerCut => {
                 // All machines at once, some, or one of them.
                 let all = self.play.nodes.to_vec();
@@ -228,7 +233,7 @@ impl Machines {
         let mut places = Vec::new();
         for partition in records::partitions() {
             let known = self.play.synced_everywhere(&partition);
-            let log = Path::new(LOG_DIR).join(partition.to_string());
+            let log = self.play.log_dir(node).join(partition.to_string());
             let is_segment = |path: &Path| {
                 path.parent() == Some(&log) && path.extension().is_some_and(|kind| kind == "log")
             };
@@ -256,6 +261,25 @@ impl Machines {
         if disk.rot(&path, at, 1 << self.dice.choose(Kind::Fault, 8)).is_ok() {
             self.play.stage.world.mark("a replica rotted");
         }
+    }
+
+    /// A broker dies, and comes back with an empty disk in the place of the one that held its partitions. Only when others are
+    /// known to hold all that is committed: to lose the last copy is beyond any promise.
+    async fn replace_disk(&mut self) {
+        let stage = self.play.stage.clone();
+        // One copy may be bad, not two.
+        let node = self.rotten.unwrap_or_else(|| self.some_of(&self.play.brokers));
+        stage.world.kill(node);
+        stage.struck(FaultKind::Crash);
+        let until = stage.world.elapsed() + GIVEN_UP_WITHIN;
+        while stage.world.elapsed() < until && !self.play.is_dispensable(node) {
+            stage.world.sleep(Duration::from_millis(200)).await;
+        }
+        if self.play.is_dispensable(node) {
+            *lock(&self.play.shared.disks).entry(node).or_default() += 1;
+            stage.struck(FaultKind::Wipe);
+        }
+        self.restart(&[node], false).await;
     }
 
     /// Something dies: mostly a node, at once or at one of its next I/O operations, or cleanly; sometimes a client.
@@ -336,7 +360,7 @@ impl Machines {
         for machine in self.machines.values() {
             let of_metadata = |path: &Path, kind: &str| {
                 path.extension().is_some_and(|found| found == kind)
-                    && path.starts_with(Path::new(LOG_DIR).join("cluster-metadata"))
+                    && path.parent().is_some_and(|parent| parent.ends_with("cluster-metadata"))
             };
             let files = machine.disk.files();
             if files.iter().any(|(path, _)| of_metadata(path, "checkpoint")) {
@@ -399,8 +423,8 @@ impl Play {
         env: &SimEnv,
         config: &BrokerConfig,
     ) -> Result<(), StartError> {
-        let is_new =
-            !env.disk().exists(&Path::new(LOG_DIR).join("meta.properties")).await.unwrap_or(true);
+        let identity = config.metadata_dir().join("meta.properties");
+        let is_new = !env.disk().exists(&identity).await.unwrap_or(true);
         let initial = |voter: &Node| InitialVoter {
             voter: QuorumVoter {
                 node: NodeId(*voter as i32),
@@ -419,6 +443,32 @@ impl Play {
         let cluster = config.cluster_id.clone().filter(|_| is_new);
         let Some(cluster) = cluster else { return Ok(()) };
         broker::format(env, config, cluster, &beginning).await.map(drop)
+    }
+
+    /// Where a node's partitions lie.
+    fn log_dir(&self, node: Node) -> PathBuf {
+        match lock(&self.shared.disks).get(&node) {
+            None => PathBuf::from("/data"),
+            Some(count) => PathBuf::from(format!("/data{count}")),
+        }
+    }
+
+    /// Whether a broker is given up by the newest metadata, and others hold all that is committed of what it holds.
+    fn is_dispensable(&self, node: Node) -> bool {
+        let active = self.nodes.iter().filter(|other| **other != node);
+        let active = active.filter_map(|other| self.observer(*other));
+        let Some(observer) = active.into_iter().find(|known| known.quorum().is_active) else {
+            return false;
+        };
+        let image = observer.view().image.clone();
+        let id = BrokerId(node as i32);
+        let has_others = |partition: &PartitionInfo| {
+            let mut whole = partition.isr.iter().chain(&partition.elr);
+            !partition.replicas.contains(&id) || whole.any(|other| *other != id)
+        };
+        let mut shared = image.partitions().filter(|(_, _, known)| known.replicas.len() > 1);
+        image.broker(id).is_some_and(|known| known.is_fenced)
+            && shared.all(|(_, _, partition)| has_others(partition))
     }
 
     /// How fast replicas that are not in sync catch up: where partitions move, slowly.
@@ -492,8 +542,8 @@ impl Play {
             roles,
             cluster_id: Some(ClusterId("simulated-cluster".into())),
             listeners,
-            log_dirs: vec![PathBuf::from(LOG_DIR)],
-            metadata_dir: None,
+            log_dirs: vec![self.log_dir(node)],
+            metadata_dir: self.stage.scenario.disks_replaced.then(|| METADATA_DIR.into()),
             voters,
             bootstrap,
             asks_who_decides: false,
