@@ -8,12 +8,14 @@
 //!              └─ context, authorize        who asks, and whether they may
 //!
 //!  lifecycle: this broker's word to the active controller     controller: the way there over the network
+//!  balance: what the active controller lets move by itself
 //! ```
 //!
 //! Generic over `env::Env`: the same code runs on the real world (`server`) and on a false one (`sim`). A room is
 //! entered by its door alone: a bounded message, or a method that takes the room's own short lock; one door call per
 //! decision, no lock across an await. Every request carries a [`RequestContext`] and passes [`authorize`].
 
+mod balance;
 mod beginning;
 mod config;
 mod connection;

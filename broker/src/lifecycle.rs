@@ -227,6 +227,7 @@ async fn beat<E: Env>(
         wants_fence: false,
         wants_stop,
         failed_directories: broker.quorum().failed_directories.clone(),
+        cordoned_directories: Some(broker.cordoned_directories().collect()),
     };
     let unconfirmed = unconfirmed(broker);
     match broker.metadata().heartbeat(heartbeat.clone()).await {
@@ -241,6 +242,9 @@ async fn beat<E: Env>(
         want_fence: false,
         want_shut_down: wants_stop,
         offline_log_dirs: heartbeat.failed_directories.iter().map(|id| id.0).collect(),
+        cordoned_log_dirs: heartbeat
+            .cordoned_directories
+            .map(|dirs| dirs.into_iter().map(|id| id.0).collect()),
         ..BrokerHeartbeatRequest::default()
     };
     let patience = broker.settings().quorum_request_timeout;

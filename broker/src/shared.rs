@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::metadata::Image;
@@ -13,7 +13,9 @@ use cluster::telemetry::{Subscriptions, Telemetry};
 use env::Env;
 use log::LogDir;
 use tokio::sync::watch;
-use types::{BrokerId, ClusterId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
+use types::{
+    BrokerId, ClusterId, DirectoryId, ErrorCode, Offset, PartitionIndex, TopicId, TopicName,
+};
 
 use cluster::config::{BrokerSettings, ReplicaList};
 
@@ -101,6 +103,17 @@ impl<E: Env> Shared<E> {
     /// Its log directories that could be opened, in the order of `log.dirs`.
     pub fn data_dirs(&self) -> &[LogDir<E::Disk>] {
         &self.0.data_dirs
+    }
+
+    /// Whether a log directory takes nothing new (`cordoned.log.dirs`).
+    pub(crate) fn is_cordoned(&self, dir: &LogDir<E::Disk>) -> bool {
+        let settings = self.settings();
+        settings.cordoned.iter().any(|path| path == "*" || Path::new(path) == dir.path())
+    }
+
+    /// Those that do.
+    pub(crate) fn cordoned_directories(&self) -> impl Iterator<Item = DirectoryId> + '_ {
+        self.data_dirs().iter().filter(|dir| self.is_cordoned(dir)).map(LogDir::id)
     }
 
     /// The door of the metadata room.
@@ -313,6 +326,17 @@ impl<E: Env> View<E> {
         };
         let registered = || self.image.topic_by_id(topic)?.partitions.get(&index);
         named && registered().is_some_and(|known| !known.isr.contains(&follower))
+    }
+
+    /// Whether a replica is on its way to `broker`, and not in sync yet.
+    pub(crate) fn is_moving_to(
+        &self,
+        (topic, index): (TopicId, PartitionIndex),
+        broker: BrokerId,
+    ) -> bool {
+        let registered = || self.image.topic_by_id(topic)?.partitions.get(&index);
+        registered()
+            .is_some_and(|known| known.adding.contains(&broker) && !known.isr.contains(&broker))
     }
 
     /// The topic of that identity.

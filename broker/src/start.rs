@@ -29,7 +29,7 @@ use crate::partition::{Registry, log_config};
 use crate::replication::{self, Desk};
 use crate::shared::{Failure, ListenerInfo, Shared, SharedInner, View};
 use crate::snapshot::Observer;
-use crate::{coordinator, lifecycle, membership, retention, vigil};
+use crate::{balance, coordinator, lifecycle, membership, retention, vigil};
 
 /// A fetch session that was idle for so long may be displaced, as in Kafka.
 const SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
@@ -243,6 +243,7 @@ impl<E: Env> Broker<E> {
         if roles.is_controller() {
             // Who was killed with this node and is back cannot register before its last process is known to be gone.
             spawner.spawn("vigils", vigil::run(shared.clone()));
+            spawner.spawn("balance", balance::run(shared.clone()));
             spawner.spawn("membership", membership::run(shared.clone(), endpoints));
         }
         if !roles.is_broker() {

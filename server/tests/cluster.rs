@@ -270,10 +270,18 @@ fn nodes_join_and_leave() {
     }
     one.ok(&["topic", "create", "t", "--partitions", "6"], "");
     one.ok(&["produce", "t"], &lines(0, 600));
-    // The first is drained, and goes for good.
+    // A new one receives its share by itself: a fourth of twelve replicas.
     servers.push(last.start());
+    let until = Instant::now() + Duration::from_secs(60);
+    while replicas_at(&one, 4) < 2 {
+        assert!(Instant::now() < until, "broker 4 has {} replicas", replicas_at(&one, 4));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // The first is drained, and goes for good.
     let rest = &servers[0];
-    rest.ok(&["broker", "drain", "1", "--timeout", "60"], "");
+    let said = rest.ok(&["broker", "drain", "1", "--timeout", "60"], "");
+    assert!(said.starts_with("broker 1 takes nothing new until"), "{said}");
+    assert_eq!(replicas_at(&one, 1), 0);
     rest.ok(&["cluster", "remove-voter", "1"], "");
     one.stop();
     rest.ok(&["broker", "remove", "1", "--timeout", "30"], "");
@@ -292,6 +300,15 @@ fn nodes_join_and_leave() {
     assert_eq!(described_nodes(&servers[0]), [(2, true), (3, true), (4, false)]);
     servers.push(again);
     servers.into_iter().for_each(Server::stop);
+}
+
+/// How many replicas a broker holds.
+fn replicas_at(server: &Server, broker: i64) -> u64 {
+    let text = server.ok(&["broker", "list", "--json"], "");
+    let brokers: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut brokers = brokers.as_array().unwrap().iter();
+    let found = brokers.find(|it| it["broker"] == broker);
+    found.map_or(0, |it| it["replicas"].as_u64().unwrap())
 }
 
 /// Nodes that are heard of, and whether they vote.

@@ -169,6 +169,8 @@ mutants! {
     HomesUnasked = "homes-unasked",
     /// L3: what a throttled replica was given at once is never paid for.
     ThrottleUnpaid = "throttle-unpaid",
+    /// Automatic balance takes replicas together in one rack.
+    BalanceForgetsRacks = "balance-forgets-racks",
     /// I27: a leader that is none any more changes who is in sync.
     DeposedChangesIsr = "deposed-changes-isr",
     /// I34: a reassignment ends before those that it adds are in sync.

@@ -139,6 +139,9 @@ pub(super) async fn broker_heartbeat<E: Env>(
                 .iter()
                 .map(|id| DirectoryId(*id))
                 .collect(),
+            cordoned_directories: request
+                .cordoned_log_dirs
+                .map(|dirs| dirs.into_iter().map(DirectoryId).collect()),
         };
         let unconfirmed = lifecycle::unconfirmed(broker);
         let answer = flat(broker.metadata().heartbeat(heartbeat).await)?;

@@ -45,7 +45,10 @@ pub(super) async fn describe_log_dirs<E: Env>(
     for path in &broker.config().log_dirs {
         let opened = broker.data_dirs().iter().find(|dir| dir.path() == path);
         results.push(match opened.filter(|dir| !dir.is_offline()) {
-            Some(dir) => describe(broker.env().disk(), dir, &asked).await,
+            Some(dir) => DescribeLogDirsResult {
+                is_cordoned: broker.is_cordoned(dir),
+                ..describe(broker.env().disk(), dir, &asked).await
+            },
             None => DescribeLogDirsResult {
                 error_code: ErrorCode::KafkaStorageError.as_i16(),
                 log_dir: shown(path),

@@ -265,7 +265,11 @@ impl<E: Env> Metadata<E> {
     ) -> Result<Result<HeartbeatAnswer, Refusal>, MetadataUnavailable> {
         self.change_at(move |active| {
             let Active { controller, next, sessions, now } = active;
-            sessions.on_heartbeat(*now, controller, *next, &heartbeat)
+            let (records, answer) = sessions.on_heartbeat(*now, controller, *next, &heartbeat);
+            if let (Ok(_), Some(cordoned)) = (&answer, heartbeat.cordoned_directories) {
+                controller.set_cordoned(heartbeat.id, cordoned);
+            }
+            (records, answer)
         })
         .await
     }

@@ -22,8 +22,8 @@ use wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
 };
 
-use super::{Asked, FETCHES_MAX, Place, repair};
-use crate::shared::{Limit, Shared};
+use super::{Asked, FETCHES_MAX, Place, Throttle, repair};
+use crate::shared::{Limit, Shared, View};
 use crate::{peer, together};
 
 /// How much larger an answer may be than what is asked for: the first batch is given whole, however large it is.
@@ -67,6 +67,33 @@ struct Fetcher<E: Env> {
     said: Option<String>,
     /// It is being told of bytes that were no batch.
     complains: Arc<AtomicBool>,
+}
+
+/// So many bytes in a second, of all replicas together that go by it.
+#[derive(Clone, Copy)]
+struct Pace<'a> {
+    rate: u64,
+    throttle: &'a Throttle,
+}
+
+/// What replicas go by that are not in sync.
+struct Paces<'a, E: Env> {
+    view: Arc<View<E>>,
+    own: BrokerId,
+    /// Those that an operator has named, and those that are on their way here.
+    throttled: Option<Pace<'a>>,
+    moving: Option<Pace<'a>>,
+}
+
+impl<E: Env> Paces<'_, E> {
+    /// What an operator has said of a replica counts, and else that it moves.
+    fn of(&self, place: Place) -> Option<Pace<'_>> {
+        let (view, own) = (&self.view, self.own);
+        match self.throttled {
+            Some(pace) if view.is_throttled(place, Limit::Follower, own, own) => Some(pace),
+            _ => self.moving.filter(|_| view.is_moving_to(place, own)),
+        }
+    }
 }
 
 type Answered = Result<FetchResponse, ClientError>;
@@ -122,17 +149,27 @@ impl<E: Env> Fetcher<E> {
 
     /// Leaves out who has caught up as fast as it may for now, if anybody has; until when.
     fn hold_back(&self, asked: &mut Vec<Asked<E>>) -> Option<Instant> {
-        let broker = &self.broker;
-        let (rate, now) = (broker.settings().follower_throttle?, broker.env().clock().now());
-        let until = broker.desk().follower_throttle.pauses_until(now, rate)?;
-        let count = asked.len();
-        asked.retain(|asked| !self.is_throttled(asked.place));
-        (asked.len() < count).then_some(until)
+        let now = self.broker.env().clock().now();
+        let paces = self.paces()?;
+        let mut first: Option<Instant> = None;
+        asked.retain(|asked| {
+            let pauses =
+                paces.of(asked.place).and_then(|pace| pace.throttle.pauses_until(now, pace.rate));
+            first = first.into_iter().chain(pauses).min();
+            pauses.is_none()
+        });
+        first
     }
 
-    fn is_throttled(&self, place: Place) -> bool {
+    /// How fast replicas may catch up, where anything says so.
+    fn paces(&self) -> Option<Paces<'_, E>> {
+        let (view, desk) = (self.broker.view(), self.broker.desk());
+        let pace = |rate: Option<u64>, throttle| rate.map(|rate| Pace { rate, throttle });
+        let throttled = pace(view.settings.follower_throttle, &desk.follower_throttle);
+        let moving = pace(view.settings.move_rate, &desk.move_throttle);
         let own = self.broker.broker_id();
-        self.broker.view().is_throttled(place, Limit::Follower, own, own)
+        let has_any = throttled.is_some() || moving.is_some();
+        has_any.then_some(Paces { view, own, throttled, moving })
     }
 
     async fn send(
@@ -196,12 +233,14 @@ impl<E: Env> Fetcher<E> {
         if let Some(served) = served {
             self.broker.desk().on_served(self.leader, served.place);
         }
-        if let Some(rate) = self.broker.settings().follower_throttle {
-            let bytes = |told: &PartitionData| told.records.as_ref().map_or(0, Bytes::len);
-            let caught_up = told.iter().filter(|(place, _)| self.is_throttled(**place));
-            let caught_up: usize = caught_up.map(|(_, told)| bytes(told)).sum();
+        if let Some(paces) = self.paces() {
             let now = self.broker.env().clock().now();
-            self.broker.desk().follower_throttle.spend(now, rate, caught_up);
+            for (place, told) in &told {
+                let bytes = told.records.as_ref().map_or(0, Bytes::len);
+                if let Some(pace) = paces.of(*place).filter(|_| bytes > 0) {
+                    pace.throttle.spend(now, pace.rate, bytes);
+                }
+            }
         }
         let mut rotten = Vec::new();
         let settling = asked.into_iter().map(|Asked { place, follower, question }| {

@@ -63,6 +63,8 @@ pub(crate) struct Desk<E: Env> {
     /// What others catch up with from here, and what is caught up with here.
     pub(crate) leader_throttle: Throttle,
     pub(crate) follower_throttle: Throttle,
+    /// What moves here.
+    pub(crate) move_throttle: Throttle,
 }
 
 struct Wanted<E: Env> {
@@ -127,6 +129,7 @@ impl<E: Env> Desk<E> {
             laid: Notify::new(),
             leader_throttle: Throttle::default(),
             follower_throttle: Throttle::default(),
+            move_throttle: Throttle::default(),
         }
     }
 

@@ -113,6 +113,14 @@ pub struct BrokerSettings {
     pub metadata_snapshot_bytes: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None`: time alone is no reason.
     pub metadata_snapshot_interval: Option<Duration>,
+    /// `replication.move.bytes.per.second`; `None` is no limit.
+    pub move_rate: Option<u64>,
+    /// `auto.balance`.
+    pub is_auto_balance_on: bool,
+    /// `auto.leader.rebalance.enable` and `leader.imbalance.check.interval.seconds`; `None`: leaders stay where they are.
+    pub leader_rebalance_interval: Option<Duration>,
+    /// `cordoned.log.dirs`: paths of log directories, or `*` for all.
+    pub cordoned: Vec<String>,
     /// `leader.replication.throttled.rate` in bytes per second; `None` is no limit.
     pub leader_throttle: Option<u64>,
     /// `follower.replication.throttled.rate` in bytes per second; `None` is no limit.
@@ -201,6 +209,16 @@ impl BrokerSettings {
                 as u64,
             metadata_snapshot_interval: Some(get.duration("metadata.log.max.snapshot.interval.ms"))
                 .filter(|interval| !interval.is_zero()),
+            move_rate: Some(get.size("replication.move.bytes.per.second") as u64)
+                .filter(|rate| *rate > 0),
+            is_auto_balance_on: get.flag("auto.balance"),
+            leader_rebalance_interval: Some(Duration::from_secs(
+                get.size("leader.imbalance.check.interval.seconds") as u64,
+            ))
+            .filter(|_| get.flag("auto.leader.rebalance.enable")),
+            cordoned: split_list(node.value("cordoned.log.dirs").unwrap_or_default())
+                .map(str::to_owned)
+                .collect(),
             leader_throttle: throttle(get.integer("leader.replication.throttled.rate")),
             follower_throttle: throttle(get.integer("follower.replication.throttled.rate")),
             quorum_auto_join: get.flag("controller.quorum.auto.join.enable"),

@@ -7,6 +7,7 @@
 //! The image here runs ahead of the committed one: decisions may be pipelined, and if the log fails the whole controller is
 //! dropped. Error codes and messages are Kafka's where clients and tools depend on them. Randomness comes in as a value.
 
+mod balance;
 mod brokers;
 mod change;
 mod configs;
@@ -22,12 +23,14 @@ mod recovery;
 mod sessions;
 mod topics;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use types::mutant::{Mutant, planted};
-use types::{BrokerEpoch, BrokerId, ErrorCode, Uuid};
+use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Uuid};
 
+pub use balance::Sizes;
 pub use brokers::{ProducerIdBlock, RegisterBroker};
 pub use configs::{AlterConfigs, Altered, ConfigChange, ConfigOp, SetConfigs, notice_of};
 pub use elections::ElectLeaders;
@@ -94,12 +97,37 @@ pub struct Controller {
     image: Image,
     /// Values of `server.properties`: the controller's own are the cluster's defaults.
     fixed: Arc<ConfigMap>,
+    /// Log directories that take nothing new, as their brokers say with their heartbeats (KIP-1066).
+    cordoned: BTreeMap<BrokerId, Vec<DirectoryId>>,
 }
 
 impl Controller {
     /// A controller on `image`, with the values of `server.properties`.
     pub fn new(image: Image, fixed: Arc<ConfigMap>) -> Controller {
-        Controller { image, fixed }
+        Controller { image, fixed, cordoned: BTreeMap::new() }
+    }
+
+    /// A broker says which of its directories take nothing new. Soft state: a new controller hears it with the next heartbeat.
+    pub fn set_cordoned(&mut self, id: BrokerId, directories: Vec<DirectoryId>) {
+        match directories.is_empty() {
+            true => drop(self.cordoned.remove(&id)),
+            false => drop(self.cordoned.insert(id, directories)),
+        }
+    }
+
+    /// The directories of a broker that take something new.
+    fn open_directories<'a>(
+        &'a self,
+        broker: &'a BrokerInfo,
+    ) -> impl Iterator<Item = DirectoryId> + Clone + 'a {
+        let cordoned = self.cordoned.get(&broker.id);
+        let is_open = move |id: &DirectoryId| cordoned.is_none_or(|known| !known.contains(id));
+        broker.directories.iter().copied().filter(is_open)
+    }
+
+    /// Whether nothing new is to come to a broker.
+    fn is_cordoned(&self, broker: &BrokerInfo) -> bool {
+        self.open_directories(broker).next().is_none()
     }
 
     /// The newest image, which may run ahead of the committed one.
@@ -137,7 +165,8 @@ impl Controller {
 
     /// Begins several decisions that are one batch.
     fn series(&self) -> Series {
-        let controller = Controller::new(self.image.clone(), self.fixed.clone());
+        let (image, fixed) = (self.image.clone(), self.fixed.clone());
+        let controller = Controller { image, fixed, cordoned: self.cordoned.clone() };
         Series { controller, records: Vec::new() }
     }
 

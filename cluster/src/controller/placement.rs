@@ -6,7 +6,7 @@ use types::encoding::Str;
 use types::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, PartitionEpoch, Uuid};
 
 use super::{Controller, Refusal};
-use crate::metadata::PartitionInfo;
+use crate::metadata::{BrokerInfo, PartitionInfo};
 
 impl Controller {
     /// Replicas for `count` new partitions, the first of which is number `first` of its topic: brokers in turn, racks in
@@ -22,7 +22,8 @@ impl Controller {
                 format!("Unable to replicate the partition {replication_factor} time(s): {why}");
             Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message))
         };
-        let brokers: Vec<_> = self.image.brokers().filter(|broker| !broker.is_stopping).collect();
+        let takes_new = |broker: &&BrokerInfo| !broker.is_stopping && !self.is_cordoned(broker);
+        let brokers: Vec<_> = self.image.brokers().filter(takes_new).collect();
         if brokers.is_empty() || brokers.iter().all(|broker| broker.is_fenced) {
             return invalid("All brokers are currently fenced.".to_owned());
         }
@@ -125,7 +126,11 @@ impl Controller {
     /// The directory of a broker that is to hold partition `index` anew: one after the other. It is part of the
     /// registration so that a directory that is missing later is not taken for one that never held anything.
     pub(super) fn directory_of(&self, id: BrokerId, index: i32) -> DirectoryId {
-        let directories = self.image.broker(id).map_or(&[][..], |broker| &broker.directories);
+        let broker = self.image.broker(id);
+        let open = || broker.map(|broker| self.open_directories(broker).collect::<Vec<_>>());
+        // An operator's word counts for more than a cordon.
+        let all = || broker.map(|broker| broker.directories.clone());
+        let directories = open().filter(|open| !open.is_empty()).or_else(all).unwrap_or_default();
         let turn = self.image.topics_count() + index.max(0) as usize;
         let chosen = turn.checked_rem(directories.len()).map(|at| directories[at]);
         chosen.unwrap_or(DirectoryId(Uuid::ZERO))

@@ -36,6 +36,8 @@ pub struct Heartbeat {
     pub wants_stop: bool,
     /// Log directories of its registration that have failed.
     pub failed_directories: Vec<DirectoryId>,
+    /// Those that take nothing new, if it says ([`Controller::set_cordoned`]).
+    pub cordoned_directories: Option<Vec<DirectoryId>>,
 }
 
 /// What it is told, once the records of the decision are committed.

@@ -26,6 +26,7 @@
 //!
 //! Every decision is applied; validating only must give no records, and the same answer as doing.
 
+mod balance;
 mod model;
 mod partitions;
 mod sessions;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use client::admin::{Admin, DescribedCluster, DescribedQuorum, Election, Move, QuorumReplica};
+use client::admin::{
+    Admin, ConfigChange, ConfigResource, DescribedCluster, DescribedQuorum, Election, Move,
+    QuorumReplica,
+};
 use client::{ClientError, Topic};
 use serde_json::json;
 use types::{BrokerId, ErrorCode, NodeId, PartitionIndex, TopicName, TopicPartition};
@@ -16,6 +19,8 @@ use crate::world::RealEnv;
 
 /// How often it is looked whether replicas have arrived.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// What keeps a broker from being given anything new (KIP-1066).
+const CORDONED: &str = "cordoned.log.dirs";
 /// Partitions that are moved with one request.
 const MOVES_AT_ONCE: usize = 500;
 
@@ -70,7 +75,7 @@ pub(super) struct Brokers {
 enum BrokerAction {
     /// List brokers: where they are, what they lead and hold.
     List,
-    /// Move everything that a broker holds to the others, and wait until it is there.
+    /// Move everything that a broker holds to the others, and wait until it is there. It takes nothing new from then on.
     Drain {
         /// The broker.
         broker: i32,
@@ -322,6 +327,9 @@ impl Brokers {
                 if dry_run {
                     return show_moves(&moves, self.connect.json);
                 }
+                if cluster.brokers.contains_key(&BrokerId(broker)) {
+                    cordon(&admin, &self.connect, BrokerId(broker)).await?;
+                }
                 carry_out(&admin, &self.connect, moves).await
             }
             BrokerAction::Remove { broker, force } => {
@@ -342,6 +350,21 @@ impl Brokers {
             }
         }
     }
+}
+
+/// Nothing new comes to a broker that is being emptied. A Kafka broker that does not know of that yet is emptied all the same.
+async fn cordon(admin: &Admin<RealEnv>, connect: &Connect, broker: BrokerId) -> Result<(), Failed> {
+    let all = ConfigChange::Set(CORDONED.to_owned(), "*".to_owned());
+    let said = match admin.alter_configs(&ConfigResource::Broker(broker), &[all], false).await {
+        Ok(()) => format!(
+            "broker {broker} takes nothing new until `foretold config unset broker {broker} {CORDONED}`\n"
+        ),
+        Err(error) if error.error_code() == Some(ErrorCode::InvalidConfig) => {
+            format!("broker {broker} may be given something new meanwhile: {error}\n")
+        }
+        Err(error) => return Err(connect.explain(&error)),
+    };
+    if connect.json { Ok(()) } else { output::write_all(said.as_bytes()) }
 }
 
 fn list(cluster: &DescribedCluster, layout: &Layout, is_json: bool) -> Result<(), Failed> {

@@ -32,6 +32,7 @@ const TESTED: &[Mutant] = &[
     Mutant::RecoversWithoutAll,
     Mutant::LostForgotten,
     Mutant::EmptiedAwaited,
+    Mutant::BalanceForgetsRacks,
     Mutant::DeposedChangesIsr,
     Mutant::MoveEndsEarly,
     Mutant::StaleReplicaJoins,

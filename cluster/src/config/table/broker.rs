@@ -2,8 +2,8 @@
 
 use super::super::key::{ConfigKey, Kind, Range, Unit};
 use super::{
-    FAST_LZ4, INTERNALS, JOURNAL, KERNEL, NO_AUTHENTICATION, NO_COMPACTION, ONE_NODE, RESERVED,
-    THREADS, WITH_RETENTION, key,
+    ALWAYS, FAST_LZ4, INTERNALS, JOURNAL, KERNEL, LISTENERS, NO_AUTHENTICATION, NO_COMPACTION,
+    QUORUM, REPLICAS, RESERVED, THREADS, TOLD, UNCLEAN, WAITS, WITH_RETENTION, key,
 };
 
 /// Every key, sorted by name. Two lines each: what it may be, and what it does.
@@ -23,9 +23,11 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Length of one sample of the quota on moves between log directories."),
     key("authorizer.class.name", Kind::Text, Some("")).refused()
         .help("Plug-in that decides who may do what."),
+    key("auto.balance", Kind::Bool, Some("true")).live()
+        .help("Whether partitions move by themselves until all brokers have their share of bytes and of leaders, a new one too."),
     key("auto.create.topics.enable", Kind::Bool, Some("true"))
         .help("Whether a client that names a missing topic creates it."),
-    key("auto.leader.rebalance.enable", Kind::Bool, Some("true")).meaningless(ONE_NODE)
+    key("auto.leader.rebalance.enable", Kind::Bool, Some("true"))
         .help("Whether leadership returns to preferred replicas by itself."),
     key("background.threads", Kind::Int, Some("10")).at_least(1).live().meaningless(THREADS)
         .help("Threads for background work."),
@@ -55,7 +57,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("How long a connection may be idle before it is closed."),
     key("connections.max.reauth.ms", Kind::Long, Some("0")).unit(Unit::Millis).refused()
         .help("How long an authenticated connection may live before it must authenticate again."),
-    key("controlled.shutdown.enable", Kind::Bool, Some("true")).meaningless(ONE_NODE)
+    key("controlled.shutdown.enable", Kind::Bool, Some("true")).meaningless(ALWAYS)
         .help("Whether a stopping broker first hands its leaderships over."),
     key("controller.listener.names", Kind::List, None)
         .help("Listeners of the controller, which take no clients."),
@@ -63,19 +65,19 @@ pub static BROKER: &[ConfigKey] = &[
         .help("How slow a controller event must be to be logged."),
     key("controller.performance.sample.period.ms", Kind::Long, Some("60000")).at_least(100).unit(Unit::Millis).meaningless(INTERNALS).internal()
         .help("Period of the controller's performance report."),
-    key("controller.quorum.append.linger.ms", Kind::Int, Some("25")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.quorum.append.linger.ms", Kind::Int, Some("25")).at_least(0).unit(Unit::Millis).meaningless(QUORUM)
         .help("How long the metadata leader gathers records before it writes them."),
     key("controller.quorum.auto.join.enable", Kind::Bool, Some("false"))
         .help("Whether a controller adds itself to the voters."),
     key("controller.quorum.bootstrap.servers", Kind::List, Some(""))
         .help("Whom to ask who decides, when nothing names voters and the directory does not know any."),
-    key("controller.quorum.election.backoff.max.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.quorum.election.backoff.max.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(QUORUM)
         .help("Longest wait before another metadata election."),
     key("controller.quorum.election.timeout.ms", Kind::Int, Some("1000")).at_least(100).unit(Unit::Millis)
         .help("How long to wait for votes in a metadata election."),
-    key("controller.quorum.fetch.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(ONE_NODE)
+    key("controller.quorum.fetch.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(QUORUM)
         .help("Largest answer to a fetch from the metadata quorum."),
-    key("controller.quorum.fetch.snapshot.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(ONE_NODE)
+    key("controller.quorum.fetch.snapshot.max.bytes", Kind::Int, Some("1048576")).at_least(1).unit(Unit::Bytes).meaningless(QUORUM)
         .help("Largest answer to a snapshot fetch from the metadata quorum."),
     key("controller.quorum.fetch.timeout.ms", Kind::Int, Some("500")).at_least(100).unit(Unit::Millis)
         .help("How long a voter may hear nothing from the metadata leader. Kafka's default is 2000."),
@@ -89,9 +91,9 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Samples kept for the quota on topic changes."),
     key("controller.quota.window.size.seconds", Kind::Int, Some("1")).at_least(1).unit(Unit::Seconds).missing()
         .help("Length of one sample of the quota on topic changes."),
-    key("controller.socket.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("controller.socket.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(QUORUM)
         .help("How long a request to the controller may take."),
-    key("cordoned.log.dirs", Kind::List, Some("")).live_per_broker().missing()
+    key("cordoned.log.dirs", Kind::List, Some("")).live_per_broker()
         .help("Log directories that take no new partitions."),
     key("create.topic.policy.class.name", Kind::Class, None).refused()
         .help("Plug-in that may veto new topics."),
@@ -111,7 +113,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Whether topics may be deleted."),
     key("disk.sync.timeout.ms", Kind::Long, Some("60000")).at_least(1000).unit(Unit::Millis)
         .help("How long a sync of a log directory may take before the directory counts as failed."),
-    key("early.start.listeners", Kind::List, None).meaningless(ONE_NODE)
+    key("early.start.listeners", Kind::List, None).meaningless(LISTENERS)
         .help("Listeners that start before the authorizer is ready."),
     key("errors.deadletterqueue.auto.create.topics.enable", Kind::Bool, Some("false")).live().missing()
         .help("Whether the dead letter topic of a share group is created on demand."),
@@ -265,7 +267,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Streams groups: task offset interval."),
     key("group.streams.topology.description.plugin.class", Kind::Class, None).missing()
         .help("Streams groups: topology description plugin."),
-    key("initial.broker.registration.timeout.ms", Kind::Int, Some("60000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("initial.broker.registration.timeout.ms", Kind::Int, Some("60000")).unit(Unit::Millis).meaningless(WAITS)
         .help("How long a starting broker tries to register."),
     key("inter.broker.listener.name", Kind::Text, None)
         .help("Listener that brokers use among themselves."),
@@ -279,7 +281,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Interval at which metrics reporters are polled."),
     key("kafka.metrics.reporters", Kind::List, Some("")).missing()
         .help("Plug-ins that report metrics."),
-    key("leader.imbalance.check.interval.seconds", Kind::Long, Some("300")).at_least(1).unit(Unit::Seconds).meaningless(ONE_NODE)
+    key("leader.imbalance.check.interval.seconds", Kind::Long, Some("300")).at_least(1).unit(Unit::Seconds)
         .help("Interval of the check for leaders off their preferred replica."),
     key("leader.replication.throttled.rate", Kind::Long, Some("9223372036854775807")).at_least(0).live()
         .help("Bytes per second that the broker's throttled leaders serve together to followers that are not in sync."),
@@ -313,7 +315,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("What happens to old segments: delete. Compaction is not there yet."),
     key("log.dir", Kind::List, Some("/tmp/kafka-logs"))
         .help("Directory of the data, if log.dirs is unset."),
-    key("log.dir.failure.timeout.ms", Kind::Long, Some("30000")).at_least(1).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("log.dir.failure.timeout.ms", Kind::Long, Some("30000")).at_least(1).unit(Unit::Millis).meaningless(TOLD)
         .help("How long a broker may fail to tell the controller of a failed directory."),
     key("log.dirs", Kind::List, None)
         .help("Directories of the data."),
@@ -411,7 +413,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Size of a segment of the metadata log."),
     key("metadata.log.segment.ms", Kind::Long, Some("604800000")).unit(Unit::Millis).meaningless(INTERNALS)
         .help("Time after which a new segment of the metadata log starts."),
-    key("metadata.max.idle.interval.ms", Kind::Int, Some("500")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("metadata.max.idle.interval.ms", Kind::Int, Some("500")).at_least(0).unit(Unit::Millis).meaningless(QUORUM)
         .help("How long the metadata leader may write nothing."),
     key("metadata.max.retention.bytes", Kind::Long, Some("104857600")).unit(Unit::Bytes).meaningless(INTERNALS)
         .help("Bytes that the metadata log and its snapshots keep."),
@@ -441,7 +443,7 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Threads that recover logs at the start; recovery reads one journal, not every log."),
     key("num.replica.alter.log.dirs.threads", Kind::Int, None).meaningless(THREADS)
         .help("Threads that move replicas between directories."),
-    key("num.replica.fetchers", Kind::Int, Some("1")).at_least(1).live().meaningless(ONE_NODE)
+    key("num.replica.fetchers", Kind::Int, Some("1")).at_least(1).live().meaningless(REPLICAS)
         .help("Connections per broker for replication."),
     key("offset.metadata.max.bytes", Kind::Int, Some("4096")).unit(Unit::Bytes)
         .help("Largest text that a consumer may store with an offset."),
@@ -541,11 +543,11 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Whether old segments may move to remote storage."),
     key("replica.alter.log.dirs.io.max.bytes.per.second", Kind::Long, Some("9223372036854775807")).at_least(0).unit(Unit::Bytes).live().missing()
         .help("Bytes per second for moves between log directories."),
-    key("replica.fetch.backoff.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("replica.fetch.backoff.ms", Kind::Int, Some("1000")).at_least(0).unit(Unit::Millis).meaningless(REPLICAS)
         .help("Wait after a failed fetch from a leader."),
     key("replica.fetch.max.bytes", Kind::Int, Some("1048576")).at_least(0).unit(Unit::Bytes)
         .help("Bytes per partition that a follower asks for."),
-    key("replica.fetch.min.bytes", Kind::Int, Some("1")).unit(Unit::Bytes).meaningless(ONE_NODE)
+    key("replica.fetch.min.bytes", Kind::Int, Some("1")).unit(Unit::Bytes).meaningless(REPLICAS)
         .help("Fewest bytes that a follower waits for."),
     key("replica.fetch.response.max.bytes", Kind::Int, Some("10485760")).at_least(0).unit(Unit::Bytes)
         .help("Most bytes in one answer to a follower."),
@@ -557,17 +559,19 @@ pub static BROKER: &[ConfigKey] = &[
         .help("How far behind a follower may be and stay in sync."),
     key("replica.selector.class", Kind::Text, None).missing()
         .help("Plug-in that chooses the replica a consumer reads from."),
-    key("replica.socket.receive.buffer.bytes", Kind::Int, Some("65536")).unit(Unit::Bytes).meaningless(ONE_NODE)
+    key("replica.socket.receive.buffer.bytes", Kind::Int, Some("65536")).unit(Unit::Bytes).meaningless(REPLICAS)
         .help("Receive buffer of replication connections."),
-    key("replica.socket.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("replica.socket.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(REPLICAS)
         .help("How long a request between replicas may take."),
     key("replication.quota.window.num", Kind::Int, Some("11")).at_least(1).missing()
         .help("Samples kept for replication quotas."),
     key("replication.quota.window.size.seconds", Kind::Int, Some("1")).at_least(1).unit(Unit::Seconds).missing()
         .help("Length of one sample of replication quotas."),
+    key("replication.move.bytes.per.second", Kind::Long, Some("67108864")).at_least(0).unit(Unit::Bytes).live()
+        .help("How fast replicas that move to this broker are filled, together, where no throttle is set for them; 0: as fast as they can."),
     key("request.slow.log.ms", Kind::Long, Some("1000")).at_least(-1).unit(Unit::Millis).live()
         .help("Requests that take at least so long have a line in the log, at most one in ten seconds; what they wait for by design (a fetch for records, a join for members) is not counted. -1 is none."),
-    key("request.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("request.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(QUORUM)
         .help("How long a request to another broker may take."),
     key("sasl.client.callback.handler.class", Kind::Class, None).refused()
         .help("Java callback handler of SASL clients."),
@@ -705,9 +709,9 @@ pub static BROKER: &[ConfigKey] = &[
         .help("How long a write of share state may take."),
     key("share.fetch.purgatory.purge.interval.requests", Kind::Int, Some("1000")).missing()
         .help("How many finished share fetches are kept before they are purged."),
-    key("socket.connection.setup.timeout.max.ms", Kind::Long, Some("30000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("socket.connection.setup.timeout.max.ms", Kind::Long, Some("30000")).unit(Unit::Millis).meaningless(QUORUM)
         .help("Longest wait for a connection to another node."),
-    key("socket.connection.setup.timeout.ms", Kind::Long, Some("10000")).unit(Unit::Millis).meaningless(ONE_NODE)
+    key("socket.connection.setup.timeout.ms", Kind::Long, Some("10000")).unit(Unit::Millis).meaningless(QUORUM)
         .help("First wait for a connection to another node."),
     key("socket.listen.backlog.size", Kind::Int, Some("50")).at_least(1).meaningless(KERNEL)
         .help("Connections that wait to be accepted."),
@@ -787,9 +791,9 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Whether producers may prepare transactions for an outside coordinator."),
     key("transactional.id.expiration.ms", Kind::Int, Some("604800000")).at_least(1).unit(Unit::Millis).missing()
         .help("How long an idle transactional id is remembered."),
-    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live().meaningless(ONE_NODE)
+    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live()
         .help("Whether a replica that may lack committed records may lead."),
-    key("unclean.leader.election.interval.ms", Kind::Long, Some("300000")).at_least(1).unit(Unit::Millis).meaningless(ONE_NODE).internal()
+    key("unclean.leader.election.interval.ms", Kind::Long, Some("300000")).at_least(1).unit(Unit::Millis).meaningless(UNCLEAN).internal()
         .help("Interval of the search for partitions that need an unclean election."),
     key("unstable.api.versions.enable", Kind::Bool, Some("false")).missing().internal()
         .help("Whether unreleased API versions are served."),

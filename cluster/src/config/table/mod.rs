@@ -13,7 +13,13 @@ pub use topic::TOPIC;
 
 use super::key::{ConfigKey, Kind};
 
-const ONE_NODE: &str = "a single node has no one to replicate, elect or register with";
+const REPLICAS: &str = "one connection to each other broker carries what all replicas ask there";
+const QUORUM: &str = "controller.quorum.request.timeout.ms and the like are what counts";
+const ALWAYS: &str = "a broker that stops always hands over what it leads";
+const LISTENERS: &str = "each listener opens as soon as it can be served";
+const WAITS: &str = "a broker asks until it is registered";
+const TOLD: &str = "a failed directory is told at once";
+const UNCLEAN: &str = "an election is held as soon as it is possible";
 const THREADS: &str = "threads follow the number of processors";
 const NO_AUTHENTICATION: &str = "no listener authenticates";
 const INTERNALS: &str = "it tunes a mechanism that does not exist here";

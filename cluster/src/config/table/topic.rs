@@ -1,7 +1,7 @@
 //! Keys of topics.
 
 use super::super::key::{ConfigKey, Kind, Range, Unit};
-use super::{FAST_LZ4, INTERNALS, NO_COMPACTION, NO_TIERING, ONE_NODE, RESERVED, key};
+use super::{FAST_LZ4, INTERNALS, NO_COMPACTION, NO_TIERING, RESERVED, key};
 
 /// Every key, sorted by name. Two lines each: what it may be, and what it does.
 #[rustfmt::skip]
@@ -86,6 +86,6 @@ pub static TOPIC: &[ConfigKey] = &[
         .help("Random part of segment.ms, so that segments do not all roll at once."),
     key("segment.ms", Kind::Long, Some("604800000")).at_least(1).unit(Unit::Millis).live().from(&["log.roll.ms", "log.roll.hours"])
         .help("Time after which a new segment starts even if it is not full."),
-    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live().meaningless(ONE_NODE).from(&["unclean.leader.election.enable"])
+    key("unclean.leader.election.enable", Kind::Bool, Some("false")).live().from(&["unclean.leader.election.enable"])
         .help("Whether a replica that may lack committed records may lead."),
 ];

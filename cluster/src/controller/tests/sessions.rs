@@ -46,6 +46,7 @@ impl Teller {
         let failed = option(words, "failed").into_iter().flat_map(|ids| ids.split(','));
         let epoch = self.epoch(id, words);
         let beat = Heartbeat {
+            cordoned_directories: None,
             id,
             epoch,
             metadata_end: at("has").unwrap_or(Offset(epoch.0 + 1)),

@@ -481,6 +481,8 @@ impl Play {
     fn broker_config(&self, node: Node) -> BrokerConfig {
         let values = [
             ("auto.create.topics.enable", "false".to_owned()),
+            ("auto.balance", self.stage.scenario.balances.to_string()),
+            ("leader.imbalance.check.interval.seconds", "10".into()),
             ("broker.heartbeat.interval.ms", "500".into()),
             ("broker.session.timeout.ms", "3000".into()),
             ("disk.sync.timeout.ms", "60000".into()),

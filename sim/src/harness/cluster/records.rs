@@ -34,6 +34,8 @@ pub(super) const TOPICS: [(&str, i32, u32); 2] = [("alpha", 2, 1), ("beta", 1, 2
 pub(super) const REPLICAS: i16 = 3;
 /// All replicas are in sync again within this (L3): the longest probation of one that was too slow too often, and the rest.
 const IN_SYNC_AGAIN: Duration = Duration::from_secs(100);
+/// How soon brokers are level: a rest of one that was, ten seconds without anybody coming or going, and a few rounds of moves.
+const LEVEL_AGAIN: Duration = Duration::from_secs(180);
 /// A healthy cluster takes a record within this (L4).
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a leader tells what it knows though another leads already (I36): a session, by clocks that drift.
@@ -258,7 +260,10 @@ impl Play {
         }
         // Deliveries that were under way have ended by now, or never will.
         self.stage.world.sleep(Duration::from_secs(20)).await;
-        if !self.replicas_agree().await || !self.judge_groups(&client).await {
+        if !self.replicas_agree().await
+            || !self.is_level().await
+            || !self.judge_groups(&client).await
+        {
             return;
         }
         for partition in partitions() {
@@ -373,6 +378,49 @@ impl Play {
             }
         }
         true
+    }
+
+    /// Where partitions move by themselves, no broker holds more than a tenth more or less than its share, and what one partition
+    /// weighs, in bounded time.
+    async fn is_level(&self) -> bool {
+        if !self.stage.scenario.balances {
+            return true;
+        }
+        let until = self.stage.world.elapsed() + LEVEL_AGAIN;
+        loop {
+            let Some(loads) = self.loads() else { return true };
+            let mean = loads.values().map(|(load, _)| load).sum::<u64>() / loads.len() as u64;
+            let heaviest = loads.values().map(|(_, heaviest)| *heaviest).max().unwrap_or(0);
+            let is_off = |load: u64| load.abs_diff(mean) > mean / 10 + heaviest;
+            if !loads.values().any(|(load, _)| is_off(*load)) {
+                return true;
+            }
+            if self.stage.world.elapsed() > until {
+                let text =
+                    format!("after {LEVEL_AGAIN:?} brokers hold {loads:?}, which is not level");
+                self.stage.world.violation("L3", text);
+                return false;
+            }
+            self.stage.world.sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// What each broker holds and the heaviest partition of it, in bytes, with what a replica weighs beside them.
+    fn loads(&self) -> Option<BTreeMap<Node, (u64, u64)>> {
+        const REPLICA_BYTES: u64 = 1 << 20;
+        let mut loads = BTreeMap::new();
+        for node in self.brokers.iter() {
+            let observer = self.observer(*node)?;
+            let logs = observer.data_dirs().iter().flat_map(log::LogDir::logs);
+            let weights = logs.map(|log| log.bytes_total() + REPLICA_BYTES);
+            let (mut all, mut heaviest) = (0, 0);
+            for weight in weights {
+                all += weight;
+                heaviest = heaviest.max(weight);
+            }
+            loads.insert(*node, (all, heaviest));
+        }
+        Some(loads)
     }
 
     /// Damage that the nodes know of.
