@@ -309,6 +309,9 @@ fn limits_per_address() {
     assert_eq!(settings.connections_per_ip_max("10.0.0.2".parse().unwrap()), 9);
 }
 
+/// Keys that no node resolves for itself: the controller decides by them (`controller::change`, tested there).
+const READ_BY_CONTROLLERS: &[&str] = &["unclean.leader.election.enable"];
+
 /// Keys that the process reads before there is a broker; `server/src/node.rs` checks them.
 const READ_AT_THE_START: [&str; 14] = [
     "advertised.listeners",
@@ -359,6 +362,7 @@ fn every_key_has_an_effect_or_an_answer() {
     for key in BROKER {
         let value = match key.class {
             Class::Works if READ_AT_THE_START.contains(&key.name) => continue,
+            Class::Works if READ_BY_CONTROLLERS.contains(&key.name) => continue,
             Class::Works => another_value(key),
             // Any other value than the default is noticed or refused.
             Class::Meaningless(_) | Class::Missing { .. } => {
@@ -374,7 +378,9 @@ fn every_key_has_an_effect_or_an_answer() {
         values.insert(key.name.into(), value.as_str().into());
         assert_ne!(before, resolved(&values), "{}={value} changes nothing", key.name);
     }
-    for key in TOPIC.iter().filter(|key| key.class == Class::Works) {
+    let is_resolved =
+        |key: &&ConfigKey| key.class == Class::Works && !READ_BY_CONTROLLERS.contains(&key.name);
+    for key in TOPIC.iter().filter(is_resolved) {
         let mut own = ConfigMap::new();
         own.extend(codec(key.name).map(|codec| ("compression.type".into(), codec.as_str().into())));
         let before = TopicSettings::resolve(&own, &NodeConfigs::default());

@@ -563,12 +563,12 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Receive buffer of replication connections."),
     key("replica.socket.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(REPLICAS)
         .help("How long a request between replicas may take."),
+    key("replication.move.bytes.per.second", Kind::Long, Some("67108864")).at_least(0).unit(Unit::Bytes).live()
+        .help("How fast replicas that move to this broker are filled, together, where no throttle is set for them; 0: as fast as they can."),
     key("replication.quota.window.num", Kind::Int, Some("11")).at_least(1).missing()
         .help("Samples kept for replication quotas."),
     key("replication.quota.window.size.seconds", Kind::Int, Some("1")).at_least(1).unit(Unit::Seconds).missing()
         .help("Length of one sample of replication quotas."),
-    key("replication.move.bytes.per.second", Kind::Long, Some("67108864")).at_least(0).unit(Unit::Bytes).live()
-        .help("How fast replicas that move to this broker are filled, together, where no throttle is set for them; 0: as fast as they can."),
     key("request.slow.log.ms", Kind::Long, Some("1000")).at_least(-1).unit(Unit::Millis).live()
         .help("Requests that take at least so long have a line in the log, at most one in ten seconds; what they wait for by design (a fetch for records, a join for members) is not counted. -1 is none."),
     key("request.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(QUORUM)
