@@ -169,6 +169,8 @@ mutants! {
     HomesUnasked = "homes-unasked",
     /// L3: what a throttled replica was given at once is never paid for.
     ThrottleUnpaid = "throttle-unpaid",
+    /// Automatic balance leaves everything where it lies.
+    UnevenUnseen = "uneven-unseen",
     /// Automatic balance takes replicas together in one rack.
     BalanceForgetsRacks = "balance-forgets-racks",
     /// I27: a leader that is none any more changes who is in sync.

@@ -216,6 +216,7 @@ impl<E: Env> Registry<E> {
         let min_isr = settings.min_insync_replicas;
         let throttled = (settings.throttled_leaders, settings.throttled_followers);
         let known = self.topics.remove(&topic.id);
+        let mut homeless: Option<(usize, PartitionIndex, DirectoryId)> = None;
         let mut load = self.load();
         let mut plans = Vec::with_capacity(topic.partitions.len());
         for (index, registered) in &topic.partitions {
@@ -242,10 +243,8 @@ impl<E: Env> Registry<E> {
             if let (None, None, Some(directory)) = (place, &known, home)
                 && stance != Stance::Stranger
             {
-                tracing::error!(
-                    partition = %spec.topic_partition(), %directory,
-                    "its log directory has failed or is not among log.dirs: this replica is offline until a start with it"
-                );
+                let (count, _, _) = homeless.get_or_insert((0, *index, directory));
+                *count += 1;
             }
             let of_known = known.as_ref().map(|served| &served.view);
             plans.push(Plan {
@@ -269,6 +268,12 @@ impl<E: Env> Registry<E> {
                 place,
                 stance,
             });
+        }
+        if let Some((replicas, first, directory)) = homeless {
+            tracing::error!(
+                topic = %topic.name, %first, replicas, %directory,
+                "their log directory has failed or is not among log.dirs: they are offline until a start with it"
+            );
         }
         let elsewhere = plans.iter().map(|plan| plan.stance != Stance::Leads).collect();
         let places =

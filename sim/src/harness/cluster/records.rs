@@ -405,20 +405,29 @@ impl Play {
         }
     }
 
-    /// What each broker holds and the heaviest partition of it, in bytes, with what a replica weighs beside them.
+    /// What each broker is to hold by the metadata, and the heaviest partition of it: in bytes, with what a replica weighs beside
+    /// them. The only replica of a partition stays where it was, though its disk is gone.
     fn loads(&self) -> Option<BTreeMap<Node, (u64, u64)>> {
         const REPLICA_BYTES: u64 = 1 << 20;
-        let mut loads = BTreeMap::new();
-        for node in self.brokers.iter() {
-            let observer = self.observer(*node)?;
-            let logs = observer.data_dirs().iter().flat_map(log::LogDir::logs);
-            let weights = logs.map(|log| log.bytes_total() + REPLICA_BYTES);
-            let (mut all, mut heaviest) = (0, 0);
-            for weight in weights {
-                all += weight;
-                heaviest = heaviest.max(weight);
+        let observers: Option<Vec<_>> =
+            self.brokers.iter().map(|node| self.observer(*node)).collect();
+        let observers = observers?;
+        let mut bytes: BTreeMap<TopicPartition, u64> = BTreeMap::new();
+        for log in observers.iter().flat_map(|known| known.data_dirs()).flat_map(log::LogDir::logs)
+        {
+            let known = bytes.entry(log.topic_partition().clone()).or_default();
+            *known = log.bytes_total().max(*known);
+        }
+        let mut loads: BTreeMap<Node, (u64, u64)> =
+            self.brokers.iter().map(|node| (*node, (0, 0))).collect();
+        for (topic, partition, registered) in observers.first()?.view().image.partitions() {
+            let id = TopicPartition { topic: topic.name.clone(), partition };
+            let weight = bytes.get(&id).copied().unwrap_or_default() + REPLICA_BYTES;
+            for replica in &registered.replicas {
+                let (load, heaviest) = loads.entry(replica.0 as Node).or_default();
+                *load += weight;
+                *heaviest = weight.max(*heaviest);
             }
-            loads.insert(*node, (all, heaviest));
         }
         Some(loads)
     }
