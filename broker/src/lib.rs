@@ -39,6 +39,7 @@ mod snapshot;
 mod start;
 mod together;
 mod vigil;
+mod waiters;
 
 pub use beginning::{Beginning, InitialVoter, format};
 pub use config::{Audience, BrokerConfig, ListenerConfig, ListenerProtocol, QuorumVoter, Roles};

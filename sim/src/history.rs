@@ -180,6 +180,8 @@ pub struct History {
     pub last: Vec<LastRead>,
     /// Ends told.
     pub ends: Vec<EndTold>,
+    /// High watermarks told with what a fetch gave: partition, watermark, and within when it was asked and answered.
+    pub fetched: Vec<(Partition, i64, Span)>,
     /// Group offsets written.
     pub commits: Vec<Committed>,
     /// Group offsets read.

@@ -73,6 +73,7 @@ pub const ALL: &[&str] = &[
     "producer fenced",
     "quorum asked for",
     "read beside a truncation",
+    "read from a follower",
     "read while the directory failed",
     "reader reset",
     "recovery crashed and was repeated",

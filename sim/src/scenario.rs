@@ -121,6 +121,8 @@ pub struct Scenario {
     pub disks_replaced: bool,
     /// In a cluster, partitions move by themselves (`auto.balance`).
     pub balances: bool,
+    /// In a cluster, nodes and readers stand in racks, and readers are sent to replicas in theirs.
+    pub reads_nearby: bool,
 }
 
 /// Who decides when a cluster begins.
@@ -320,6 +322,7 @@ impl Scenario {
             moves: pick(2) == 0,
             disks_replaced: pick(3) == 0 && name == Name::Cluster,
             balances: pick(2) == 0 && name == Name::Cluster,
+            reads_nearby: pick(2) == 0 && name == Name::Cluster,
             faults,
         }
     }
@@ -351,7 +354,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}{}faults {}",
+             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}{}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -381,6 +384,7 @@ impl Scenario {
             if self.moves { "partitions move, " } else { "" },
             if self.disks_replaced { "disks are replaced, " } else { "" },
             if self.balances { "brokers are balanced, " } else { "" },
+            if self.reads_nearby { "readers are sent nearby, " } else { "" },
             codes.join(" "),
         )
     }

@@ -227,6 +227,10 @@ mutants! {
     ProducerIdNotDurable = "producer-id-not-durable",
     /// I24: a consumer reads past the high watermark.
     ReadPastHighWatermark = "read-past-high-watermark",
+    /// I24: a follower gives consumers all that it holds.
+    FollowerShowsAll = "follower-shows-all",
+    /// I36: a follower serves consumers however long ago its leader and the controller were heard.
+    FollowerServesForEver = "follower-serves-for-ever",
     /// M17: an offset commit of a fenced member is accepted.
     FencedMemberCommits = "fenced-member-commits",
     /// M18: two members own one partition in one generation.

@@ -9,6 +9,9 @@
 //! The reads of one pass share a byte budget; the first batch of the first partition that has one is returned whole,
 //! however large, so that a consumer always gets on. Nothing is copied and nothing is handed to another task: the
 //! connection's own task waits, reads and sends.
+//!
+//! A consumer that says where it is may be sent to a replica nearby, and from [`NEARBY_VERSION_MIN`] on be served by one that
+//! follows (KIP-392); everybody else reads from leaders.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +19,9 @@ use std::time::Duration;
 use env::{Clock, Env, Rng};
 use log::Slice;
 use types::mutant::{Mutant, planted};
-use types::{ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, TopicId, Uuid};
+use types::{
+    BrokerId, ErrorCode, Instant, LeaderEpoch, Offset, PartitionIndex, Str, TopicId, Uuid,
+};
 use wire::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -24,13 +29,18 @@ use wire::fetch::{
 use super::{Records, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::fetch_session::{PlanKind, SESSION_NONE, SessionRequest, Told, TopicKey, Wanted};
-use crate::partition::{Ends, FileOf, Isolation, Line, Partition, Read, Signal, Wait, Waiting};
+use crate::partition::{Ends, FileOf, Isolation, Partition, Place, Read, Signal, Source};
+use crate::replication::Awaited;
 use crate::shared::{Shared, TopicView, View};
 
 /// From here on sessions exist.
 const SESSION_VERSION_MIN: i16 = 7;
+/// From here on consumers may read from replicas that follow.
+const NEARBY_VERSION_MIN: i16 = 11;
 /// From here on topics are named by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
+/// From here on who asks is told in a structure of its own.
+const REPLICA_STATE_VERSION_MIN: i16 = 15;
 /// `isolation_level` of the wire.
 const READ_COMMITTED: i8 = 1;
 
@@ -45,6 +55,7 @@ pub(crate) async fn fetch<E: Env>(
 ) -> Reply<Answer<E>> {
     let now = ctx.received;
     let limits = Limits::of(&request, broker.settings().fetch_bytes_max);
+    let reader = Reader::of(ctx.api_version, &request);
     let session = session_request(ctx.api_version, request);
     let plan = match broker.sessions().begin(session, now) {
         Ok(plan) => plan,
@@ -58,6 +69,7 @@ pub(crate) async fn fetch<E: Env>(
         ctx: ctx.clone(),
         broker: broker.clone(),
         limits,
+        reader,
         kind: plan.kind,
         wanted: plan.wanted,
     };
@@ -87,11 +99,33 @@ impl Limits {
     }
 }
 
+/// From which replicas it may be served.
+struct Reader {
+    /// Those that follow, too.
+    reads_followers: bool,
+    /// Where it is, if it says so.
+    rack: Option<Str>,
+}
+
+impl Reader {
+    fn of(version: i16, request: &FetchRequest) -> Reader {
+        let id = if version >= REPLICA_STATE_VERSION_MIN {
+            request.replica_state.replica_id
+        } else {
+            request.replica_id
+        };
+        let reads_followers = version >= NEARBY_VERSION_MIN && id < 0;
+        let rack = Some(request.rack_id.clone());
+        Reader { reads_followers, rack: rack.filter(|rack| reads_followers && !rack.is_empty()) }
+    }
+}
+
 /// One fetch on its way.
 struct Fetching<E: Env> {
     ctx: RequestContext,
     broker: Shared<E>,
     limits: Limits,
+    reader: Reader,
     kind: PlanKind,
     wanted: Vec<Wanted>,
 }
@@ -108,10 +142,12 @@ struct Pass<E: Env> {
 struct Outcome<E: Env> {
     code: ErrorCode,
     /// Where it was read, and how far.
-    read: Option<(Partition<E>, Ends)>,
+    read: Option<(Source<E>, Ends)>,
     slice: Slice<FileOf<E>>,
     /// The client's last batch is not in this log: where its term ended here.
     diverging: Option<(LeaderEpoch, Offset)>,
+    /// Whom the client is to read from instead.
+    nearest: Option<BrokerId>,
 }
 
 impl<E: Env> Fetching<E> {
@@ -147,15 +183,16 @@ impl<E: Env> Fetching<E> {
     }
 
     /// Waits at every partition for more than `pass` saw. `None`: one has it already.
-    fn wait(&self, pass: &Pass<E>, signal: &Signal) -> Option<Vec<Waiting<E>>> {
+    fn wait(&self, pass: &Pass<E>, signal: &Signal) -> Option<Vec<Place<E>>> {
         let mut waiting = Vec::with_capacity(pass.outcomes.len());
         for outcome in &pass.outcomes {
-            let Some((partition, ends)) = &outcome.read else { continue };
-            let seen = ends.visible(self.limits.isolation);
-            match partition.wait(Line::Committed, seen.next(), signal) {
-                Ok(Wait::On(place)) => waiting.push(place),
-                Ok(Wait::Over) | Err(_) => return None,
-            }
+            let Some((source, ends)) = &outcome.read else { continue };
+            let awaited = Awaited {
+                end: ends.visible(self.limits.isolation).next(),
+                term: ends.leader_epoch,
+                is_told: outcome.code != ErrorCode::OffsetNotAvailable,
+            };
+            waiting.push(source.wait(awaited, signal)?);
         }
         Some(waiting)
     }
@@ -188,47 +225,86 @@ impl<E: Env> Fetching<E> {
         let topic = resolve(view, wanted)?;
         authorize(&self.ctx, Operation::Read, Resource::Topic(topic.name.as_str()))
             .map_err(|denied| denied.code)?;
-        let partition = topic.serving(wanted.index)?;
-        let outcome = self.read_partition(partition, position, left, at_least_one).await;
+        let index = wanted.index;
+        let source = self.source(topic, index)?;
+        let outcome = self.read_from(view, &source, position, left, at_least_one).await;
         if outcome.is_err() {
-            partition.traffic().fetches_failed.add(1);
-            partition.traffic().fetches.add(1);
+            source.traffic().fetches_failed.add(1);
+            source.traffic().fetches.add(1);
         }
         outcome
     }
 
-    async fn read_partition(
+    /// The leader, or a replica that follows if the client may read from it.
+    fn source(&self, topic: &TopicView<E>, index: PartitionIndex) -> Result<Source<E>, ErrorCode> {
+        match topic.serving(index) {
+            Ok(leader) => Ok(Source::Leader(leader.clone())),
+            Err(ErrorCode::NotLeaderOrFollower) if self.reader.reads_followers => {
+                let follower = topic.following(index).cloned();
+                follower.map(Source::Follower).ok_or(ErrorCode::NotLeaderOrFollower)
+            }
+            Err(code) => Err(code),
+        }
+    }
+
+    /// Whom the client is sent to: nobody if the leader is as near as any.
+    fn nearest(&self, view: &View<E>, leader: &Partition<E>, offset: Offset) -> Option<BrokerId> {
+        let rack = self.reader.rack.as_ref().filter(|_| view.settings.sends_readers_nearby)?;
+        let is_near = |id: BrokerId| {
+            view.image.broker(id).is_some_and(|known| {
+                let listener = self.ctx.listener.name.as_str();
+                let mut listeners = known.listeners.iter();
+                known.rack.as_ref() == Some(rack) && listeners.any(|it| &*it.name == listener)
+            })
+        };
+        let is_own = is_near(self.broker.broker_id());
+        if is_own { None } else { leader.nearest(offset, is_near) }
+    }
+
+    async fn read_from(
         &self,
-        partition: &Partition<E>,
+        view: &View<E>,
+        source: &Source<E>,
         position: usize,
         left: usize,
         at_least_one: bool,
     ) -> Result<Outcome<E>, ErrorCode> {
         let wanted = &self.wanted[position];
-        check_leader_epoch(partition.ends().leader_epoch, wanted.leader_epoch)?;
-        match partition.check_telling() {
+        check_leader_epoch(source.term(), wanted.leader_epoch)?;
+        match source.check_telling(view.settings.broker_session_timeout) {
             // Soon there will be more to say.
             Err(ErrorCode::OffsetNotAvailable) => {
-                let read = Some((partition.clone(), partition.ends()));
+                let read = Some((source.clone(), source.ends()));
                 return Ok(Outcome { read, ..Outcome::failed(ErrorCode::OffsetNotAvailable) });
             }
             told => told?,
         }
         if let Some(epoch) = wanted.fetched_epoch
-            && let Some(diverging) = diverging(partition, epoch, Offset(wanted.fetch_offset))?
+            && let Some(diverging) = diverging(source, epoch, Offset(wanted.fetch_offset))?
         {
             return Ok(Outcome { diverging: Some(diverging), ..Outcome::failed(ErrorCode::None) });
         }
+        let from = Offset(wanted.fetch_offset);
+        if let Source::Leader(leader) = source
+            && let Some(nearest) = self.nearest(view, leader, from)
+        {
+            let read = Some((source.clone(), source.ends()));
+            return Ok(Outcome {
+                read,
+                nearest: Some(nearest),
+                ..Outcome::failed(ErrorCode::None)
+            });
+        }
         let read = Read {
-            from: Offset(wanted.fetch_offset),
+            from,
             bytes_max: usize::try_from(wanted.bytes_max).unwrap_or(0).min(left),
             at_least_one,
             isolation: self.limits.isolation,
         };
-        match partition.read(read).await {
+        match source.read(read).await {
             Ok((slice, ends)) => {
-                let read = Some((partition.clone(), ends));
-                Ok(Outcome { code: ErrorCode::None, read, slice, diverging: None })
+                let read = Some((source.clone(), ends));
+                Ok(Outcome { read, slice, ..Outcome::failed(ErrorCode::None) })
             }
             Err(failed) => Err(failed.code),
         }
@@ -246,13 +322,15 @@ impl<E: Env> Fetching<E> {
                 high_watermark: ends.high_watermark.0,
                 log_start: ends.log_start.0,
             });
-            let is_news = outcome.slice.bytes > 0 || told.is_none() || told != wanted.told;
+            let is_sent_away = outcome.nearest.is_some();
+            let has_news = told.is_none() || told != wanted.told;
+            let is_news = outcome.slice.bytes > 0 || has_news || is_sent_away;
             wanted.told = told;
             let has_records = outcome.slice.bytes > 0;
-            if let Some((partition, _)) = &outcome.read {
-                partition.traffic().fetches.add(1);
+            if let Some((source, _)) = &outcome.read {
+                source.traffic().fetches.add(1);
                 if has_records {
-                    partition.traffic().bytes_out.add(outcome.slice.bytes as u64);
+                    source.traffic().bytes_out.add(outcome.slice.bytes as u64);
                 }
             }
             if is_news || !is_incremental {
@@ -287,13 +365,13 @@ impl<E: Env> Fetching<E> {
 impl<E: Env> Outcome<E> {
     fn failed(code: ErrorCode) -> Outcome<E> {
         let slice = Slice { parts: Vec::new(), bytes: 0, next_offset: Offset::ZERO };
-        Outcome { code, read: None, slice, diverging: None }
+        Outcome { code, read: None, slice, diverging: None, nearest: None }
     }
 
     /// Whether it is told at once.
     fn is_urgent(&self) -> bool {
         let is_wrong = self.code.is_some() && self.code != ErrorCode::OffsetNotAvailable;
-        is_wrong || self.diverging.is_some()
+        is_wrong || self.diverging.is_some() || self.nearest.is_some()
     }
 
     /// The offsets that the client is told.
@@ -321,6 +399,7 @@ impl<E: Env> Outcome<E> {
             last_stable_offset,
             log_start_offset,
             diverging_epoch,
+            preferred_read_replica: self.nearest.map_or(-1, |id| id.0),
             // Nothing is aborted while there are no transactions.
             aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
             records: Some(Records::from(self.slice)),
@@ -404,11 +483,11 @@ pub(crate) fn check_leader_epoch(
 
 /// Where the log parts from what the client has read, if it does.
 fn diverging<E: Env>(
-    partition: &Partition<E>,
+    source: &Source<E>,
     fetched: LeaderEpoch,
     from: Offset,
 ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
-    let (epoch, end) = partition.log().end_of_epoch(fetched).ok_or(ErrorCode::OffsetOutOfRange)?;
+    let (epoch, end) = source.log().end_of_epoch(fetched).ok_or(ErrorCode::OffsetOutOfRange)?;
     Ok((epoch < fetched || end < from).then_some((epoch, end)))
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!  questions -> each partition's leader -> answers, and one pass of reads up to what is written
 //!                                              | nothing to say
-//!                                              '--> waits: for bytes, the next fetch of the same follower, the deadline
+//!                                              '--> waits: for bytes, the next fetch of the same follower, the deadline;
+//!                                                   and where consumers read from the follower, for the high watermark
 //! ```
 //!
 //! A follower that has synced more than it told asks again while its fetch waits: the older one is answered at once, and
@@ -26,7 +27,7 @@ use super::{Records, Reply};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::error_code;
 use crate::partition::{FileOf, Line, Partition, Signal, Wait, Waiting};
-use crate::replication::{REPAIR_BYTES, Turn};
+use crate::replication::{HIGH_WATERMARK_UNASKED, HIGH_WATERMARK_UNKNOWN, REPAIR_BYTES, Turn};
 use crate::shared::{Limit, Shared, View};
 
 /// From here on a follower tells how much it has synced.
@@ -113,6 +114,18 @@ struct Asked {
     index: PartitionIndex,
     question: Question,
     bytes_max: usize,
+    readers: Readers,
+}
+
+/// What consumers that read from the follower know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Readers {
+    /// There are none.
+    Absent,
+    /// Nothing yet.
+    Untold,
+    /// That so much is committed.
+    Told(Offset),
 }
 
 impl Asked {
@@ -125,7 +138,13 @@ impl Asked {
             question: Question {
                 term: LeaderEpoch(partition.current_leader_epoch),
                 position: Position { epoch: (epoch >= 0).then_some(LeaderEpoch(epoch)), offset },
+                log_start: Offset(partition.log_start_offset.max(0)),
                 durable: Offset(partition.durable_end.max(0)),
+            },
+            readers: match partition.high_watermark {
+                HIGH_WATERMARK_UNASKED => Readers::Absent,
+                HIGH_WATERMARK_UNKNOWN => Readers::Untold,
+                known => Readers::Told(Offset(known.max(0))),
             },
             bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
         }
@@ -195,7 +214,9 @@ impl<E: Env> Serving<E> {
 
     fn is_enough(&self, pass: &[Told<E>]) -> bool {
         let bytes: usize = pass.iter().map(|told| told.slice.bytes).sum();
-        bytes >= self.bytes_min.max(1) || pass.iter().any(|told| told.leader.is_none())
+        let is_urgent =
+            |(told, asked): (&Told<E>, &Asked)| told.leader.is_none() || told.is_news(asked);
+        bytes >= self.bytes_min.max(1) || pass.iter().zip(&self.asked).any(is_urgent)
     }
 
     async fn response_when_enough(self, mut pass: Vec<Told<E>>, deadline: Instant) -> Response<E> {
@@ -242,6 +263,14 @@ impl<E: Env> Serving<E> {
         let mut waiting = Vec::with_capacity(pass.len());
         for (told, asked) in pass.iter().zip(&self.asked) {
             let leader = told.leader.as_ref()?;
+            if let Answer::Follows { high_watermark, .. } = told.answer
+                && asked.readers != Readers::Absent
+            {
+                match leader.wait(Line::Committed, high_watermark.next(), signal) {
+                    Ok(Wait::On(place)) => waiting.push(place),
+                    Ok(Wait::Over) | Err(_) => return None,
+                }
+            }
             // It is looked at again when its time has come.
             if told.held_back_until.is_some() {
                 continue;
@@ -281,6 +310,18 @@ impl<E: Env> Told<E> {
         Told::of(Answer::Refused(code))
     }
 
+    /// Whether the follower learns of it what its readers do not know. What it lacks records for it would not.
+    fn is_news(&self, asked: &Asked) -> bool {
+        let Answer::Follows { high_watermark, is_shown, .. } = self.answer else { return false };
+        let held = asked.question.position.offset;
+        is_shown
+            && match asked.readers {
+                Readers::Absent => false,
+                Readers::Untold => high_watermark <= held,
+                Readers::Told(known) => known < high_watermark.min(held),
+            }
+    }
+
     fn encoded(self, index: PartitionIndex) -> PartitionData<Records<FileOf<E>>> {
         let mut data = PartitionData {
             partition_index: index.0,
@@ -290,8 +331,9 @@ impl<E: Env> Told<E> {
             ..Default::default()
         };
         match self.answer {
-            Answer::Follows { high_watermark, log_start } => {
+            Answer::Follows { high_watermark, log_start, is_shown } => {
                 data.high_watermark = high_watermark.0;
+                data.last_stable_offset = if is_shown { high_watermark.0 } else { -1 };
                 data.log_start_offset = log_start.0;
                 data.records = Some(Records::from(self.slice));
             }

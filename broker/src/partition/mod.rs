@@ -13,7 +13,7 @@
 
 mod registry;
 mod settings;
-mod waiters;
+mod source;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -33,12 +33,13 @@ use types::{
 
 pub(crate) use registry::Registry;
 pub(crate) use settings::log_config;
-pub(crate) use waiters::Signal;
-use waiters::{Ticket, Waiters, Woken};
+pub(crate) use source::{Place, Source};
 
 use crate::error_map::{Refused, error_code};
 use crate::metrics::Traffic;
 use crate::replication::{Desk, Leads, Told};
+pub(crate) use crate::waiters::Signal;
+use crate::waiters::{Ticket, Waiters, Woken};
 
 /// Pause before an append is tried again when too many bytes wait for the disk; twice as long each time up to the other,
 /// so that ten thousand producers that wait leave the processor alone.
@@ -471,7 +472,7 @@ impl<E: Env> Partition<E> {
         }
         let slice = self.0.log.read(log::Read { from, end, bytes_max, at_least_one }).await;
         slice.map_err(|error| {
-            self.report(&error);
+            source::report(&self.0.id, &error);
             error_code(&error)
         })
     }
@@ -479,24 +480,17 @@ impl<E: Env> Partition<E> {
     /// Reads whole batches below the line of `read.isolation`, with the offsets at that moment.
     pub async fn read(&self, read: Read) -> Result<(Slice<FileOf<E>>, Ends), ReadFailed> {
         let ends = self.ends();
-        let fail = |code: ErrorCode| ReadFailed { code, ends };
-        self.check_serving().map_err(|gone| fail(gone.code))?;
-        if read.from < ends.log_start || read.from > ends.log_end {
-            return Err(fail(ErrorCode::OffsetOutOfRange));
-        }
-        let end = ends.visible(read.isolation);
-        if read.from >= end {
-            return Ok((Slice { parts: Vec::new(), bytes: 0, next_offset: read.from }, ends));
-        }
-        let Read { from, bytes_max, at_least_one, .. } = read;
-        let slice = self.0.log.read(log::Read { from, end, bytes_max, at_least_one }).await;
-        match slice {
-            Ok(slice) => Ok((slice, ends)),
-            Err(error) => {
-                self.report(&error);
-                Err(fail(error_code(&error)))
-            }
-        }
+        self.check_serving().map_err(|gone| ReadFailed { code: gone.code, ends })?;
+        source::read_below(&self.0.log, ends, read).await
+    }
+
+    /// Whom a consumer that reads at `offset` is sent to, of those that are near it.
+    pub(crate) fn nearest(
+        &self,
+        offset: Offset,
+        is_near: impl Fn(BrokerId) -> bool,
+    ) -> Option<BrokerId> {
+        self.0.lock().leader.nearest(self.0.clock.now(), offset, is_near)
     }
 
     /// Whole committed batches from the one that holds `from` on, at least one if there is any, then up to `bytes_max`:
@@ -516,7 +510,7 @@ impl<E: Env> Partition<E> {
             Ok(batches) => Ok(Ok(batches)),
             Err(ReadError::Quarantined(range)) => Ok(Err(range)),
             Err(error) => {
-                self.report(&error);
+                source::report(&self.0.id, &error);
                 Err(error_code(&error))
             }
         }
@@ -602,19 +596,6 @@ impl<E: Env> Partition<E> {
     /// Why it serves no more, if so: it will not again in this process.
     pub(crate) fn gone(&self) -> Option<Gone> {
         self.0.lock().gone
-    }
-
-    fn report(&self, error: &ReadError) {
-        match error {
-            ReadError::Io(_) => {
-                tracing::error!(partition = %self.0.id, %error, "a read failed");
-            }
-            // Whoever found the damage said so once; readers come back for ever.
-            ReadError::Quarantined(_) => {
-                tracing::debug!(partition = %self.0.id, %error, "a read failed");
-            }
-            _ => {}
-        }
     }
 }
 

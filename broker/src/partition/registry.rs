@@ -359,13 +359,13 @@ impl<E: Env> Registry<E> {
             return Ok(Held::Nothing);
         }
         let (env, desk) = (self.env.clone(), self.desk.clone());
+        let traffic = self.metrics.traffic(log.topic_id());
         tracing::debug!(
             partition = %id, ?stance, term = %term.epoch, leader = ?term.leader, isr = ?role.registration.isr,
             end = %log.ends().log_end, known = %role.high_watermark, "a tenure begins"
         );
         Ok(match stance {
             Stance::Leads => {
-                let traffic = self.metrics.traffic(log.topic_id());
                 Held::Led(Partition::new(&env, log, role, rules.clone(), traffic, desk))
             }
             _ => Held::Followed(Following::begin(Beginning {
@@ -375,6 +375,7 @@ impl<E: Env> Registry<E> {
                 log,
                 term,
                 high_watermark: role.high_watermark,
+                traffic,
                 desk,
             })),
         })

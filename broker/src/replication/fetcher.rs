@@ -22,12 +22,17 @@ use wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState,
 };
 
+use super::following::Readers;
 use super::{Asked, FETCHES_MAX, Place, Throttle, repair};
 use crate::shared::{Limit, Shared, View};
 use crate::{peer, together};
 
 /// How much larger an answer may be than what is asked for: the first batch is given whole, however large it is.
 pub(super) const ANSWER_BYTES_EXTRA: usize = 128 << 20;
+/// In a question, where nobody reads from who asks (KIP-1166): news of what is committed may wait for records.
+pub(crate) const HIGH_WATERMARK_UNASKED: i64 = i64::MAX;
+/// And where who reads waits for the first word.
+pub(crate) const HIGH_WATERMARK_UNKNOWN: i64 = -1;
 /// In requests without a session.
 pub(super) const SESSION_NONE: i32 = -1;
 
@@ -101,6 +106,7 @@ type Answered = Result<FetchResponse, ClientError>;
 /// A fetch that was sent.
 struct Fetch<E: Env> {
     asked: Vec<Asked<E>>,
+    asked_at: Instant,
     answer: Pin<Box<dyn Future<Output = Answered> + Send>>,
 }
 
@@ -123,9 +129,10 @@ impl<E: Env> Fetcher<E> {
                 let mut asked = self.broker.desk().take_questions(self.leader, sent.is_empty());
                 paused = self.hold_back(&mut asked);
                 if !asked.is_empty() {
+                    let asked_at = self.broker.env().clock().now();
                     match self.send(&asked).await {
-                        Ok(answer) => sent.push_back(Fetch { asked, answer }),
-                        Err(error) => self.settle(asked, Err(error)).await,
+                        Ok(answer) => sent.push_back(Fetch { asked, asked_at, answer }),
+                        Err(error) => self.settle(asked, asked_at, Err(error)).await,
                     }
                     continue;
                 }
@@ -141,8 +148,8 @@ impl<E: Env> Fetcher<E> {
                     continue;
                 }
             };
-            if let Some(Fetch { asked, .. }) = sent.pop_front() {
-                self.settle(asked, answered).await;
+            if let Some(Fetch { asked, asked_at, .. }) = sent.pop_front() {
+                self.settle(asked, asked_at, answered).await;
             }
         }
     }
@@ -185,13 +192,16 @@ impl<E: Env> Fetcher<E> {
             replica_id: self.broker.broker_id().0,
             replica_epoch: own.map_or(-1, |own| own.epoch.0),
         };
+        let now = self.broker.env().clock().now();
+        // Its readers go by what was heard within a session (I36).
+        let wait = settings.replica_fetch_wait.min(settings.broker_session_timeout / 2);
         let request = FetchRequest {
             replica_state,
-            max_wait_ms: millis(settings.replica_fetch_wait),
+            max_wait_ms: millis(wait),
             min_bytes: 1,
             max_bytes: i32::try_from(settings.replica_response_bytes).unwrap_or(i32::MAX),
             session_epoch: SESSION_NONE,
-            topics: topics(asked, settings.replica_fetch_bytes),
+            topics: topics(asked, settings.replica_fetch_bytes, now),
             ..FetchRequest::default()
         };
         let version = connection.version::<FetchRequest>(None, i16::MAX)?;
@@ -203,7 +213,7 @@ impl<E: Env> Fetcher<E> {
     }
 
     /// Tells every follower what was answered; what was not is asked again.
-    async fn settle(&mut self, asked: Vec<Asked<E>>, answered: Answered) {
+    async fn settle(&mut self, asked: Vec<Asked<E>>, asked_at: Instant, answered: Answered) {
         let answered = answered.and_then(|response| {
             ClientError::check(response.error_code, None)?;
             Ok(response)
@@ -255,7 +265,7 @@ impl<E: Env> Fetcher<E> {
                 ));
             }
             async move {
-                follower.on_answered(question.term, question.position, answer, batches).await;
+                follower.on_answered(question, asked_at, answer, batches).await;
             }
         });
         let settling: Vec<_> = settling.collect();
@@ -327,16 +337,20 @@ async fn first<E: Env>(sent: &mut VecDeque<Fetch<E>>) -> Answered {
     }
 }
 
-fn topics<E: Env>(asked: &[Asked<E>], bytes_max: usize) -> Vec<FetchTopic> {
+fn topics<E: Env>(asked: &[Asked<E>], bytes_max: usize, now: Instant) -> Vec<FetchTopic> {
     let mut topics: Vec<FetchTopic> = Vec::new();
     for Asked { place: (topic, index), follower, question } in asked {
-        let ends = follower.log().ends();
         let partition = FetchPartition {
             partition: index.0,
             current_leader_epoch: question.term.0,
             fetch_offset: question.position.offset.0,
             last_fetched_epoch: question.position.epoch.map_or(-1, |epoch| epoch.0),
-            log_start_offset: ends.log_start.0,
+            log_start_offset: question.log_start.0,
+            high_watermark: match follower.readers(now) {
+                Readers::Absent => HIGH_WATERMARK_UNASKED,
+                Readers::Untold => HIGH_WATERMARK_UNKNOWN,
+                Readers::Told(known) => known.0,
+            },
             partition_max_bytes: i32::try_from(bytes_max).unwrap_or(i32::MAX),
             durable_end: question.durable.0,
             ..FetchPartition::default()
@@ -371,6 +385,8 @@ fn read(told: PartitionData, from: Offset) -> (Answer, Vec<Batch>) {
     let follows = Answer::Follows {
         high_watermark: Offset(told.high_watermark.max(0)),
         log_start: Offset(told.log_start_offset.max(0)),
+        // The end of what consumers may be told of, if they may.
+        is_shown: told.last_stable_offset >= 0,
     };
     match checked(told.records.unwrap_or_default(), from) {
         Ok(batches) => (follows, batches),

@@ -9,19 +9,25 @@
 //! What is decided stands in `cluster::replica`; here it is carried out. One tenure follows another on the same log: whoever
 //! leads after it, or follows after a term as the leader, waits until the last work of this one is done ([`Following::end`]).
 
+mod readers;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cluster::replica::{
     Answer, CommitRule, Follower, FollowerEffect as Effect, FollowerEvent as Event, FollowerStart,
-    Lineage, Position, Question, Run, Term,
+    Lineage, Question, Run, Term,
 };
 use env::{Clock, Disk, Env, Spawn};
 use log::{AppendError, ChangeError, Durability, Log, Origin, Replicated};
 use record::Batch;
 use types::{BrokerId, Instant, LeaderEpoch, Offset, TopicPartition};
 
+pub(super) use self::readers::Readers;
+pub(crate) use self::readers::{Awaited, Waiting};
 use super::{Desk, Place, Told};
+use crate::metrics::Traffic;
+use crate::waiters::Waiters;
 
 /// Door of a replica that follows; cheap to clone.
 pub(crate) struct Following<E: Env>(Arc<Room<E>>);
@@ -58,6 +64,8 @@ pub(crate) struct Beginning<E: Env> {
     pub(crate) term: Term,
     /// What it knew to be committed when it led.
     pub(crate) high_watermark: Offset,
+    /// What clients do to its topic, counted.
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) desk: Arc<Desk<E>>,
 }
 
@@ -67,6 +75,7 @@ struct Room<E: Env> {
     replica: BrokerId,
     env: E,
     log: Log<E::Disk>,
+    traffic: Arc<Traffic>,
     desk: Arc<Desk<E>>,
     /// For those who must not keep it.
     me: WeakFollowing<E>,
@@ -85,12 +94,16 @@ struct State {
     has_failed: bool,
     /// The deadline that the desk knows of.
     deadline: Option<Instant>,
+    /// Consumers that wait for the high watermark.
+    readers: Waiters,
+    /// When a consumer read here last.
+    read_at: Option<Instant>,
 }
 
 impl<E: Env> Following<E> {
     /// Begins to follow.
     pub(crate) fn begin(beginning: Beginning<E>) -> Following<E> {
-        let Beginning { env, replica, log, rule, term, high_watermark, desk } = beginning;
+        let Beginning { env, replica, log, rule, term, high_watermark, traffic, desk } = beginning;
         let id = log.topic_partition().clone();
         let follower = follower(&log, replica, rule, high_watermark);
         let room = Arc::new_cyclic(|me| Room {
@@ -98,6 +111,7 @@ impl<E: Env> Following<E> {
             id,
             replica,
             env,
+            traffic,
             desk,
             me: WeakFollowing(me.clone()),
             state: Mutex::new(State {
@@ -107,6 +121,8 @@ impl<E: Env> Following<E> {
                 has_ended: false,
                 has_failed: false,
                 deadline: None,
+                readers: Waiters::default(),
+                read_at: None,
             }),
             work: tokio::sync::Mutex::default(),
             log,
@@ -125,6 +141,11 @@ impl<E: Env> Following<E> {
     /// Its log.
     pub(crate) fn log(&self) -> &Log<E::Disk> {
         &self.0.log
+    }
+
+    /// What clients do to its topic, counted.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     /// What it knows to be committed.
@@ -168,27 +189,28 @@ impl<E: Env> Following<E> {
         self.0.at_once(|follower, now, effects| follower.step(now, Event::Tick, effects));
     }
 
-    /// Its leader has answered what it asked in `term` at `position`: returns when the log is as that says.
+    /// Its leader has answered what it asked at `asked_at`: returns when the log is as that says.
     pub(super) async fn on_answered(
         &self,
-        term: LeaderEpoch,
-        position: Position,
+        Question { term, position, .. }: Question,
+        asked_at: Instant,
         answer: Answer,
         batches: Vec<Batch>,
     ) {
         let _alone = self.0.work.lock().await;
-        let event = Event::Answered { term, position, answer, runs: runs(&batches) };
+        let event = Event::Answered { term, position, answer, runs: runs(&batches), asked_at };
         let effects = self.0.update(|follower, now, effects| follower.step(now, event, effects));
         self.0.carry_out(effects, batches).await;
     }
 
     /// Stops following for good; returns when the log is left alone. Answers what is known to be committed.
     pub(crate) async fn end(&self) -> Offset {
-        let high_watermark = {
+        let (high_watermark, woken) = {
             let mut state = self.0.lock();
             state.has_ended = true;
-            state.follower.high_watermark()
+            (state.follower.high_watermark(), state.readers.take_all())
         };
+        woken.wake();
         self.0.desk.wake_at(self.0.place, Told::Follower(self.0.me.clone()), None);
         drop(self.0.work.lock().await);
         high_watermark
@@ -237,11 +259,14 @@ impl<E: Env> Room<E> {
     fn update(&self, change: impl FnOnce(&mut Follower, Instant, &mut Vec<Effect>)) -> Vec<Effect> {
         let now = self.env.clock().now();
         let mut effects = Vec::new();
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if state.has_ended {
             return effects;
         }
+        let before = state.standing();
         change(&mut state.follower, now, &mut effects);
+        let woken = state.take_woken(before, self.log.ends().written);
         let deadline = state.follower.deadline();
         if deadline != state.deadline {
             state.deadline = deadline;
@@ -255,7 +280,7 @@ impl<E: Env> Room<E> {
                 }
                 false
             }
-            // Nothing is kept of it but by the log's start.
+            // Nothing is kept of it but by the log's start; who waits for it is woken.
             Effect::HighWatermark(_) => false,
             Effect::GivesUp(from, to) => {
                 tracing::error!(
@@ -273,6 +298,8 @@ impl<E: Env> Room<E> {
             }
             Effect::Append | Effect::Truncate(_) | Effect::Reset(_) | Effect::LogStart(_) => true,
         });
+        drop(guard);
+        woken.wake();
         effects
     }
 

@@ -30,8 +30,10 @@ use types::{BrokerId, Instant, NodeId, PartitionEpoch, PartitionIndex, QuorumEpo
 
 use crate::context::ConnectionId;
 
-pub(crate) use fetcher::run as fetch;
-pub(crate) use following::{Beginning, Following, WeakFollowing};
+pub(crate) use fetcher::{HIGH_WATERMARK_UNASKED, HIGH_WATERMARK_UNKNOWN, run as fetch};
+pub(crate) use following::{
+    Awaited, Beginning, Following, Waiting as WaitingReader, WeakFollowing,
+};
 pub(crate) use homes::run as find_homes;
 pub(crate) use proposals::run as send_proposals;
 pub(crate) use repair::{REPAIR_BYTES, run as repair};

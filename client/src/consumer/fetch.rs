@@ -49,6 +49,8 @@ pub(super) struct Answer {
 struct PartitionAnswer {
     error_code: i16,
     high_watermark: i64,
+    /// Whom the leader sends the consumer to; -1 is nobody.
+    nearest: i32,
     records: Bytes,
     /// Aborted transactions that overlap the records: (first offset, producer), in that order.
     aborted: VecDeque<(i64, i64)>,
@@ -115,9 +117,10 @@ impl<E: Env> Consumer<E> {
                     questions.insert(partition.clone(), (assigned.turn, epoch));
                 }
                 (_, Some(position)) => {
-                    if !self.fetching.contains(&leader) {
+                    let broker = assigned.nearest(now, &metadata, partition).unwrap_or(leader);
+                    if !self.fetching.contains(&broker) {
                         assigned.is_asked = true;
-                        fetches.entry(leader).or_default().push(Question {
+                        fetches.entry(broker).or_default().push(Question {
                             partition: partition.clone(),
                             turn: assigned.turn,
                             offset: position.offset,
@@ -296,6 +299,7 @@ impl<E: Env> Consumer<E> {
             min_bytes: size(self.config.fetch_bytes_min),
             max_bytes: size(self.config.fetch_bytes_max),
             isolation_level: self.config.isolation.on_wire(),
+            rack_id: self.config.rack.as_deref().unwrap_or_default().into(),
             session_id: saying.session_id,
             session_epoch: saying.session_epoch,
             topics: topics
@@ -464,7 +468,8 @@ impl<E: Env> Consumer<E> {
                     _ => session.on_error(),
                 }
                 for question in answer.questions {
-                    if self.asked(&question.partition, question.turn).is_some() {
+                    if let Some(assigned) = self.asked(&question.partition, question.turn) {
+                        assigned.sent_back_by(answer.broker);
                         self.failed(&question.partition, error.clone())?;
                     }
                 }
@@ -472,6 +477,7 @@ impl<E: Env> Consumer<E> {
             }
         };
         let mut result = Ok(());
+        let nearest_until = self.now() + self.client.config().metadata_age_max;
         for question in answer.questions {
             let Some(assigned) = self.asked(&question.partition, question.turn) else { continue };
             let Some(part) = parts.remove(&question.partition) else {
@@ -484,10 +490,14 @@ impl<E: Env> Consumer<E> {
                 continue;
             };
             if let Err(error) = ClientError::check(part.error_code, None) {
-                result = result.and(self.fetch_failed(&question, error));
+                let was_nearby = assigned.sent_back_by(answer.broker);
+                result = result.and(self.fetch_failed(&question, error, was_nearby));
                 continue;
             }
             assigned.tries = 0;
+            if part.nearest >= 0 {
+                assigned.sent_to(BrokerId(part.nearest), nearest_until);
+            }
             assigned.high_watermark =
                 (part.high_watermark >= 0).then_some(Offset(part.high_watermark));
             if !part.records.is_empty() {
@@ -505,10 +515,20 @@ impl<E: Env> Consumer<E> {
         result
     }
 
-    fn fetch_failed(&mut self, question: &Question, error: ClientError) -> Result<(), ClientError> {
+    fn fetch_failed(
+        &mut self,
+        question: &Question,
+        error: ClientError,
+        was_nearby: bool,
+    ) -> Result<(), ClientError> {
         let partition = &question.partition;
         if error.error_code() != Some(ErrorCode::OffsetOutOfRange) {
             return self.failed(partition, error);
+        }
+        if was_nearby {
+            // Only the leader knows what its log holds.
+            self.try_later(partition);
+            return Ok(());
         }
         let Some(spec) = spec_of(self.config.reset) else {
             self.try_later(partition);
@@ -585,29 +605,6 @@ impl<E: Env> Consumer<E> {
         }
         self.fetched.append(&mut later);
         Ok(records)
-    }
-}
-
-impl Assigned {
-    /// The position is known.
-    fn found(&mut self, position: Position) {
-        self.position = Some(position);
-        self.state = State::Ready;
-        self.tries = 0;
-    }
-
-    /// The leader's term is `epoch`: a position from an earlier term must be checked before it is used (KIP-320).
-    fn expect_term(&mut self, epoch: Option<LeaderEpoch>) {
-        let Some(epoch) = epoch else { return };
-        if self.state != State::Ready || self.checked >= Some(epoch) {
-            return;
-        }
-        match self.position {
-            Some(Position { leader_epoch: Some(of), .. }) if of < epoch => {
-                self.state = State::NeedsCheck;
-            }
-            _ => self.checked = Some(epoch),
-        }
     }
 }
 
@@ -754,6 +751,7 @@ fn read_answer(
             let part = PartitionAnswer {
                 error_code: partition.error_code,
                 high_watermark: partition.high_watermark,
+                nearest: partition.preferred_read_replica,
                 records: partition.records.unwrap_or_default(),
                 aborted: aborted.into(),
             };

@@ -14,6 +14,7 @@
 
 mod fetch;
 mod membership;
+mod nearest;
 mod session;
 mod subscription;
 
@@ -31,6 +32,7 @@ use types::{
 
 use self::fetch::{Answer, Fetched};
 use self::membership::{Command, Membership, News};
+use self::nearest::Nearest;
 use self::session::Session;
 pub use self::subscription::{Subscription, decode_assignment, encode_assignment};
 use crate::assignor::AssignorKind;
@@ -82,6 +84,8 @@ pub struct ConsumerConfig {
     pub isolation: Isolation,
     /// Whether checksums are verified.
     pub check_crc: bool,
+    /// Where this consumer is (`client.rack`): a leader whose cluster wants it so sends it to a replica there.
+    pub rack: Option<String>,
     /// Whether brokers are asked to remember what is fetched, so that fetches name only changes.
     pub fetch_sessions: bool,
 }
@@ -104,6 +108,7 @@ impl Default for ConsumerConfig {
             poll_records_max: 500,
             isolation: Isolation::ReadUncommitted,
             check_crc: true,
+            rack: None,
             fetch_sessions: true,
         }
     }
@@ -211,6 +216,49 @@ struct Assigned {
     trouble: Option<ClientError>,
     /// The high watermark last seen.
     high_watermark: Option<Offset>,
+    /// The replica to read from, if the leader has named one.
+    nearest: Option<Nearest>,
+}
+
+impl Assigned {
+    fn new(state: State, turn: u64, now: Instant) -> Assigned {
+        Assigned {
+            state,
+            position: None,
+            checked: None,
+            is_paused: false,
+            turn,
+            is_asked: false,
+            not_before: now,
+            tries: 0,
+            trouble: None,
+            high_watermark: None,
+            nearest: None,
+        }
+    }
+
+    /// The position is known.
+    fn found(&mut self, position: Position) {
+        self.position = Some(position);
+        self.state = State::Ready;
+        self.tries = 0;
+    }
+
+    /// The leader's term is `epoch`: a position from an earlier term must be checked before it is used (KIP-320).
+    fn expect_term(&mut self, epoch: Option<LeaderEpoch>) {
+        let Some(epoch) = epoch else { return };
+        if self.state != State::Ready || self.checked >= Some(epoch) {
+            return;
+        }
+        match self.position {
+            Some(Position { leader_epoch: Some(of), .. }) if of < epoch => {
+                self.state = State::NeedsCheck;
+            }
+            _ => self.checked = Some(epoch),
+        }
+        // Another leader says itself who is near.
+        self.nearest = None;
+    }
 }
 
 /// Reports from the tasks that ask.
@@ -412,6 +460,11 @@ impl<E: Env> Consumer<E> {
         self.partitions.get(partition)?.high_watermark
     }
 
+    /// The replica nearby from which this partition is read, if the leader has named one.
+    pub fn nearest(&self, partition: &TopicPartition) -> Option<BrokerId> {
+        Some(self.partitions.get(partition)?.nearest?.broker)
+    }
+
     /// Hands out nothing more of these partitions until [`Consumer::resume`].
     pub fn pause(&mut self, partitions: &[TopicPartition]) {
         self.set_paused(partitions, true);
@@ -447,6 +500,7 @@ impl<E: Env> Consumer<E> {
         assigned.turn = turn;
         assigned.is_asked = false;
         assigned.not_before = now;
+        assigned.high_watermark = None;
         self.fetched.retain(|fetched| fetched.partition != *partition);
         Ok(())
     }
@@ -472,18 +526,7 @@ impl<E: Env> Consumer<E> {
         };
         for partition in wanted {
             let turn = self.next_turn();
-            self.partitions.entry(partition).or_insert(Assigned {
-                state,
-                position: None,
-                checked: None,
-                is_paused: false,
-                turn,
-                is_asked: false,
-                not_before: now,
-                tries: 0,
-                trouble: None,
-                high_watermark: None,
-            });
+            self.partitions.entry(partition).or_insert_with(|| Assigned::new(state, turn, now));
         }
     }
 

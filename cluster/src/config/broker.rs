@@ -9,6 +9,9 @@ use super::table::{BROKER, find};
 use super::topic::{Durability, TopicSettings};
 use super::validate::check_static;
 
+/// The one value of `replica.selector.class` that is none.
+pub(super) const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 /// A broker's configuration in force. Its layers are kept: topics resolve against them.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
@@ -27,6 +30,8 @@ pub struct BrokerSettings {
     pub replication_factor: i16,
     /// `broker.rack`.
     pub rack: Option<String>,
+    /// `replica.selector.class`: whether consumers are sent to replicas in their rack.
+    pub sends_readers_nearby: bool,
 
     /// `socket.request.max.bytes`.
     pub request_bytes_max: usize,
@@ -161,6 +166,9 @@ impl BrokerSettings {
             partitions_count: get.integer("num.partitions") as i32,
             replication_factor: get.integer("default.replication.factor") as i16,
             rack: node.value("broker.rack").map(str::to_owned),
+            sends_readers_nearby: node
+                .value("replica.selector.class")
+                .is_some_and(|class| class.trim() == RACK_AWARE),
             request_bytes_max: get.size("socket.request.max.bytes"),
             queued_requests_max: get.size("queued.max.requests"),
             queued_request_bytes_max: usize::try_from(get.integer("queued.max.request.bytes")).ok(),

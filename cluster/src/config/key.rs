@@ -66,6 +66,8 @@ pub enum Range {
     OneOfAnyCase(&'static [&'static str]),
     /// Not the empty text.
     NotEmpty,
+    /// The empty text, or this one.
+    NothingOr(&'static str),
     /// A list of replicas: `PARTITION:BROKER`, or `*` alone.
     Replicas,
 }
@@ -252,6 +254,7 @@ impl ConfigKey {
             Range::OneOf(words) => words.contains(&word),
             Range::OneOfAnyCase(words) => words.iter().any(|w| w.eq_ignore_ascii_case(word)),
             Range::NotEmpty => !word.is_empty(),
+            Range::NothingOr(known) => word.is_empty() || word == known,
             _ => true,
         }
     }
@@ -293,6 +296,7 @@ impl ConfigKey {
                 format!("one of {}", words.join(", "))
             }
             Range::NotEmpty => format!("{noun}{unit} that is not empty"),
+            Range::NothingOr(known) => format!("empty, or {known}"),
             Range::Replicas => "a list of PARTITION:BROKER, or *".to_owned(),
         }
     }

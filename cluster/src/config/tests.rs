@@ -246,6 +246,9 @@ fn errors_say_what_to_do() {
     assert!(first_error(&[("super.users", "User:a")]).contains("security"));
     assert!(first_error(&[("listener.name.a.sasl.jaas.config", "x")]).contains("security"));
     assert!(first_error(&[("group.min.session.timeout.ms", "9999999")]).contains("at most"));
+    let selector = first_error(&[("replica.selector.class", "com.example.Nearest")]);
+    assert!(selector.contains("must be empty, or org.apache.kafka.common.replica.RackAware"));
+    assert!(parse(&[("replica.selector.class", "")]).is_ok());
     assert!(first_error(&[("max.connections.per.ip.overrides", "a")]).contains("ADDRESS:COUNT"));
     let name = [("max.connections.per.ip.overrides", "localhost:5")];
     assert!(first_error(&name).contains("not looked up"), "never a limit that limits nobody");
@@ -334,6 +337,7 @@ const READ_AT_THE_START: [&str; 14] = [
 fn another_value(key: &ConfigKey) -> String {
     let candidates = match key.range {
         Range::Replicas => vec!["0:1".to_owned()],
+        Range::NothingOr(known) => vec![known.to_owned()],
         Range::OneOf(words) | Range::OneOfAnyCase(words) => {
             words.iter().map(|word| (*word).to_owned()).collect()
         }

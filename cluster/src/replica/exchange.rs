@@ -12,6 +12,8 @@ pub struct Question {
     pub term: LeaderEpoch,
     /// The end of its log: what follows this is wanted.
     pub position: Position,
+    /// Where its log begins.
+    pub log_start: Offset,
     /// End of what it has synced.
     pub durable: Offset,
 }
@@ -25,6 +27,8 @@ pub enum Answer {
         high_watermark: Offset,
         /// Where the leader's log begins.
         log_start: Offset,
+        /// Whether clients may be told of that: the watermark has reached the term's start (I24).
+        is_shown: bool,
     },
     /// The logs part: this is the most that they share of the last epoch that both may have.
     Parts(Run),

@@ -73,6 +73,8 @@ pub enum Event {
         answer: Answer,
         /// The records that came along.
         runs: Vec<Run>,
+        /// When the question was sent, or before.
+        asked_at: Instant,
     },
     /// The records are written.
     Appended,
@@ -126,7 +128,7 @@ enum State {
     /// A newer term than it knows has begun.
     Fenced,
     /// Records are being appended; what the leader said with them.
-    Appending { runs: Vec<Run>, high_watermark: Offset, log_start: Offset },
+    Appending { runs: Vec<Run>, said: Said },
     /// The log is being cut.
     Cutting(Offset),
     /// The log is being thrown away.
@@ -135,6 +137,15 @@ enum State {
     Parted,
     /// There is no log.
     Failed,
+}
+
+/// What a leader says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Said {
+    high_watermark: Offset,
+    log_start: Offset,
+    /// It was asked then, and clients may be told of it.
+    shown_at: Option<Instant>,
 }
 
 /// One replica of a partition that follows.
@@ -149,6 +160,8 @@ pub struct Follower {
     rule: CommitRule,
     term: LeaderEpoch,
     leader: Option<BrokerId>,
+    /// Whatever was committed when its leader was asked in this term, at this moment, is here and known to be (I36).
+    level_at: Option<Instant>,
     /// What it took for committed before an unclean election, until its log is a leader's again.
     doubted: Option<Offset>,
     pause: Duration,
@@ -169,6 +182,7 @@ impl Follower {
             rule,
             term: LeaderEpoch(-1),
             leader: None,
+            level_at: None,
             doubted: None,
             pause: RETRY,
             state: State::Asking,
@@ -181,10 +195,10 @@ impl Follower {
     pub fn step(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Term(term) => self.on_term(term, effects),
-            Event::Answered { term, position, answer, runs } => {
+            Event::Answered { term, position, answer, runs, asked_at } => {
                 let asked = self.question();
                 if asked.is_some_and(|own| own.term == term && own.position == position) {
-                    self.on_answered(now, answer, runs, effects);
+                    self.on_answered(now, answer, runs, asked_at, effects);
                 }
             }
             Event::Appended => self.on_appended(effects),
@@ -207,7 +221,12 @@ impl Follower {
         let is_asking = self.leader.is_some() && self.state == State::Asking;
         let is_mad = planted(Mutant::UnsyncedReportedDurable);
         let durable = if is_mad { self.log.end() } else { self.durable };
-        is_asking.then_some(Question { term: self.term, position: self.log.last(), durable })
+        is_asking.then(|| Question {
+            term: self.term,
+            position: self.log.last(),
+            log_start: self.log.start(),
+            durable,
+        })
     }
 
     /// When it wants a [`Event::Tick`]; nobody else's time costs anything.
@@ -238,6 +257,19 @@ impl Follower {
         self.high_watermark
     }
 
+    /// Whether its leader has told it in this term what clients may be told.
+    pub fn is_told(&self) -> bool {
+        self.level_at.is_some()
+    }
+
+    /// Whether what it tells clients is not too old (I36): within a `session` it has known all that is committed of the term
+    /// that it follows, and its broker, which heard of the controller at `controller_at`, that no later one had begun.
+    pub fn may_serve(&self, now: Instant, controller_at: Instant, session: Duration) -> bool {
+        let is_mad = planted(Mutant::FollowerServesForEver);
+        let is_fresh = |at: Instant| is_mad || now - at <= session;
+        !self.is_stopped() && is_fresh(controller_at) && self.level_at.is_some_and(is_fresh)
+    }
+
     /// Whether it does nothing any more, or until the next term: for want of a log, or of a leader that holds what is committed.
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, State::Parted | State::Failed)
@@ -249,14 +281,16 @@ impl Follower {
         if term.epoch <= self.term || Some(term.epoch) < self.log.last().epoch {
             return;
         }
-        (self.term, self.leader) = (term.epoch, term.leader);
+        (self.term, self.leader, self.level_at) = (term.epoch, term.leader, None);
         if term.is_unclean {
             self.on_unclean_election(effects);
         }
         match &mut self.state {
             State::Paused(_) | State::Fenced | State::Parted => self.state = State::Asking,
             // The records may stay. What an earlier leader took for committed may be so no more.
-            State::Appending { high_watermark, .. } => *high_watermark = Offset::ZERO,
+            State::Appending { said, .. } => {
+                (said.high_watermark, said.shown_at) = (Offset::ZERO, None);
+            }
             _ => {}
         }
         self.pause = RETRY;
@@ -286,20 +320,23 @@ impl Follower {
         now: Instant,
         answer: Answer,
         runs: Vec<Run>,
+        asked_at: Instant,
         effects: &mut Vec<Effect>,
     ) {
         match answer {
-            Answer::Follows { high_watermark, log_start } => {
+            Answer::Follows { high_watermark, log_start, is_shown } => {
                 if !self.continues(&runs) {
                     return self.pause(now);
                 }
                 self.pause = RETRY;
                 // Its log is the leader's up to here, whatever elections there were.
                 self.doubted = None;
+                let shown_at = is_shown.then_some(asked_at);
+                let said = Said { high_watermark, log_start, shown_at };
                 if runs.is_empty() {
-                    return self.take(high_watermark, log_start, effects);
+                    return self.take(said, effects);
                 }
-                self.state = State::Appending { runs, high_watermark, log_start };
+                self.state = State::Appending { runs, said };
                 effects.push(Effect::Append);
             }
             Answer::Parts(shared) => {
@@ -335,6 +372,7 @@ impl Follower {
         let (State::Cutting(end) | State::Resetting(end)) = state else {
             unreachable!("{self}: nothing to give up");
         };
+        self.level_at = None;
         // What was deleted is not given up.
         let has_committed = self.log.start() < self.high_watermark;
         if has_committed && end < self.high_watermark && !planted(Mutant::CommittedGivenUp) {
@@ -354,13 +392,13 @@ impl Follower {
 
     fn on_appended(&mut self, effects: &mut Vec<Effect>) {
         let state = std::mem::replace(&mut self.state, State::Asking);
-        let State::Appending { runs, high_watermark, log_start } = state else {
+        let State::Appending { runs, said } = state else {
             // A log that has failed meanwhile takes nothing in.
             self.state = state;
             return;
         };
         runs.into_iter().for_each(|run| self.log.append(run));
-        self.take(high_watermark, log_start, effects);
+        self.take(said, effects);
         self.ask(effects);
     }
 
@@ -399,7 +437,11 @@ impl Follower {
     }
 
     /// What the leader told of itself, as far as this log has it.
-    fn take(&mut self, high_watermark: Offset, log_start: Offset, effects: &mut Vec<Effect>) {
+    fn take(&mut self, said: Said, effects: &mut Vec<Effect>) {
+        let Said { high_watermark, log_start, shown_at } = said;
+        if high_watermark <= self.log.end() {
+            self.level_at = self.level_at.max(shown_at);
+        }
         let committed = high_watermark.min(self.log.end());
         if committed > self.high_watermark {
             self.high_watermark = committed;

@@ -62,6 +62,8 @@ pub struct FollowerEnds {
     pub durable: Offset,
     /// End of what it has received.
     pub received: Offset,
+    /// Where its log begins.
+    pub log_start: Offset,
 }
 
 /// A broker with a replica, as the metadata tell of it.
@@ -321,7 +323,11 @@ impl Leader {
         }
         let log_start = self.log.start();
         match self.log.look(asked.position) {
-            Look::Matches => Answer::Follows { high_watermark: self.high_watermark, log_start },
+            Look::Matches => Answer::Follows {
+                high_watermark: self.high_watermark,
+                log_start,
+                is_shown: self.visible_end().is_some(),
+            },
             Look::Parts(shared) => Answer::Parts(shared),
             Look::OutOfRange => Answer::OutOfRange { log_start },
         }
@@ -373,6 +379,27 @@ impl Leader {
         self.isr().chain(self.proposed.iter().copied()).collect()
     }
 
+    /// Whom it sends who reads at `offset` and has those nearby that `is_near`: of the members of the in-sync set that are there,
+    /// hold that offset and were heard of within a session, so that they serve (I36), the one that holds most; of several the one
+    /// heard last, as in Kafka.
+    pub fn nearest(
+        &self,
+        now: Instant,
+        offset: Offset,
+        is_near: impl Fn(BrokerId) -> bool,
+    ) -> Option<BrokerId> {
+        let held = |id: BrokerId| {
+            let follower = self.followers.get(&id)?;
+            let heard = follower.heard.as_ref()?;
+            let ends = heard.ends.filter(|it| it.log_start <= offset && offset <= it.received)?;
+            let known = self.peer(id).filter(|peer| peer.epoch == heard.epoch && peer.may_lead);
+            let contact_at = follower.contact_at.filter(|at| now - *at <= self.limits.session);
+            known.and(contact_at).map(|_| (ends.received, heard.at, id))
+        };
+        let members = self.isr().filter(|id| is_near(*id));
+        members.filter_map(held).max().map(|(_, _, id)| id)
+    }
+
     /// Whether what it tells is not too old (I36): it hears of the controller, or of everybody without whom nobody else can
     /// lead.
     pub fn may_serve(&self, now: Instant) -> bool {
@@ -410,7 +437,11 @@ impl Leader {
             return;
         }
         let received = asked.position.offset;
-        let ends = FollowerEnds { durable: asked.durable.min(received), received };
+        let ends = FollowerEnds {
+            durable: asked.durable.min(received),
+            received,
+            log_start: asked.log_start,
+        };
         let is_shared = self.log.look(asked.position) == Look::Matches;
         self.on_heard(replica, Heard { at: now, epoch, ends: is_shared.then_some(ends) });
     }

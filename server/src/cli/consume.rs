@@ -43,6 +43,9 @@ pub(super) struct Consume {
     /// Print partition, offset and time of each record too.
     #[arg(long)]
     verbose: bool,
+    /// Where this is: what has a replica in this rack is read from it, if the brokers choose so.
+    #[arg(long, value_name = "RACK")]
+    rack: Option<String>,
     /// Leave out records of open and aborted transactions.
     #[arg(long)]
     committed: bool,
@@ -154,6 +157,7 @@ impl Consume {
             } else {
                 Isolation::ReadUncommitted
             },
+            rack: self.rack.clone(),
             ..ConsumerConfig::default()
         })
     }

@@ -267,6 +267,32 @@ pub fn i31_acknowledged_is_committed(
     Ok(())
 }
 
+/// I36: whoever serves a fetch, a follower too, knows of all that was acknowledged or told to be committed `staleness` nanoseconds
+/// before it was asked.
+pub fn i36_fetches_are_fresh(history: &History, staleness: u64) -> Verdict {
+    let mut known: BTreeMap<&Partition, Vec<(u64, i64)>> = BTreeMap::new();
+    for sent in history.sends.iter().filter(|sent| sent.promised) {
+        if let Outcome::Ok(Some(offset)) = sent.outcome {
+            known.entry(&sent.partition).or_default().push((sent.span.to, offset + 1));
+        }
+    }
+    for told in &history.ends {
+        known.entry(&told.partition).or_default().push((told.span.to, told.end));
+    }
+    for (partition, watermark, span) in &history.fetched {
+        let list = known.get(partition).map(Vec::as_slice).unwrap_or_default();
+        for (at, end) in list.iter().filter(|(at, _)| *at + staleness < span.from) {
+            require("I36", watermark >= end, || {
+                format!(
+                    "{partition} was committed up to {end} at {at}, but a fetch asked for after {} tells {watermark}",
+                    span.from
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// I45: a producer id is handed out once.
 pub fn i45_producer_ids(history: &History) -> Verdict {
     let mut known = BTreeSet::new();
@@ -502,6 +528,28 @@ mod tests {
         let stale = ends(vec![told(3, 9, 10)]);
         assert_eq!(rule(i31_acknowledged_is_committed(&stale, |_| false, 7)), "ok");
         assert_eq!(rule(i31_acknowledged_is_committed(&stale, |_| false, 6)), "I31");
+    }
+
+    #[test]
+    fn i36_watches_what_fetches_tell() {
+        let check = |watermark, from, staleness| {
+            let span = Span { from, to: from + 1 };
+            let fetched = vec![("t-0".into(), watermark, span)];
+            let told = EndTold {
+                partition: "t-0".into(),
+                end: 6,
+                start: 0,
+                span: Span { from: 20, to: 21 },
+            };
+            let history =
+                History { fetched, ends: vec![told], ..history(vec![sent(1, 3)], vec![], &[]) };
+            rule(i36_fetches_are_fresh(&history, staleness))
+        };
+        assert_eq!(check(4, 9, 0), "ok");
+        assert_eq!(check(3, 9, 0), "I36");
+        assert_eq!(check(3, 9, 7), "ok");
+        assert_eq!(check(5, 30, 0), "I36", "another was told more");
+        assert_eq!(check(6, 30, 0), "ok");
     }
 
     #[test]

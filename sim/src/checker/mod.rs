@@ -67,6 +67,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "I31", text: "what was acknowledged lies below the high watermark" },
     Checker { rule: "I32", text: "what was acknowledged is in the log" },
     Checker { rule: "I34", text: "no partition moves to where nobody is" },
+    Checker { rule: "I36", text: "who is told of a partition is not told what is too old" },
     Checker {
         rule: "I37",
         text: "an epoch of the metadata quorum has one leader, and none goes back",

@@ -36,6 +36,8 @@ const CLIENTS_COUNT: u32 = ADMINS_COUNT + PRODUCERS_COUNT + READERS_COUNT + 2;
 const ADMINS_COUNT: u32 = 3;
 const PRODUCERS_COUNT: u32 = 2;
 const READERS_COUNT: u32 = 2;
+/// Racks in which nodes and readers stand.
+const RACKS_COUNT: u32 = 2;
 /// Where clients and where controllers call.
 const PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;
@@ -138,6 +140,11 @@ pub async fn play(stage: Stage) {
 }
 
 impl Play {
+    /// Where a node or a reader stands, if that matters.
+    fn rack_of(&self, number: u32) -> Option<String> {
+        self.stage.scenario.reads_nearby.then(|| format!("rack-{}", number % RACKS_COUNT))
+    }
+
     /// Completes when every node serves by the same metadata, in which all are there, and knows who leads.
     async fn settled(&self, when: &str) -> bool {
         let until = self.stage.world.elapsed() + SETTLES;

@@ -1,5 +1,6 @@
 //! Keys of `server.properties`, and of broker resources.
 
+use super::super::broker::RACK_AWARE;
 use super::super::key::{ConfigKey, Kind, Range, Unit};
 use super::{
     ALWAYS, FAST_LZ4, INTERNALS, JOURNAL, KERNEL, LISTENERS, NO_AUTHENTICATION, NO_COMPACTION,
@@ -557,8 +558,8 @@ pub static BROKER: &[ConfigKey] = &[
         .help("Interval of the checkpoint of high watermarks."),
     key("replica.lag.time.max.ms", Kind::Long, Some("30000")).unit(Unit::Millis)
         .help("How far behind a follower may be and stay in sync."),
-    key("replica.selector.class", Kind::Text, None).missing()
-        .help("Plug-in that chooses the replica a consumer reads from."),
+    key("replica.selector.class", Kind::Text, None).range(Range::NothingOr(RACK_AWARE))
+        .help("Who chooses the replica a consumer reads from: unset, it is the leader; org.apache.kafka.common.replica.RackAwareReplicaSelector sends a consumer with a client.rack to a replica in its rack, as broker.rack says."),
     key("replica.socket.receive.buffer.bytes", Kind::Int, Some("65536")).unit(Unit::Bytes).meaningless(REPLICAS)
         .help("Receive buffer of replication connections."),
     key("replica.socket.timeout.ms", Kind::Int, Some("30000")).unit(Unit::Millis).meaningless(REPLICAS)

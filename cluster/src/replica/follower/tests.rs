@@ -41,16 +41,18 @@ fn term(epoch: i32, is_unclean: bool) -> Event {
 /// An answer to what it asks now.
 fn answered(follower: &Follower, answer: Answer, runs: &[Run]) -> Event {
     let Question { term, position, .. } = follower.question().expect("it asks");
-    Event::Answered { term, position, answer, runs: runs.to_vec() }
+    Event::Answered { term, position, answer, runs: runs.to_vec(), asked_at: ms(0) }
 }
 
 fn follows(high_watermark: i64) -> Answer {
-    Answer::Follows { high_watermark: Offset(high_watermark), log_start: Offset(0) }
+    let high_watermark = Offset(high_watermark);
+    Answer::Follows { high_watermark, log_start: Offset(0), is_shown: true }
 }
 
 fn question(term: i32, epoch: i32, offset: i64, durable: i64) -> Question {
     let position = Position { epoch: Some(LeaderEpoch(epoch)), offset: Offset(offset) };
-    Question { term: LeaderEpoch(term), position, durable: Offset(durable) }
+    let (log_start, durable) = (Offset(0), Offset(durable));
+    Question { term: LeaderEpoch(term), position, log_start, durable }
 }
 
 #[test]
@@ -139,7 +141,8 @@ fn out_of_range_begins_anew_where_the_leader_does() {
     let event = answered(&follower, Answer::OutOfRange { log_start: Offset(20) }, &[]);
     assert_eq!(step(&mut follower, event), [Effect::Reset(Offset(20))]);
     let position = Position { epoch: None, offset: Offset(20) };
-    let anew = Question { term: LeaderEpoch(3), position, durable: Offset(20) };
+    let (log_start, durable) = (Offset(20), Offset(20));
+    let anew = Question { term: LeaderEpoch(3), position, log_start, durable };
     assert_eq!(step(&mut follower, Event::Cut), [Effect::Ask(anew)]);
     assert_eq!(follower.high_watermark(), Offset(20));
     // Never back behind what is committed.
@@ -207,7 +210,11 @@ fn metadata_of_old_are_not_followed() {
 fn a_start_of_the_log_follows_the_leader_as_far_as_is_committed() {
     let mut follower = follower(CommitRule::Durable);
     step(&mut follower, term(3, false));
-    let answer = |start| Answer::Follows { high_watermark: Offset(6), log_start: Offset(start) };
+    let answer = |start| Answer::Follows {
+        high_watermark: Offset(6),
+        log_start: Offset(start),
+        is_shown: true,
+    };
     let event = answered(&follower, answer(5), &[]);
     assert_eq!(
         step(&mut follower, event),
@@ -217,4 +224,34 @@ fn a_start_of_the_log_follows_the_leader_as_far_as_is_committed() {
     assert_eq!(follower.log().start(), Offset(5));
     let event = answered(&follower, answer(7), &[]);
     assert_eq!(step(&mut follower, event), []);
+}
+
+#[test]
+fn it_serves_readers_while_it_has_known_all_that_is_committed_within_a_session() {
+    let session = Duration::from_secs(9);
+    let mut follower = follower(CommitRule::Durable);
+    step(&mut follower, term(3, false));
+    assert!(!follower.is_told() && !follower.may_serve(ms(0), ms(0), session));
+    let said = |follower: &Follower, high_watermark, is_shown, runs: &[Run], asked_at| {
+        let (high_watermark, log_start) = (Offset(high_watermark), Offset(0));
+        let answer = Answer::Follows { high_watermark, log_start, is_shown };
+        let Question { term, position, .. } = follower.question().expect("it asks");
+        Event::Answered { term, position, answer, runs: runs.to_vec(), asked_at: ms(asked_at) }
+    };
+    let event = said(&follower, 8, false, &[], 100);
+    step(&mut follower, event);
+    assert!(!follower.is_told(), "earlier leaders may have shown more (I24)");
+    let event = said(&follower, 12, true, &[run(3, 11)], 100);
+    step(&mut follower, event);
+    step(&mut follower, Event::Appended);
+    assert!(!follower.is_told(), "it lacks what is committed");
+    let event = said(&follower, 12, true, &[run(3, 12)], 200);
+    step(&mut follower, event);
+    assert!(!follower.is_told(), "while it appends");
+    step(&mut follower, Event::Appended);
+    assert!(follower.is_told() && follower.may_serve(ms(9_200), ms(9_200), session));
+    assert!(!follower.may_serve(ms(9_201), ms(9_201), session), "its leader is not heard");
+    assert!(!follower.may_serve(ms(9_200), ms(199), session), "nor is the controller");
+    step(&mut follower, term(4, false));
+    assert!(!follower.is_told(), "of a later term it knows nothing yet");
 }

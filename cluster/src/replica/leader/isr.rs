@@ -141,7 +141,7 @@ impl Leader {
         is_ready && self.registration.isr.iter().all(|id| self.peer(*id).is_some())
     }
 
-    fn peer(&self, id: BrokerId) -> Option<&Peer> {
+    pub(super) fn peer(&self, id: BrokerId) -> Option<&Peer> {
         self.registration.peers.iter().find(|peer| peer.id == id)
     }
 

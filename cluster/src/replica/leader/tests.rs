@@ -77,7 +77,8 @@ fn question(durable: i64, received: i64) -> Question {
         _ => Some(LeaderEpoch(3)),
     };
     let position = Position { epoch, offset: Offset(received) };
-    Question { term: LeaderEpoch(3), position, durable: Offset(durable) }
+    let (log_start, durable) = (Offset(0), Offset(durable));
+    Question { term: LeaderEpoch(3), position, log_start, durable }
 }
 
 fn local(durable: i64, written: i64) -> Event {
@@ -285,7 +286,8 @@ fn an_end_counts_only_where_the_logs_agree() {
     step(&mut leader, local(0, 20));
     // Ten records of epoch 2 more than this log has.
     let position = Position { epoch: Some(LeaderEpoch(2)), offset: Offset(20) };
-    let fork = Question { term: LeaderEpoch(3), position, durable: Offset(20) };
+    let (log_start, durable) = (Offset(0), Offset(20));
+    let fork = Question { term: LeaderEpoch(3), position, log_start, durable };
     let (replica, epoch) = (BrokerId(1), BrokerEpoch(101));
     step(&mut leader, Event::Fetched { replica, broker_epoch: epoch, question: fork });
     assert_eq!(leader.high_watermark(), Offset(0));
@@ -300,7 +302,8 @@ fn an_end_counts_only_where_the_logs_agree() {
     for (replica, epoch, question, code) in rows {
         assert_eq!(leader.answer(replica, epoch, &question), Answer::Refused(code));
     }
-    let follows = Answer::Follows { high_watermark: Offset(0), log_start: Offset(0) };
+    let (high_watermark, log_start) = (Offset(0), Offset(0));
+    let follows = Answer::Follows { high_watermark, log_start, is_shown: false };
     assert_eq!(leader.answer(replica, epoch, &question(0, 15)), follows);
 }
 
@@ -368,6 +371,37 @@ fn without_the_controller_it_serves_while_all_who_count_fetch() {
     step(&mut fewer, Event::MinIsrChanged(1));
     assert!(fewer.may_serve(ms(9_001)));
     assert!(begin(CommitRule::Written, &[0], &[0], 1).may_serve(ms(99_999)));
+}
+
+#[test]
+fn readers_are_sent_to_who_is_near_in_sync_and_holds_most() {
+    let mut leader = begin(CommitRule::Written, &[0, 1, 2, 3], &[0, 1, 2], 1);
+    step(&mut leader, local(0, 20));
+    let contact = |id, at| Event::FollowerContact(BrokerId(id), ms(at));
+    for (id, received) in [(1, 15), (2, 20), (3, 20)] {
+        step(&mut leader, fetched(id, 0, received));
+        step(&mut leader, contact(id, 0));
+    }
+    let nearest = |leader: &Leader, now, offset, near: &[i32]| {
+        let near = brokers(near);
+        leader.nearest(ms(now), Offset(offset), |id| near.contains(&id)).map(|id| id.0)
+    };
+    assert_eq!(nearest(&leader, 0, 15, &[0, 1, 2, 3]), Some(2), "who holds most of those in sync");
+    assert_eq!(nearest(&leader, 0, 15, &[1, 3]), Some(1));
+    assert_eq!(nearest(&leader, 0, 16, &[1, 3]), None, "it lacks that one, or is not in sync");
+    assert_eq!(nearest(&leader, 0, 0, &[0]), None, "never itself");
+    assert_eq!(nearest(&leader, 9_001, 15, &[1, 2]), None, "unheard for a session");
+    step_at(&mut leader, ms(9_000), contact(1, 9_000));
+    assert_eq!(nearest(&leader, 9_001, 15, &[1, 2]), Some(1));
+    let later = Question { log_start: Offset(5), ..question(0, 20) };
+    let (replica, broker_epoch) = (BrokerId(1), broker_epoch(BrokerId(1)));
+    step(&mut leader, Event::Fetched { replica, broker_epoch, question: later });
+    assert_eq!(nearest(&leader, 0, 4, &[1]), None, "its log begins behind");
+    assert_eq!(nearest(&leader, 0, 5, &[1]), Some(1));
+    let mut fenced = registered(2, &[0, 1, 2]);
+    fenced.peers[1].may_lead = false;
+    step(&mut leader, Event::Registered(fenced));
+    assert_eq!(nearest(&leader, 0, 5, &[1]), None, "it is fenced");
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use types::{BrokerId, LeaderEpoch, Offset};
+use types::{BrokerId, Instant, LeaderEpoch, Offset};
 
 use super::world::{Disk, Node, Record, Role, World};
 use crate::metadata::PartitionInfo;
-use crate::replica::{CommitRule, Leader};
+use crate::replica::{CommitRule, Follower, Leader, Limits};
 
 #[derive(Default)]
 pub(super) struct Judge {
@@ -16,6 +16,8 @@ pub(super) struct Judge {
     committed: BTreeMap<i64, Record>,
     /// The furthest that anybody has committed, whatever was given up since.
     furthest: i64,
+    /// When it had got how far.
+    told: Vec<(Instant, i64)>,
     /// For the newest term: how far leaders of earlier ones had committed when it began.
     term: LeaderEpoch,
     shown_before: i64,
@@ -56,8 +58,12 @@ impl Judge {
         number: usize,
         nodes: &[Node],
         rule: CommitRule,
+        now: Instant,
     ) {
-        self.furthest = self.furthest.max(leader.high_watermark().0);
+        if leader.high_watermark().0 > self.furthest {
+            self.furthest = leader.high_watermark().0;
+            self.told.push((now, self.furthest));
+        }
         if leader.epoch() < self.unclean {
             return;
         }
@@ -149,6 +155,12 @@ impl Judge {
                 node.high_watermark(),
                 self.furthest
             );
+            if let Role::Follows(follower) = &node.role
+                && node.is_up
+                && !is_unclean
+            {
+                self.check_reader(world, node, follower);
+            }
             let Role::Leads(leader) = &node.role else { continue };
             let is_newest = node.applied == world.applied_max();
             if leader.epoch() == self.term && leader.epoch() == partition.leader_epoch {
@@ -164,6 +176,17 @@ impl Judge {
             }
         }
         self.check_matching(world);
+    }
+
+    /// I36: who reads from a follower sees whatever was committed a session ago.
+    fn check_reader(&self, world: &World, node: &Node, follower: &Follower) {
+        let session = Limits::default().session;
+        if follower.may_serve(world.now, node.current_at, session) {
+            let old = self.told.iter().filter(|(at, _)| *at + session < world.now);
+            let known = old.map(|(_, end)| *end).max().unwrap_or_default();
+            let shown = follower.high_watermark().0;
+            assert!(shown >= known, "I36: {follower} shows {shown} of {known}");
+        }
     }
 
     /// I16, I17: one record at each place of a term, and the same before it.

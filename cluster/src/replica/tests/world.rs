@@ -99,6 +99,8 @@ pub(super) struct Node {
     pub(super) epoch: BrokerEpoch,
     /// Batches of metadata that it has applied, and that it must have before it does anything.
     pub(super) applied: usize,
+    /// When it had applied all of them last.
+    pub(super) current_at: Instant,
     registered: usize,
     pub(super) image: Image,
     pub(super) disk: Disk,
@@ -146,6 +148,7 @@ impl World {
             life: 0,
             epoch: BrokerEpoch(0),
             applied: 0,
+            current_at: Instant(0),
             registered: 0,
             image: Image::empty(),
             disk: Disk::default(),
@@ -337,7 +340,7 @@ impl World {
         leader.step(self.now, event, &mut effects);
         let leader = leader.clone();
         // What it committed when its term began nobody was told of by an effect.
-        self.judge.on_watermark(&leader, number, &self.nodes, self.rule);
+        self.judge.on_watermark(&leader, number, &self.nodes, self.rule, self.now);
         for effect in effects {
             if let Effect::ProposeIsr(Proposal { term, base, isr, is_recovering }) = effect {
                 let node = &mut self.nodes[number];
@@ -493,7 +496,11 @@ impl World {
         self.metadata.len()
     }
 
-    pub(super) fn check(&self) {
+    pub(super) fn check(&mut self) {
+        let (all, now) = (self.applied_max(), self.now);
+        for node in self.nodes.iter_mut().filter(|node| node.is_up && node.applied == all) {
+            node.current_at = now;
+        }
         self.judge.check(self);
     }
 }

@@ -503,7 +503,12 @@ impl Play {
             ("log.journal.file.bytes", "65536".into()),
             ("log.journal.bytes", "262144".into()),
         ];
-        let values = values.into_iter().map(|(name, value)| (name.into(), value.as_str().into()));
+        let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+        let nearby = self
+            .rack_of(node)
+            .map(|rack| [("broker.rack", rack), ("replica.selector.class", selector.to_owned())]);
+        let values = values.into_iter().chain(nearby.into_iter().flatten());
+        let values = values.map(|(name, value)| (name.into(), value.as_str().into()));
         let settings = BrokerSettings::resolve(NodeConfigs::fixed(values.collect()));
         let listener = |name: &str, port: u16, audience: Audience| ListenerConfig {
             name: name.into(),

@@ -19,7 +19,7 @@ use super::Play;
 use crate::checker::history::{
     a1_one_value_per_offset, a2_no_duplicates, a3_nothing_lost, a4_nothing_invented,
     a9_contiguous_polls, a11_monotonic_sends, i18_read_stays, i23_ends_told,
-    i31_acknowledged_is_committed,
+    i31_acknowledged_is_committed, i36_fetches_are_fresh,
 };
 use crate::checker::{Verdict, require};
 use crate::decisions::{Decisions, Kind};
@@ -188,6 +188,7 @@ impl Play {
             fetch_wait_max: Duration::from_millis(dice.between(Kind::Operation, 10, 500)),
             isolation: [Isolation::ReadUncommitted, Isolation::ReadCommitted]
                 [dice.choose(Kind::Operation, 2) as usize],
+            rack: self.rack_of(instance),
             ..ConsumerConfig::default()
         };
         let Ok(mut consumer) = Consumer::new(&client, config) else { return };
@@ -202,14 +203,16 @@ impl Play {
                 return;
             }
             let offset = told.map_or(0, |(_, end)| dice.choose(Kind::Operation, end as u64 + 1));
+            let sought = self.now();
             _ = match dice.choose(Kind::Operation, 4) {
                 0 => consumer.seek_to_beginning(&chosen),
                 1 => consumer.seek_to_end(&chosen),
                 _ => consumer.seek(&chosen, Offset(offset as i64)),
             };
             let turn = self.next_number();
+            let mut is_first = true;
             for _ in 0..dice.between(Kind::Operation, 1, 12) {
-                let from = self.now();
+                let (from, nearest) = (self.now(), consumer.nearest(&chosen));
                 let Ok(polled) = consumer.poll(Duration::from_millis(800)).await else {
                     self.stage.done(false, 35);
                     break;
@@ -220,7 +223,19 @@ impl Play {
                 }
                 let value = |r: &client::ConsumerRecord| (r.offset.0, value_of(r.value.as_deref()));
                 let records: Vec<(i64, u64)> = polled.records.iter().map(value).collect();
-                if !records.is_empty() {
+                // It was asked for after the reader had gone there, and told with the records that are read now.
+                let told = consumer.high_watermark(&chosen);
+                let watermark = told.map_or(0, |end| end.0);
+                if told.is_some() && std::mem::take(&mut is_first) {
+                    let fetched = (name_of(&chosen), watermark, self.span(sought));
+                    self.history(|history| history.fetched.push(fetched));
+                }
+                if let Some((last, _)) = records.last() {
+                    if nearest.is_some() && consumer.nearest(&chosen) == nearest {
+                        self.stage.world.mark("read from a follower");
+                    }
+                    let text = || format!("{chosen}: {last} is read of {watermark}");
+                    self.stage.judge(require("I24", *last < watermark, text));
                     let (partition, span) = (name_of(&chosen), self.span(from));
                     let polled = Polled { consumer: instance, turn, partition, records, span };
                     self.history(|history| history.polls.push(polled));
@@ -272,7 +287,7 @@ impl Play {
             }
         }
         let history = lock(&self.shared.history);
-        let verdicts: [&dyn Fn() -> Verdict; 9] = [
+        let verdicts: [&dyn Fn() -> Verdict; 10] = [
             &|| a1_one_value_per_offset(&history),
             &|| a2_no_duplicates(&history),
             &|| a3_nothing_lost(&history),
@@ -282,6 +297,7 @@ impl Play {
             &|| i18_read_stays(&history, |_| false),
             &|| i23_ends_told(&history, |_| false, STALENESS.as_nanos() as u64),
             &|| i31_acknowledged_is_committed(&history, |_| false, STALENESS.as_nanos() as u64),
+            &|| i36_fetches_are_fresh(&history, STALENESS.as_nanos() as u64),
         ];
         let _ = verdicts.iter().all(|verdict| self.stage.judge(verdict()));
         self.stage.world.mark("records judged");
@@ -383,7 +399,8 @@ impl Play {
     /// Where partitions move by themselves, no broker holds more than a tenth more or less than its share, and what one partition
     /// weighs, in bounded time.
     async fn is_level(&self) -> bool {
-        if !self.stage.scenario.balances {
+        // Racks of unequal size cannot be level: no partition lies in fewer of them for it.
+        if !self.stage.scenario.balances || self.stage.scenario.reads_nearby {
             return true;
         }
         let until = self.stage.world.elapsed() + LEVEL_AGAIN;

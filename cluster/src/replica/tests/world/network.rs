@@ -1,6 +1,6 @@
 //! What is on its way: it comes late, twice, or not at all, and never to another process than it was meant for.
 
-use types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset};
+use types::{BrokerEpoch, BrokerId, ErrorCode, Instant, LeaderEpoch, Offset};
 
 use super::{NODES, RECORDS_MAX, Record, Role, World};
 use crate::controller::AlterPartition;
@@ -14,6 +14,7 @@ pub(in super::super) enum Packet {
         life: u32,
         epoch: BrokerEpoch,
         question: Question,
+        asked_at: Instant,
     },
     Reply {
         to: usize,
@@ -22,6 +23,7 @@ pub(in super::super) enum Packet {
         at: Position,
         answer: Answer,
         records: Vec<Record>,
+        asked_at: Instant,
     },
     Alter {
         from: usize,
@@ -54,17 +56,18 @@ impl World {
         let Some(question) = follower.question() else { return };
         let to = follower.leader().unwrap().0 as usize;
         let (epoch, life) = (node.epoch, self.nodes[to].life);
-        self.wire.push(Packet::Fetch { from: number, to, life, epoch, question });
+        let asked_at = self.now;
+        self.wire.push(Packet::Fetch { from: number, to, life, epoch, question, asked_at });
     }
 
     pub(in super::super) fn deliver(&mut self, packet: Packet) {
         match packet {
-            Packet::Fetch { from, to, life, epoch, question } => {
+            Packet::Fetch { from, to, life, epoch, question, asked_at } => {
                 if self.is_life(to, life) {
-                    self.on_fetch(from, to, epoch, question);
+                    self.on_fetch(from, to, epoch, (question, asked_at));
                 }
             }
-            Packet::Reply { to, life, term, at, answer, mut records } => {
+            Packet::Reply { to, life, term, at, answer, mut records, asked_at } => {
                 if self.is_life(to, life) && self.nodes[to].io.is_none() {
                     let offset = at.offset.0;
                     let run = |(record, offset): (&Record, i64)| Run {
@@ -72,7 +75,8 @@ impl World {
                         end: Offset(offset + 1),
                     };
                     let runs = records.iter().zip(offset..).map(run).collect();
-                    let event = FollowerEvent::Answered { term, position: at, answer, runs };
+                    let event =
+                        FollowerEvent::Answered { term, position: at, answer, runs, asked_at };
                     self.follow_with(to, event, &mut records);
                 }
             }
@@ -93,12 +97,13 @@ impl World {
         self.nodes[number].is_up && self.nodes[number].life == life
     }
 
-    fn on_fetch(&mut self, from: usize, to: usize, epoch: BrokerEpoch, question: Question) {
+    fn on_fetch(&mut self, from: usize, to: usize, epoch: BrokerEpoch, asked: (Question, Instant)) {
+        let question = asked.0;
         let replica = BrokerId(from as i32);
         self.lead(to, Event::Fetched { replica, broker_epoch: epoch, question });
         let Role::Leads(leader) = &self.nodes[to].role else {
             let answer = Answer::Refused(ErrorCode::NotLeaderOrFollower);
-            return self.reply(from, question, answer, Vec::new());
+            return self.reply(from, asked, answer, Vec::new());
         };
         let answer = leader.answer(replica, epoch, &question);
         let disk = &self.nodes[to].disk;
@@ -109,12 +114,18 @@ impl World {
             }
             _ => Vec::new(),
         };
-        self.reply(from, question, answer, records);
+        self.reply(from, asked, answer, records);
     }
 
-    fn reply(&mut self, to: usize, question: Question, answer: Answer, records: Vec<Record>) {
+    fn reply(
+        &mut self,
+        to: usize,
+        (question, asked_at): (Question, Instant),
+        answer: Answer,
+        records: Vec<Record>,
+    ) {
         let (life, term, at) = (self.nodes[to].life, question.term, question.position);
-        self.wire.push(Packet::Reply { to, life, term, at, answer, records });
+        self.wire.push(Packet::Reply { to, life, term, at, answer, records, asked_at });
     }
 
     /// All who are not cut off talk for some rounds, and their disks sync.
