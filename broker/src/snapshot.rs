@@ -232,6 +232,11 @@ impl<E: Env> Observer<E> {
         self.shared.view()
     }
 
+    /// Follows that.
+    pub fn watch(&self) -> watch::Receiver<Arc<View<E>>> {
+        self.shared.metadata().watch()
+    }
+
     /// Whether a data directory is left that works, full or not; of a node that is no broker, whether its only one works.
     pub fn has_working_directory(&self) -> bool {
         match self.shared.config().roles.is_broker() {

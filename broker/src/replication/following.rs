@@ -138,6 +138,14 @@ impl<E: Env> Following<E> {
         state.follower.leader().filter(|_| !state.has_ended && !state.follower.is_stopped())
     }
 
+    /// How far its log reaches, if the replica rests in `term` or a later one ([`Follower::rests`]): in which term, where its
+    /// log ends, and what it knows to be committed.
+    pub(crate) fn rests(&self, term: LeaderEpoch) -> Option<(LeaderEpoch, Position, Offset)> {
+        let state = self.0.lock();
+        let end = state.follower.rests(term).filter(|_| !state.has_ended && !state.has_failed)?;
+        Some((state.follower.term(), end, state.follower.high_watermark()))
+    }
+
     /// Whether its log can be written.
     pub(crate) fn works(&self) -> bool {
         !self.0.lock().has_failed
