@@ -13,6 +13,7 @@ use cluster::group::{Event, GroupState, Response};
 use cluster::telemetry::{Kept, Labels};
 use env::{Clock, Env};
 use log::{DirCounts, LogDir};
+use tokio::sync::watch;
 use types::mutant::{Mutant, planted};
 use types::{
     BrokerId, ClusterId, DirectoryId, Durations, ErrorCode, GroupId, NodeId, Offset,

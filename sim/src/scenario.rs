@@ -119,6 +119,8 @@ pub struct Scenario {
     pub moves: bool,
     /// In a cluster, a broker comes back with an empty disk in the place of the one that held its partitions.
     pub disks_replaced: bool,
+    /// In a cluster, a topic with `durability=page-cache` beside the others, and its `min.insync.replicas`.
+    pub paged_topic: Option<u32>,
 }
 
 /// Who decides when a cluster begins.
@@ -317,6 +319,8 @@ impl Scenario {
             ][pick(6) as usize],
             moves: pick(2) == 0,
             disks_replaced: pick(3) == 0 && name == Name::Cluster,
+            paged_topic: [None, None, Some(1), Some(2)][pick(4) as usize]
+                .filter(|_| name == Name::Cluster),
             faults,
         }
     }
@@ -348,7 +352,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}faults {}",
+             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -377,6 +381,11 @@ impl Scenario {
             },
             if self.moves { "partitions move, " } else { "" },
             if self.disks_replaced { "disks are replaced, " } else { "" },
+            match self.paged_topic {
+                None => String::new(),
+                Some(min_isr) =>
+                    format!("a topic is not synced, with {min_isr} in sync at least, "),
+            },
             codes.join(" "),
         )
     }
