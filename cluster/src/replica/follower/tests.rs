@@ -218,3 +218,23 @@ fn a_start_of_the_log_follows_the_leader_as_far_as_is_committed() {
     let event = answered(&follower, answer(7), &[]);
     assert_eq!(step(&mut follower, event), []);
 }
+
+#[test]
+fn it_tells_its_end_only_once_nothing_of_an_earlier_term_can_change_it() {
+    let mut follower = follower(CommitRule::Written);
+    let nobody =
+        |epoch| Event::Term(Term { epoch: LeaderEpoch(epoch), leader: None, is_unclean: false });
+    let end =
+        |epoch, offset| Some(Position { epoch: Some(LeaderEpoch(epoch)), offset: Offset(offset) });
+    step(&mut follower, term(3, false));
+    assert_eq!(follower.rests(LeaderEpoch(3)), None, "it follows");
+    let records = answered(&follower, follows(8), &[run(3, 9)]);
+    assert_eq!(step(&mut follower, records), [Effect::Append]);
+    step(&mut follower, nobody(4));
+    assert_eq!(follower.rests(LeaderEpoch(4)), None, "what came before is being appended");
+    step(&mut follower, Event::Appended);
+    assert_eq!(follower.rests(LeaderEpoch(4)), end(3, 9));
+    assert_eq!(follower.rests(LeaderEpoch(5)), None, "it has not heard of that term");
+    step(&mut follower, Event::Failed);
+    assert_eq!(follower.rests(LeaderEpoch(4)), None, "it has no log");
+}
