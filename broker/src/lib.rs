@@ -27,6 +27,7 @@ mod error_map;
 mod fetch_session;
 pub mod handlers;
 mod lifecycle;
+mod log_ends;
 mod membership;
 pub mod metadata;
 mod metrics;

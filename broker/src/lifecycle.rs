@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use client::ClientError;
-use cluster::controller::{Heartbeat, HeartbeatAnswer, Refusal, RegisterBroker};
+use cluster::controller::{
+    Heartbeat, HeartbeatAnswer, LogEndAnswer, LogEndQuestion, Refusal, RegisterBroker,
+};
 use cluster::metadata::{BrokerFeature, BrokerListener};
 use env::{Clock, Env};
 use types::mutant::{Mutant, planted};
@@ -14,6 +16,7 @@ use types::{BrokerEpoch, DirectoryId, ErrorCode, Instant, NodeId, Offset};
 use wire::broker_heartbeat::BrokerHeartbeatRequest;
 use wire::broker_registration::{BrokerRegistrationRequest, Feature, Listener};
 
+use crate::log_ends;
 use crate::metadata::{MetadataUnavailable, QuorumInfo};
 use crate::shared::{Failure, Shared};
 
@@ -58,21 +61,27 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
     let mut epoch = None;
     let mut said = None;
     let mut retaken_at: Option<Instant> = None;
+    let mut asked: Vec<LogEndQuestion> = Vec::new();
     loop {
         let known = Known::of(&quorum.borrow_and_update());
         let asked_at = broker.env().clock().now();
+        let answers = log_ends::answers(broker, &std::mem::take(&mut asked));
+        let is_again = !answers.is_empty();
         let outcome = match epoch {
             None => register(broker, registration).await.map(|registered| {
                 epoch = Some(registered);
                 None
             }),
-            Some(epoch) => beat(broker, epoch, false)
+            Some(epoch) => beat(broker, epoch, false, answers)
                 .await
                 .map(|heard| Some(heard).filter(|heard| !heard.answer.is_fenced)),
         };
         let mut contact = None;
         let pause = match outcome {
-            Ok(serving) => {
+            Ok(mut serving) => {
+                if let Some(heard) = &mut serving {
+                    asked = std::mem::take(&mut heard.answer.questions);
+                }
                 // The session that the controller gives begins later.
                 let since = |heard: &Heard| {
                     Some((asked_at.saturating_sub(heard.unconfirmed?), heard.answer.metadata_end))
@@ -117,6 +126,8 @@ async fn live<E: Env>(broker: &Shared<E>, registration: &RegisterBroker) -> Stri
             biased;
             // Never: it only notes the contact.
             () = keep(broker, contact) => false,
+            // A partition without a leader waits for it.
+            () = log_ends::answerable(broker, &asked, is_again) => false,
             told = paused => matches!(told, Some(Err(_))),
         };
         if has_ended {
@@ -167,7 +178,7 @@ pub(crate) async fn leave<E: Env>(broker: &Shared<E>) {
     let epoch = own.epoch;
     let leaving = async {
         loop {
-            match beat(broker, epoch, true).await {
+            match beat(broker, epoch, true, Vec::new()).await {
                 Ok(heard) if heard.answer.should_stop => return,
                 Err(Unheard::Refused(..)) => return,
                 Ok(_) | Err(Unheard::Retry(_)) => broker.env().clock().sleep(FENCED_PAUSE).await,
@@ -219,6 +230,7 @@ async fn beat<E: Env>(
     broker: &Shared<E>,
     epoch: BrokerEpoch,
     wants_stop: bool,
+    log_ends: Vec<LogEndAnswer>,
 ) -> Result<Heard, Unheard> {
     let heartbeat = Heartbeat {
         id: broker.broker_id(),
@@ -228,6 +240,7 @@ async fn beat<E: Env>(
         wants_stop,
         failed_directories: broker.quorum().failed_directories.clone(),
         cordoned_directories: Some(broker.cordoned_directories().collect()),
+        log_ends,
     };
     let unconfirmed = unconfirmed(broker);
     match broker.metadata().heartbeat(heartbeat.clone()).await {
@@ -245,6 +258,7 @@ async fn beat<E: Env>(
         cordoned_log_dirs: heartbeat
             .cordoned_directories
             .map(|dirs| dirs.into_iter().map(|id| id.0).collect()),
+        log_end_answers: log_ends::write_answers(&heartbeat.log_ends),
         ..BrokerHeartbeatRequest::default()
     };
     let patience = broker.settings().quorum_request_timeout;
@@ -256,6 +270,7 @@ async fn beat<E: Env>(
         is_fenced: answer.is_fenced,
         should_stop: answer.should_shut_down,
         metadata_end: Offset(answer.metadata_end),
+        questions: log_ends::read_questions(&answer.log_end_questions),
     };
     Ok(Heard { answer, unconfirmed })
 }

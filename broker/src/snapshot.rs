@@ -13,6 +13,7 @@ use cluster::group::{Event, GroupState, Response};
 use cluster::telemetry::{Kept, Labels};
 use env::{Clock, Env};
 use log::{DirCounts, LogDir};
+use tokio::sync::watch;
 use types::mutant::{Mutant, planted};
 use types::{
     BrokerId, ClusterId, DirectoryId, Durations, ErrorCode, GroupId, NodeId, Offset,
@@ -230,6 +231,11 @@ impl<E: Env> Observer<E> {
     /// The metadata that it serves by.
     pub fn view(&self) -> Arc<View<E>> {
         self.shared.view()
+    }
+
+    /// Follows that.
+    pub fn watch(&self) -> watch::Receiver<Arc<View<E>>> {
+        self.shared.metadata().watch()
     }
 
     /// Whether a data directory is left that works, full or not; of a node that is no broker, whether its only one works.

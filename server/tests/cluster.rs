@@ -52,6 +52,29 @@ fn what_is_acknowledged_outlives_the_death_of_any_node() {
     cluster.stop();
 }
 
+/// All die at once, and nobody can tell whether their machines did: what a topic that does not sync holds is found again, and it goes
+/// on, without anybody who asks for an election.
+#[test]
+fn a_topic_that_does_not_sync_goes_on_by_itself_after_the_death_of_all() {
+    let scratch = Scratch::new();
+    let data = scratch.join("three");
+    let three = ["--nodes", "3"];
+    let cluster = Server::dev(&data, &three);
+    let paged = ["--partitions", "2", "--set", "durability=page-cache"];
+    cluster.ok(&[&["topic", "create", "t"], &paged[..]].concat(), "");
+    cluster.ok(&["produce", "t"], &lines(0, 1000));
+    ["1", "2", "3"].iter().for_each(|node| kill(&data.join(node)));
+    drop(cluster);
+    let cluster = Server::dev(&data, &three);
+    cluster.ok(&["produce", "t", "--timeout", "30"], &lines(1000, 1500));
+    let read = cluster.ok(&["consume", "t", "--from", "earliest", "--until-end"], "");
+    let mut found: Vec<u32> = read.lines().map(|line| line.parse().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..1500).collect::<Vec<u32>>());
+    all_in_sync(&cluster);
+    cluster.stop();
+}
+
 /// One bit of one replica flips while its node is down: nobody ever sees it, and it is whole again soon after.
 #[test]
 fn a_bit_that_flips_in_one_replica_is_repaired_from_another() {

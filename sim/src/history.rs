@@ -167,6 +167,22 @@ pub struct TopicsTold {
 /// A partition's log as read when all was quiet: whose, its start, its records as (offset, value).
 pub type LastRead = (Partition, i64, Vec<(i64, u64)>);
 
+impl History {
+    /// What was done to, and seen of, records of some partitions.
+    pub fn of(&self, is_meant: impl Fn(&str) -> bool) -> History {
+        let (sends, polls) = (self.sends.iter(), self.polls.iter());
+        let (ends, last) = (self.ends.iter(), self.last.iter());
+        History {
+            sends: sends.filter(|sent| is_meant(&sent.partition)).cloned().collect(),
+            polls: polls.filter(|poll| is_meant(&poll.partition)).cloned().collect(),
+            ends: ends.filter(|told| is_meant(&told.partition)).cloned().collect(),
+            fetched: self.fetched.iter().filter(|(of, ..)| is_meant(of)).cloned().collect(),
+            last: last.filter(|(partition, ..)| is_meant(partition)).cloned().collect(),
+            ..History::default()
+        }
+    }
+}
+
 /// Everything.
 #[derive(Clone, Default, Debug)]
 pub struct History {

@@ -79,6 +79,7 @@ pub const ALL: &[&str] = &[
     "recovery crashed and was repeated",
     "recovery met a disk error",
     "records judged",
+    "recovered without a clean leader",
     "refusal met by a reader",
     "reset",
     "replaced member refused",

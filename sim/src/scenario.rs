@@ -123,6 +123,8 @@ pub struct Scenario {
     pub balances: bool,
     /// In a cluster, nodes and readers stand in racks, and readers are sent to replicas in theirs.
     pub reads_nearby: bool,
+    /// In a cluster, a topic with `durability=page-cache` beside the others, and its `min.insync.replicas`.
+    pub paged_topic: Option<u32>,
 }
 
 /// Who decides when a cluster begins.
@@ -323,6 +325,8 @@ impl Scenario {
             disks_replaced: pick(3) == 0 && name == Name::Cluster,
             balances: pick(2) == 0 && name == Name::Cluster,
             reads_nearby: pick(2) == 0 && name == Name::Cluster,
+            paged_topic: [None, None, Some(1), Some(2)][pick(4) as usize]
+                .filter(|_| name == Name::Cluster),
             faults,
         }
     }
@@ -354,7 +358,7 @@ impl Scenario {
         let codes: Vec<_> = self.faults.iter().map(|kind| kind.code()).collect();
         format!(
             "{}{} for {:?}, blows every {:?} ({} in 1000 deaths cut the power), segments of {}, journal {} of {}, \
-             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}{}{}faults {}",
+             values to {}, page-cache {} in 1000, {}{}{}{}{}{}{}{}{}{}faults {}",
             self.name.text(),
             if self.production { " with production settings" } else { "" },
             self.fault_time,
@@ -385,6 +389,11 @@ impl Scenario {
             if self.disks_replaced { "disks are replaced, " } else { "" },
             if self.balances { "brokers are balanced, " } else { "" },
             if self.reads_nearby { "readers are sent nearby, " } else { "" },
+            match self.paged_topic {
+                None => String::new(),
+                Some(min_isr) =>
+                    format!("a topic is not synced, with {min_isr} in sync at least, "),
+            },
             codes.join(" "),
         )
     }

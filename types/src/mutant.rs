@@ -163,6 +163,8 @@ mutants! {
     RecoversWithoutAll = "recovers-without-all",
     /// P11: a replica that may have lost records is forgotten while the others are in sync, dead or alive.
     LostForgotten = "lost-forgotten",
+    /// L4, P11: nobody is asked how far the logs reach of which all may have lost records.
+    LogEndsUnasked = "log-ends-unasked",
     /// P11: what an empty directory in the place of a replica's own may hold is waited for.
     EmptiedAwaited = "emptied-awaited",
     /// L3: replicas whose disk was replaced are left where they were.

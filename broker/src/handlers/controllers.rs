@@ -27,6 +27,7 @@ use super::{Client, FORWARDED, Reply, error_fields, execute};
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::error_map::{Refused, ToErrorCode};
 use crate::lifecycle;
+use crate::log_ends;
 use crate::shared::Shared;
 
 /// BrokerRegistration.
@@ -142,6 +143,7 @@ pub(super) async fn broker_heartbeat<E: Env>(
             cordoned_directories: request
                 .cordoned_log_dirs
                 .map(|dirs| dirs.into_iter().map(DirectoryId).collect()),
+            log_ends: log_ends::read_answers(&request.log_end_answers),
         };
         let unconfirmed = lifecycle::unconfirmed(broker);
         let answer = flat(broker.metadata().heartbeat(heartbeat).await)?;
@@ -156,6 +158,7 @@ pub(super) async fn broker_heartbeat<E: Env>(
             // Rounded up: it may have been longer than it is told, never shorter.
             unconfirmed_ms: unconfirmed
                 .map_or(-1, |time| i64::try_from(time.as_millis()).map_or(-1, |millis| millis + 1)),
+            log_end_questions: log_ends::write_questions(&answer.questions),
             ..BrokerHeartbeatResponse::default()
         },
         Err(code) => BrokerHeartbeatResponse {

@@ -63,7 +63,7 @@ pub(super) async fn elect_leaders<E: Env>(
         });
         of_topic.collect::<Vec<_>>()
     });
-    let decide = move |controller: &Controller| {
+    let decide = move |controller: &Controller, recovery: &Recovery| {
         let is_all = named.is_none();
         let asked = named.unwrap_or_else(|| {
             let all = controller.image().partitions();
@@ -71,7 +71,7 @@ pub(super) async fn elect_leaders<E: Env>(
                 .map(|(topic, index, _)| ElectLeaders { topic: topic.name.as_str().into(), index });
             asked.collect()
         });
-        let (records, answers) = controller.elect_leaders(&asked, is_unclean, &Recovery::default());
+        let (records, answers) = controller.elect_leaders(&asked, is_unclean, recovery);
         let mut outcomes = Outcomes::new();
         for (asked, answer) in asked.into_iter().zip(answers) {
             let is_needed = answer.as_ref().err().map(|refusal| refusal.code)
@@ -82,7 +82,7 @@ pub(super) async fn elect_leaders<E: Env>(
         }
         (records, outcomes)
     };
-    let Ok(outcomes) = broker.metadata().change(decide).await else {
+    let Ok(outcomes) = broker.metadata().elect(decide).await else {
         return refuse(ErrorCode::RequestTimedOut);
     };
     let results = outcomes.into_iter().map(|(topic, partitions)| ReplicaElectionResult {

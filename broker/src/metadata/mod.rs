@@ -19,6 +19,7 @@ mod log;
 mod messages;
 mod peers;
 mod producer_ids;
+mod recovery;
 mod room;
 mod seat;
 mod snapshot;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::controller::{
-    Controller, Heartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Sessions,
+    Controller, Heartbeat, HeartbeatAnswer, Recovery, Refusal, RegisterBroker, Sessions,
 };
 use cluster::metadata::{Image, MetadataRecord};
 use cluster::quorum::{Position, ReplicaKey, Reply, Request, Voters};
@@ -121,6 +122,8 @@ pub(crate) struct Active {
     pub(crate) next: Offset,
     /// Which brokers are heard of.
     pub(crate) sessions: Sessions,
+    /// What they tell of logs of which none is known to hold everything.
+    pub(crate) recovery: Recovery,
     /// Now.
     pub(crate) now: Instant,
 }
@@ -221,6 +224,15 @@ impl<E: Env> Metadata<E> {
         self.change_at(|active| decide(&active.controller)).await
     }
 
+    /// As [`Metadata::change`], where it counts what is known of logs of which none may hold everything.
+    pub(crate) async fn elect<R, F>(&self, decide: F) -> Result<R, MetadataUnavailable>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Controller, &Recovery) -> (Vec<MetadataRecord>, R) + Send + 'static,
+    {
+        self.change_at(|active| decide(&active.controller, &active.recovery)).await
+    }
+
     async fn change_at<R, F>(&self, decide: F) -> Result<R, MetadataUnavailable>
     where
         R: Send + 'static,
@@ -251,7 +263,7 @@ impl<E: Env> Metadata<E> {
         request: RegisterBroker,
     ) -> Result<Result<BrokerEpoch, Refusal>, MetadataUnavailable> {
         self.change_at(move |active| {
-            let Active { controller, next, sessions, now } = active;
+            let Active { controller, next, sessions, now, .. } = active;
             // The offset that the registration will have: larger than any before it (I43).
             sessions.register(*now, controller, &request, BrokerEpoch(next.0))
         })
@@ -264,8 +276,9 @@ impl<E: Env> Metadata<E> {
         heartbeat: Heartbeat,
     ) -> Result<Result<HeartbeatAnswer, Refusal>, MetadataUnavailable> {
         self.change_at(move |active| {
-            let Active { controller, next, sessions, now } = active;
-            let (records, answer) = sessions.on_heartbeat(*now, controller, *next, &heartbeat);
+            let Active { controller, next, sessions, recovery, now } = active;
+            let (records, answer) =
+                sessions.on_heartbeat(*now, controller, recovery, *next, &heartbeat);
             if let (Ok(_), Some(cordoned)) = (&answer, heartbeat.cordoned_directories) {
                 controller.set_cordoned(heartbeat.id, cordoned);
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::config::{BrokerSettings, ConfigMap};
-use cluster::controller::{Controller, Sessions, notice_of};
+use cluster::controller::{Controller, Recovery, Sessions, notice_of};
 use cluster::metadata::{Delta, Image, MetadataRecord};
 use cluster::quorum::{
     Answer as Said, Event, Position, ReplicaKey, Reply, Request, Role, Ticket, Timer,
@@ -26,6 +26,7 @@ use super::addresses::Addresses;
 use super::discovery::{self, Told};
 use super::log::MetadataLogFailed;
 use super::peers::{self, Answered, Peers};
+use super::recovery;
 use super::seat::{Carried, Change, Outside, Seat};
 use super::snapshot::{self, Snapshot, Snapshotted};
 use super::{
@@ -503,9 +504,10 @@ impl<E: Env> MetadataRoom<E> {
         (active.now, active.next) = (self.env.clock().now(), self.seat.log().end());
         let (records, answer) = decide(Ok(active));
         if !records.is_empty() {
-            active.controller.apply(&records).map_err(|error| {
+            let delta = active.controller.apply(&records).map_err(|error| {
                 MetadataLogFailed(format!("a decision makes no sense: {error}"))
             })?;
+            active.recovery.on_change(active.controller.image(), &delta);
             let count = u32::try_from(records.len()).expect("a change of fewer than 2^32 records");
             self.take(Event::Decided(count), Carried::Decided(records)).await?;
         }
@@ -528,6 +530,9 @@ impl<E: Env> MetadataRoom<E> {
 
     /// What follows from the state of the log and the quorum, until nothing more does.
     async fn settle(&mut self) -> Result<(), MetadataLogFailed> {
+        if self.active.as_ref().is_some_and(|active| active.recovery.may_decide()) {
+            self.decide(Box::new(recovery::recover)).await?;
+        }
         let synced = self.seat.log().synced();
         if synced > self.seat.quorum().log().durable() {
             self.take(Event::Synced(synced), Carried::Nothing).await?;
@@ -691,7 +696,8 @@ impl<E: Env> MetadataRoom<E> {
         let timeout = self.settings.broker_session_timeout;
         let sessions = Sessions::new(now, timeout, own, controller.image());
         let next = self.seat.log().end();
-        self.active = Some(Active { controller, next, sessions, now });
+        let recovery = Recovery::new(controller.image());
+        self.active = Some(Active { controller, next, sessions, recovery, now });
         tracing::info!(epoch = %self.seat.quorum().epoch(), "this node is the active controller");
         if !bootstrap.is_empty() {
             self.decide(Box::new(|_| (bootstrap, Box::new(|_| {})))).await?;

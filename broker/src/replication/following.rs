@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cluster::replica::{
     Answer, CommitRule, Follower, FollowerEffect as Effect, FollowerEvent as Event, FollowerStart,
-    Lineage, Question, Run, Term,
+    Lineage, Position, Question, Run, Term,
 };
 use env::{Clock, Disk, Env, Spawn};
 use log::{AppendError, ChangeError, Durability, Log, Origin, Replicated};
@@ -157,6 +157,14 @@ impl<E: Env> Following<E> {
     pub(crate) fn leader(&self) -> Option<BrokerId> {
         let state = self.0.lock();
         state.follower.leader().filter(|_| !state.has_ended && !state.follower.is_stopped())
+    }
+
+    /// How far its log reaches, if the replica rests in `term` or a later one ([`Follower::rests`]): in which term, where its
+    /// log ends, and what it knows to be committed.
+    pub(crate) fn rests(&self, term: LeaderEpoch) -> Option<(LeaderEpoch, Position, Offset)> {
+        let state = self.0.lock();
+        let end = state.follower.rests(term).filter(|_| !state.has_ended && !state.has_failed)?;
+        Some((state.follower.term(), end, state.follower.high_watermark()))
     }
 
     /// Whether its log can be written.

@@ -40,7 +40,7 @@ pub use liveness::AssignReplica;
 pub use names::check_name;
 pub use partitions::GrowTopic;
 pub use reassign::Reassign;
-pub use recovery::{LogEndAnswer, LogEndQuestion, Recovered, Recovery};
+pub use recovery::{LOG_ENDS_MAX, LogEndAnswer, LogEndQuestion, Recovered, Recovery};
 pub use sessions::{Heartbeat, HeartbeatAnswer, Sessions};
 pub use topics::{CreateTopic, CreatedTopic, DeleteTopic, DeletedTopic, TopicCreation};
 

@@ -9,22 +9,21 @@
 //! term of the partition in which it was given: a replica answers when it knows of that term, and appends nothing of
 //! an earlier one any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use super::change::{Election, Judge, Wish};
 use super::{Controller, Decision, Refusal};
-use crate::metadata::PartitionInfo;
+use crate::metadata::{Delta, Image, PartitionInfo};
 
-/// A replica that is to say how far its log reaches.
+/// How many logs a broker is asked for at once, and tells of; the others follow with the next heartbeats.
+pub const LOG_ENDS_MAX: usize = 1_000;
+
+/// A replica of the broker that is asked is to say how far its log reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogEndQuestion {
-    /// The broker that is asked.
-    pub broker: BrokerId,
-    /// Its registration.
-    pub broker_epoch: BrokerEpoch,
     /// The topic.
     pub topic: TopicId,
     /// The partition.
@@ -72,8 +71,14 @@ pub struct Recovered {
 /// What replicas have told of partitions that have no leader.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
-    told: BTreeMap<(TopicId, PartitionIndex), BTreeMap<BrokerId, Told>>,
+    /// Those without a leader. Mostly there are none, and then nothing here costs anything.
+    leaderless: BTreeSet<Place>,
+    told: BTreeMap<Place, BTreeMap<BrokerId, Told>>,
+    /// Whether anything has changed since the last decision.
+    has_news: bool,
 }
+
+type Place = (TopicId, PartitionIndex);
 
 #[derive(Clone, Copy, Debug)]
 struct Told {
@@ -82,32 +87,54 @@ struct Told {
 }
 
 impl Recovery {
-    /// What is to be asked, or asked again: every replica that is there, of every partition without a leader. What those
-    /// tell whom nobody need wait for an operator may want to know.
-    pub fn questions(&self, controller: &Controller) -> Vec<LogEndQuestion> {
-        let judge = controller.judge();
-        let mut questions = Vec::new();
-        for (topic, index, partition) in controller.image.partitions() {
-            if partition.leader.is_some() {
-                continue;
-            }
-            let told = self.told(controller, topic.id, index, partition);
-            let there = partition.replicas.iter().filter(|id| judge.is_there(**id, partition));
-            let there = there.filter(|id| !told.contains_key(id));
-            questions.extend(there.filter_map(|id| controller.image.broker(*id)).map(|broker| {
-                LogEndQuestion {
-                    broker: broker.id,
-                    broker_epoch: broker.epoch,
-                    topic: topic.id,
-                    index,
-                    leader_epoch: partition.leader_epoch,
-                }
-            }));
-        }
-        questions
+    /// Of a controller that begins on `image`: nobody has been asked yet.
+    pub fn new(image: &Image) -> Recovery {
+        let open = image.partitions().filter(|(_, _, partition)| partition.leader.is_none());
+        let leaderless = open.map(|(topic, index, _)| (topic.id, index)).collect();
+        Recovery { leaderless, ..Recovery::default() }
     }
 
-    /// A broker has answered. What was asked of another registration of it counts for nothing.
+    /// The image has become another one.
+    pub fn on_change(&mut self, image: &Image, delta: &Delta) {
+        self.has_news |= !delta.brokers_changed.is_empty() || !delta.topics_changed.is_empty();
+        self.leaderless.retain(|(id, _)| !delta.topics_removed.contains_key(id));
+        for topic in delta.topics_changed.iter().filter_map(|id| image.topic_by_id(*id)) {
+            for (index, partition) in &topic.partitions {
+                match partition.leader {
+                    None => self.leaderless.insert((topic.id, *index)),
+                    Some(_) => self.leaderless.remove(&(topic.id, *index)),
+                };
+            }
+        }
+    }
+
+    /// What a broker is to be asked, or asked again, at most [`LOG_ENDS_MAX`] at once: if it is there, of every replica of it whose
+    /// partition has no leader. What those tell whom nobody need wait for an operator may want to know.
+    pub fn questions(&self, controller: &Controller, broker: BrokerId) -> Vec<LogEndQuestion> {
+        let registered = controller.image.broker(broker);
+        let is_needed = !self.leaderless.is_empty() && !planted(Mutant::LogEndsUnasked);
+        let Some(registered) = registered.filter(|_| is_needed) else {
+            return Vec::new();
+        };
+        let judge = controller.judge();
+        let question = |(topic, index): &Place| {
+            let partition = controller.image.partition(*topic, *index)?;
+            let told = self.told.get(&(*topic, *index)).and_then(|told| told.get(&broker));
+            let has_told = told.is_some_and(|told| {
+                told.broker_epoch == registered.epoch
+                    && told.answer.leader_epoch == partition.leader_epoch
+            });
+            let is_asked = partition.leader.is_none()
+                && partition.replicas.contains(&broker)
+                && judge.is_there(broker, partition)
+                && !has_told;
+            let leader_epoch = partition.leader_epoch;
+            is_asked.then_some(LogEndQuestion { topic: *topic, index: *index, leader_epoch })
+        };
+        self.leaderless.iter().filter_map(question).take(LOG_ENDS_MAX).collect()
+    }
+
+    /// A broker has answered. What was asked of another registration of it counts for nothing, nor what nobody asks.
     pub fn on_answers(
         &mut self,
         controller: &Controller,
@@ -117,22 +144,35 @@ impl Recovery {
     ) -> Result<(), Refusal> {
         controller.registered(broker, broker_epoch)?;
         for answer in answers {
-            let told = Told { broker_epoch, answer: *answer };
-            self.told.entry((answer.topic, answer.index)).or_default().insert(broker, told);
+            let place = (answer.topic, answer.index);
+            let partition = controller.image.partition(answer.topic, answer.index);
+            let is_replica = partition.is_some_and(|known| known.replicas.contains(&broker));
+            if is_replica && self.leaderless.contains(&place) {
+                let told = Told { broker_epoch, answer: *answer };
+                self.told.entry(place).or_default().insert(broker, told);
+                self.has_news = true;
+            }
         }
         Ok(())
     }
 
-    /// Elects the longest logs where nobody need be waited for any more. To be asked whenever a broker has answered or was
-    /// fenced.
+    /// Whether a decision may have another outcome than the last one.
+    pub fn may_decide(&self) -> bool {
+        self.has_news && !self.told.is_empty()
+    }
+
+    /// Elects the longest logs where nobody need be waited for any more. To be asked whenever a broker has answered, or anything
+    /// has changed; without news it costs nothing.
     pub fn decide(&mut self, controller: &Controller) -> Decision<Vec<Recovered>> {
-        let judge = controller.judge();
         let mut records = Vec::new();
         let mut recovered = Vec::new();
-        self.told.retain(|(topic, index), _| {
-            let partition = controller.image.partition(*topic, *index);
-            partition.is_some_and(|partition| partition.leader.is_none())
-        });
+        let Recovery { leaderless, told, .. } = self;
+        told.retain(|place, _| leaderless.contains(place));
+        if !self.may_decide() {
+            return (records, recovered);
+        }
+        self.has_news = false;
+        let judge = controller.judge();
         for (id, index) in self.told.keys().copied() {
             let topic = controller.image.topic_by_id(id);
             let topic = topic.expect("what is gone is not retained");

@@ -18,7 +18,9 @@ use std::time::Duration;
 use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Instant, Offset, Uuid};
 
-use super::{Controller, Decision, Refusal, RegisterBroker};
+use super::{
+    Controller, Decision, LogEndAnswer, LogEndQuestion, Recovery, Refusal, RegisterBroker,
+};
 use crate::metadata::{BrokerInfo, Image, MetadataRecord};
 
 /// What a broker says of itself every few seconds.
@@ -38,10 +40,12 @@ pub struct Heartbeat {
     pub failed_directories: Vec<DirectoryId>,
     /// Those that take nothing new, if it says ([`Controller::set_cordoned`]).
     pub cordoned_directories: Option<Vec<DirectoryId>>,
+    /// What it was asked of its logs before (P11).
+    pub log_ends: Vec<LogEndAnswer>,
 }
 
 /// What it is told, once the records of the decision are committed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeartbeatAnswer {
     /// Whether it has applied its own registration.
     pub is_caught_up: bool,
@@ -51,6 +55,8 @@ pub struct HeartbeatAnswer {
     pub should_stop: bool,
     /// End of the metadata that the answer rests on: before it knows all that, it does not know what it leads.
     pub metadata_end: Offset,
+    /// What it is to tell of its logs.
+    pub questions: Vec<LogEndQuestion>,
 }
 
 /// The processes of brokers that the active controller hears of.
@@ -126,10 +132,11 @@ impl Sessions {
         &mut self,
         now: Instant,
         controller: &Controller,
+        recovery: &mut Recovery,
         end: Offset,
         beat: &Heartbeat,
     ) -> Decision<Result<HeartbeatAnswer, Refusal>> {
-        match self.beat(now, controller, end, beat) {
+        match self.beat(now, controller, recovery, end, beat) {
             Ok((records, answer)) => (records, Ok(answer)),
             Err(refusal) => (Vec::new(), Err(refusal)),
         }
@@ -139,12 +146,14 @@ impl Sessions {
         &mut self,
         now: Instant,
         controller: &Controller,
+        recovery: &mut Recovery,
         end: Offset,
         beat: &Heartbeat,
     ) -> Result<(Vec<MetadataRecord>, HeartbeatAnswer), Refusal> {
         let (id, epoch) = (beat.id, beat.epoch);
         let broker = controller.registered(id, epoch)?;
         self.hear(now, id, epoch, beat.metadata_end);
+        recovery.on_answers(controller, id, epoch, &beat.log_ends)?;
         let is_caught_up = beat.metadata_end.0 > epoch.0;
         let works = |directory| !beat.failed_directories.contains(directory);
         let wants_fence = beat.wants_fence || !broker.directories.iter().any(works);
@@ -172,7 +181,11 @@ impl Sessions {
         let after = series.controller.image.broker(id);
         let is_fenced = after.is_none_or(|after| after.is_fenced);
         let metadata_end = Offset(end.0 + series.records.len() as i64);
-        Ok((series.records, HeartbeatAnswer { is_caught_up, is_fenced, should_stop, metadata_end }))
+        // Who is there from now on is asked at once.
+        let questions = recovery.questions(&series.controller, id);
+        let answer =
+            HeartbeatAnswer { is_caught_up, is_fenced, should_stop, metadata_end, questions };
+        Ok((series.records, answer))
     }
 
     /// The listener of a broker's registration refuses connections: its process is gone.

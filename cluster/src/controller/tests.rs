@@ -333,7 +333,9 @@ impl Teller {
             .iter()
             .map(|r| MetadataRecord::decode(r.encode(record_version(r)).unwrap()).unwrap())
             .collect();
-        self.controller.apply(&records).expect("the controller's own records make sense");
+        let delta = self.controller.apply(&records);
+        let delta = delta.expect("the controller's own records make sense");
+        self.recovery.on_change(self.controller.image(), &delta);
         let (loaded, _) = Image::empty().apply(&snapshot(self.controller.image())).unwrap();
         assert_eq!(&loaded, self.controller.image(), "I40");
         if !records.is_empty() {

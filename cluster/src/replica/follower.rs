@@ -275,6 +275,16 @@ impl Follower {
         matches!(self.state, State::Parted | State::Failed)
     }
 
+    /// Where its log ends, if it follows nobody in `term` or a later one and no work on its log is under way: until another term
+    /// begins nothing of an earlier one is appended any more (P11).
+    pub fn rests(&self, term: LeaderEpoch) -> Option<Position> {
+        let is_still = !matches!(
+            self.state,
+            State::Appending { .. } | State::Cutting(_) | State::Resetting(_) | State::Failed
+        );
+        (self.term >= term && self.leader.is_none() && is_still).then(|| self.log.last())
+    }
+
     fn on_term(&mut self, term: Term, effects: &mut Vec<Effect>) {
         assert!(term.leader != Some(self.replica), "{self}: follows itself");
         // Metadata that are read again begin with terms that are over: their leaders lack what this log holds.

@@ -9,17 +9,18 @@
 //! that it serves by. When all is quiet again, what was answered must be so, on every node.
 
 mod admin;
+mod elections;
 mod groups;
 mod machine;
 mod records;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use broker::Observer;
 use cluster::metadata::Image;
-use types::{NodeId, Offset, QuorumEpoch};
+use types::{LeaderEpoch, NodeId, Offset, QuorumEpoch};
 
 use crate::checker::require;
 use crate::exec::{Node, lock};
@@ -76,6 +77,8 @@ struct Shared {
     disks: Mutex<BTreeMap<Node, u32>>,
     /// What producers and readers did and saw.
     history: Mutex<History>,
+    /// Terms of the topic that does not sync that began without anybody known to hold everything.
+    recovered: Mutex<BTreeSet<LeaderEpoch>>,
     /// The last number that was given to a producer, a reader, or a value.
     numbers: Mutex<u32>,
 }

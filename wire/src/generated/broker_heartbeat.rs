@@ -19,6 +19,7 @@ pub struct BrokerHeartbeatRequest {
     pub offline_log_dirs: Vec<Uuid>,
     /// Version 2 only.
     pub cordoned_log_dirs: Option<Vec<Uuid>>,
+    pub log_end_answers: Vec<LogEndAnswer>,
 }
 
 impl Default for BrokerHeartbeatRequest {
@@ -31,6 +32,7 @@ impl Default for BrokerHeartbeatRequest {
             want_shut_down: Default::default(),
             offline_log_dirs: Default::default(),
             cordoned_log_dirs: Default::default(),
+            log_end_answers: Default::default(),
         }
     }
 }
@@ -74,6 +76,11 @@ impl BrokerHeartbeatRequest {
                 Ok(())
             })?;
         }
+        if !self.log_end_answers.is_empty() {
+            tags.field(10000, |w| {
+                w.array(&self.log_end_answers, true, |w, it| it.encode(w, version))
+            })?;
+        }
         w.tags(tags);
         Ok(())
     }
@@ -93,10 +100,50 @@ impl BrokerHeartbeatRequest {
             match tag {
                 0 if version >= 1 => it.offline_log_dirs = r.array(true, Reader::uuid)?,
                 1 if version >= 2 => it.cordoned_log_dirs = r.nullable_array(true, Reader::uuid)?,
+                10000 => {
+                    it.log_end_answers = r.array(true, |r| LogEndAnswer::decode(r, version))?
+                }
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
+        Ok(it)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LogEndAnswer {
+    pub topic_id: Uuid,
+    pub partition_index: i32,
+    pub leader_epoch: i32,
+    pub last_epoch: i32,
+    pub log_end: i64,
+    pub high_watermark: i64,
+}
+
+impl LogEndAnswer {
+    /// Writes this in `version`.
+    pub fn encode(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
+        w.uuid(self.topic_id);
+        w.i32(self.partition_index);
+        w.i32(self.leader_epoch);
+        w.i32(self.last_epoch);
+        w.i64(self.log_end);
+        w.i64(self.high_watermark);
+        w.no_tags();
+        Ok(())
+    }
+
+    /// Reads one in `version`.
+    pub fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let mut it = Self::default();
+        it.topic_id = r.uuid()?;
+        it.partition_index = r.i32()?;
+        it.leader_epoch = r.i32()?;
+        it.last_epoch = r.i32()?;
+        it.log_end = r.i64()?;
+        it.high_watermark = r.i64()?;
+        r.skip_tags()?;
         Ok(it)
     }
 }
@@ -111,6 +158,7 @@ pub struct BrokerHeartbeatResponse {
     pub should_shut_down: bool,
     pub metadata_end: i64,
     pub unconfirmed_ms: i64,
+    pub log_end_questions: Vec<LogEndQuestion>,
 }
 
 impl Default for BrokerHeartbeatResponse {
@@ -123,6 +171,7 @@ impl Default for BrokerHeartbeatResponse {
             should_shut_down: Default::default(),
             metadata_end: -1,
             unconfirmed_ms: -1,
+            log_end_questions: Default::default(),
         }
     }
 }
@@ -154,6 +203,11 @@ impl BrokerHeartbeatResponse {
                 Ok(())
             })?;
         }
+        if !self.log_end_questions.is_empty() {
+            tags.field(10002, |w| {
+                w.array(&self.log_end_questions, true, |w, it| it.encode(w, version))
+            })?;
+        }
         w.tags(tags);
         Ok(())
     }
@@ -173,10 +227,41 @@ impl BrokerHeartbeatResponse {
             match tag {
                 10000 => it.metadata_end = r.i64()?,
                 10001 => it.unconfirmed_ms = r.i64()?,
+                10002 => {
+                    it.log_end_questions = r.array(true, |r| LogEndQuestion::decode(r, version))?
+                }
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
+        Ok(it)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LogEndQuestion {
+    pub topic_id: Uuid,
+    pub partition_index: i32,
+    pub leader_epoch: i32,
+}
+
+impl LogEndQuestion {
+    /// Writes this in `version`.
+    pub fn encode(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
+        w.uuid(self.topic_id);
+        w.i32(self.partition_index);
+        w.i32(self.leader_epoch);
+        w.no_tags();
+        Ok(())
+    }
+
+    /// Reads one in `version`.
+    pub fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let mut it = Self::default();
+        it.topic_id = r.uuid()?;
+        it.partition_index = r.i32()?;
+        it.leader_epoch = r.i32()?;
+        r.skip_tags()?;
         Ok(it)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::schema::{Field, Kind, Schema, Versions};
+use super::schema::{Field, Kind, Schema, Structure, Versions};
 
 /// Adds them to Kafka's schemas.
 pub fn add(schemas: &mut BTreeMap<(String, String), Schema>) -> Result<(), String> {
@@ -18,22 +18,63 @@ pub fn add(schemas: &mut BTreeMap<(String, String), Schema>) -> Result<(), Strin
     let metadata_end = int64("MetadataEnd", 10_000, "0+")?;
     add_to(schemas, "BrokerHeartbeatResponse", None, metadata_end)?;
     let unconfirmed = int64("UnconfirmedMs", 10_001, "0+")?;
-    add_to(schemas, "BrokerHeartbeatResponse", None, unconfirmed)
+    add_to(schemas, "BrokerHeartbeatResponse", None, unconfirmed)?;
+    // How far the replicas of a broker reach where nobody is known to hold everything (P11).
+    let place = [("TopicId", "uuid"), ("PartitionIndex", "int32"), ("LeaderEpoch", "int32")];
+    let ends = [("LastEpoch", "int32"), ("LogEnd", "int64"), ("HighWatermark", "int64")];
+    add_list(schemas, "BrokerHeartbeatResponse", ("LogEndQuestions", 10_002, "0+"), &place)?;
+    let answer = [place, ends].concat();
+    add_list(schemas, "BrokerHeartbeatRequest", ("LogEndAnswers", 10_000, "0+"), &answer)
+}
+
+/// A list of a message, of plain structures that are called as it is, without the `s`.
+fn add_list(
+    schemas: &mut BTreeMap<(String, String), Schema>,
+    message: &str,
+    (name, tag, versions): (&str, u32, &str),
+    fields: &[(&str, &str)],
+) -> Result<(), String> {
+    let versions = Versions::parse(versions)?;
+    let structure = name.strip_suffix('s').ok_or_else(|| format!("{name} is no list"))?;
+    let list = Kind::Array(Box::new(Kind::Struct(structure.to_owned())));
+    add_to(schemas, message, None, tagged(plain(name, list, versions), tag))?;
+    let schema = find(schemas, message)?;
+    let fields = fields.iter().map(|(name, kind)| plain(name, Kind::parse(kind), schema.valid));
+    let (name, versions) = (structure.to_owned(), schema.valid.and(versions));
+    let fields = fields.collect();
+    schema.structures.push(Structure { name, fields, versions });
+    Ok(())
 }
 
 fn int64(name: &str, tag: u32, versions: &str) -> Result<Field, String> {
-    let versions = Versions::parse(versions)?;
-    Ok(Field {
+    let field = plain(name, Kind::parse("int64"), Versions::parse(versions)?);
+    Ok(Field { default: Some("-1".to_owned()), ..tagged(field, tag) })
+}
+
+fn tagged(field: Field, tag: u32) -> Field {
+    Field { tagged: field.versions, tag: Some(tag), ignorable: true, ..field }
+}
+
+fn plain(name: &str, kind: Kind, versions: Versions) -> Field {
+    Field {
         name: name.to_owned(),
-        kind: Kind::parse("int64"),
+        kind,
         versions,
         nullable: Versions::NONE,
-        tagged: versions,
-        tag: Some(tag),
-        default: Some("-1".to_owned()),
-        ignorable: true,
+        tagged: Versions::NONE,
+        tag: None,
+        default: None,
+        ignorable: false,
         flexible: None,
-    })
+    }
+}
+
+fn find<'a>(
+    schemas: &'a mut BTreeMap<(String, String), Schema>,
+    message: &str,
+) -> Result<&'a mut Schema, String> {
+    let key = ("kafka-clients".to_owned(), message.to_owned());
+    schemas.get_mut(&key).ok_or_else(|| format!("there is no {message}"))
 }
 
 /// Into a structure of a message, or into the message itself.
@@ -43,8 +84,7 @@ fn add_to(
     structure: Option<&str>,
     field: Field,
 ) -> Result<(), String> {
-    let key = ("kafka-clients".to_owned(), message.to_owned());
-    let schema = schemas.get_mut(&key).ok_or_else(|| format!("there is no {message}"))?;
+    let schema = find(schemas, message)?;
     let (fields, known) = match structure {
         None => (&mut schema.fields, schema.valid),
         Some(structure) => {

@@ -79,11 +79,14 @@ impl Teller {
                 self.take(records, false);
             }
             "ask" => {
-                for asked in self.recovery.questions(&self.controller) {
-                    let topic = self.controller.image().topic_by_id(asked.topic).unwrap();
-                    let partition = format!("{}-{}", topic.name, asked.index);
-                    let (term, id) = (asked.leader_epoch, asked.broker);
-                    self.say(&partition, Ok(&format!("asks {id} for its end, in term {term}")));
+                let ids: Vec<_> = self.controller.image().brokers().map(|known| known.id).collect();
+                for id in ids {
+                    for asked in self.recovery.questions(&self.controller, id) {
+                        let topic = self.controller.image().topic_by_id(asked.topic).unwrap();
+                        let partition = format!("{}-{}", topic.name, asked.index);
+                        let term = asked.leader_epoch;
+                        self.say(&partition, Ok(&format!("asks {id} for its end, in term {term}")));
+                    }
                 }
             }
             "tell" => self.tell(broker(), words),

@@ -55,14 +55,20 @@ impl Teller {
             failed_directories: failed
                 .map(|id| DirectoryId(numbered(id.parse().unwrap())))
                 .collect(),
+            log_ends: Vec::new(),
         };
         let end = at("end").unwrap_or_default();
-        let (records, answer) = self.sessions.on_heartbeat(self.now, &self.controller, end, &beat);
+        let Teller { sessions, controller, recovery, .. } = self;
+        let (records, answer) = sessions.on_heartbeat(self.now, controller, recovery, end, &beat);
         let text = answer.map(|answer| {
             let caught_up = if answer.is_caught_up { "caught up" } else { "behind" };
             let fenced = if answer.is_fenced { ", fenced" } else { "" };
             let stop = if answer.should_stop { ", may stop" } else { "" };
-            format!("{caught_up}{fenced}{stop}")
+            let asked = match answer.questions.len() {
+                0 => String::new(),
+                count => format!(", asked for {count} ends"),
+            };
+            format!("{caught_up}{fenced}{stop}{asked}")
         });
         self.say("broker", text.as_deref().map_err(Clone::clone));
         self.take(records, false);

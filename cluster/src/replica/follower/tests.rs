@@ -255,3 +255,23 @@ fn it_serves_readers_while_it_has_known_all_that_is_committed_within_a_session()
     step(&mut follower, term(4, false));
     assert!(!follower.is_told(), "of a later term it knows nothing yet");
 }
+
+#[test]
+fn it_tells_its_end_only_once_nothing_of_an_earlier_term_can_change_it() {
+    let mut follower = follower(CommitRule::Written);
+    let nobody =
+        |epoch| Event::Term(Term { epoch: LeaderEpoch(epoch), leader: None, is_unclean: false });
+    let end =
+        |epoch, offset| Some(Position { epoch: Some(LeaderEpoch(epoch)), offset: Offset(offset) });
+    step(&mut follower, term(3, false));
+    assert_eq!(follower.rests(LeaderEpoch(3)), None, "it follows");
+    let records = answered(&follower, follows(8), &[run(3, 9)]);
+    assert_eq!(step(&mut follower, records), [Effect::Append]);
+    step(&mut follower, nobody(4));
+    assert_eq!(follower.rests(LeaderEpoch(4)), None, "what came before is being appended");
+    step(&mut follower, Event::Appended);
+    assert_eq!(follower.rests(LeaderEpoch(4)), end(3, 9));
+    assert_eq!(follower.rests(LeaderEpoch(5)), None, "it has not heard of that term");
+    step(&mut follower, Event::Failed);
+    assert_eq!(follower.rests(LeaderEpoch(4)), None, "it has no log");
+}

@@ -210,7 +210,7 @@ impl Play {
 
     /// A partition is to lie elsewhere.
     async fn move_replicas(&self, client: &Client<SimEnv>, dice: &Decisions) {
-        let partitions = records::partitions();
+        let partitions = self.partitions();
         let partition = &partitions[dice.choose(Kind::Operation, partitions.len() as u64) as usize];
         let mut left: Vec<i32> = self.brokers.iter().map(|node| *node as i32).collect();
         let mut replicas = Vec::new();

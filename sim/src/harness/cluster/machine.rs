@@ -15,7 +15,7 @@ use env::{Disk, Env};
 use record::Batches;
 use types::{BrokerId, ClusterId, DirectoryId, NodeId, Uuid};
 
-use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play, records};
+use super::{CLIENTS, CLIENTS_COUNT, CONTROLLER_PORT, PORT, Play};
 use crate::decisions::{Decisions, Kind};
 use crate::disk::{FaultRates, SimDisk};
 use crate::exec::{Node, lock};
@@ -231,7 +231,7 @@ impl Machines {
         let Some(node) = self.rotten else { return };
         let disk = &self.machines[&node].disk;
         let mut places = Vec::new();
-        for partition in records::partitions() {
+        for partition in self.play.partitions() {
             let known = self.play.synced_everywhere(&partition);
             let log = self.play.log_dir(node).join(partition.to_string());
             let is_segment = |path: &Path| {
@@ -410,6 +410,7 @@ impl Play {
                 let text = format!("node {node} failed without a fault: {failure}");
                 self.stage.world.violation("I10", text);
             }
+            () = self.watch_elections(&observer) => {}
             () = stop.notified() => broker.shutdown().await,
         }
         drop(observer);

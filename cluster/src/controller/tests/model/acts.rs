@@ -208,10 +208,10 @@ impl Model {
     pub(super) fn tell(&mut self, id: BrokerId) {
         let Some(epoch) = self.heard_of(id) else { return };
         let mut answers = Vec::new();
-        for question in self.teller.recovery.questions(&self.teller.controller) {
+        for question in self.teller.recovery.questions(&self.teller.controller, id) {
             let of = usize::from(question.topic == self.topic(1));
             // Who has not heard of the term has nothing to say yet.
-            if question.broker != id || self.view(id, of).0.leader_epoch != question.leader_epoch {
+            if self.view(id, of).0.leader_epoch != question.leader_epoch {
                 continue;
             }
             let records = &self.processes[&id].logs[of].records;
