@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster::controller::{LOG_ENDS_MAX, LogEndAnswer, LogEndQuestion};
 use env::{Clock, Env};
-use types::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use types::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 use wire::broker_heartbeat;
 
 use crate::shared::{Shared, View};
@@ -19,15 +19,46 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What can be told of what was asked.
 pub(crate) fn answers<E: Env>(broker: &Shared<E>, asked: &[LogEndQuestion]) -> Vec<LogEndAnswer> {
     let view = broker.view();
-    asked.iter().filter_map(|asked| answer(&view, asked)).take(LOG_ENDS_MAX).collect()
+    asked.iter().filter_map(|asked| answer(broker, &view, asked)).take(LOG_ENDS_MAX).collect()
 }
 
-fn answer<E: Env>(view: &View<E>, asked: &LogEndQuestion) -> Option<LogEndAnswer> {
+fn answer<E: Env>(
+    broker: &Shared<E>,
+    view: &View<E>,
+    asked: &LogEndQuestion,
+) -> Option<LogEndAnswer> {
     let LogEndQuestion { topic, index, leader_epoch } = *asked;
-    let replica = view.topic_by_id(topic)?.following(index)?;
+    let Some(replica) = view.topic_by_id(topic)?.following(index) else {
+        return empty(broker, view, asked);
+    };
     let (leader_epoch, end, high_watermark) = replica.rests(leader_epoch)?;
     let (last_epoch, log_end) = (end.epoch, end.offset);
     Some(LogEndAnswer { topic, index, leader_epoch, last_epoch, log_end, high_watermark })
+}
+
+/// What a replica tells that has no log, though its directory works: there was no space to create it.
+fn empty<E: Env>(
+    broker: &Shared<E>,
+    view: &View<E>,
+    asked: &LogEndQuestion,
+) -> Option<LogEndAnswer> {
+    let LogEndQuestion { topic, index, .. } = *asked;
+    let (known, own) = (view.image.topic_by_id(topic)?, broker.broker_id());
+    let registered = known.partitions.get(&index)?;
+    let home = registered.directory_of(own)?;
+    let id = TopicPartition { topic: known.name.clone(), partition: index };
+    let dirs = broker.data_dirs();
+    let has_home = dirs.iter().any(|dir| dir.id() == home && !dir.is_offline());
+    let has_log = dirs.iter().any(|dir| dir.log(&id).is_some());
+    let is_known = registered.leader.is_none() && registered.leader_epoch >= asked.leader_epoch;
+    (has_home && !has_log && is_known).then_some(LogEndAnswer {
+        topic,
+        index,
+        leader_epoch: registered.leader_epoch,
+        last_epoch: None,
+        log_end: Offset::ZERO,
+        high_watermark: Offset::ZERO,
+    })
 }
 
 /// Completes when something of it can be told, and not at once if it `is_again`; never, if nothing was asked.

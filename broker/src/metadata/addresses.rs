@@ -59,6 +59,9 @@ impl Addresses {
         let named = self.named.get(&node).cloned();
         let known = [named, state.heard.get(&node).cloned(), written];
         let known: Vec<Address> = known.into_iter().flatten().collect();
+        if let Some(missed) = state.missed.get_mut(&node) {
+            missed.retain(|address| known.contains(address));
+        }
         let missed = state.missed.get(&node);
         let is_left = |address: &&Address| missed.is_none_or(|missed| !missed.contains(address));
         if let Some(address) = known.iter().find(is_left) {

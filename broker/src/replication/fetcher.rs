@@ -81,6 +81,12 @@ struct Pace<'a> {
     throttle: &'a Throttle,
 }
 
+impl Pace<'_> {
+    fn pauses_until(self, now: Instant) -> Option<Instant> {
+        self.throttle.pauses_until(now, self.rate)
+    }
+}
+
 /// What replicas go by that are not in sync.
 struct Paces<'a, E: Env> {
     view: Arc<View<E>>,
@@ -91,6 +97,12 @@ struct Paces<'a, E: Env> {
 }
 
 impl<E: Env> Paces<'_, E> {
+    /// Whether anybody may have to wait: mostly nobody has.
+    fn pauses_any(&self, now: Instant) -> bool {
+        let mut all = self.throttled.iter().chain(&self.moving);
+        all.any(|pace| pace.pauses_until(now).is_some())
+    }
+
     /// What an operator has said of a replica counts, and else that it moves.
     fn of(&self, place: Place) -> Option<Pace<'_>> {
         let (view, own) = (&self.view, self.own);
@@ -158,10 +170,12 @@ impl<E: Env> Fetcher<E> {
     fn hold_back(&self, asked: &mut Vec<Asked<E>>) -> Option<Instant> {
         let now = self.broker.env().clock().now();
         let paces = self.paces()?;
+        if !paces.pauses_any(now) {
+            return None;
+        }
         let mut first: Option<Instant> = None;
         asked.retain(|asked| {
-            let pauses =
-                paces.of(asked.place).and_then(|pace| pace.throttle.pauses_until(now, pace.rate));
+            let pauses = paces.of(asked.place).and_then(|pace| pace.pauses_until(now));
             first = first.into_iter().chain(pauses).min();
             pauses.is_none()
         });
@@ -247,7 +261,9 @@ impl<E: Env> Fetcher<E> {
             let now = self.broker.env().clock().now();
             for (place, told) in &told {
                 let bytes = told.records.as_ref().map_or(0, Bytes::len);
-                if let Some(pace) = paces.of(*place).filter(|_| bytes > 0) {
+                if bytes > 0
+                    && let Some(pace) = paces.of(*place)
+                {
                     pace.throttle.spend(now, pace.rate, bytes);
                 }
             }

@@ -3,7 +3,7 @@
 //!
 //! A directory is known to be gone, and not only away, when every directory that this broker is told to use is there. The
 //! controller is told before anything is created (AssignReplicasToDirs, key 73): from then on nobody counts on what such a
-//! replica held. The only replica of a partition is left as it is: what it held may come back, and nobody else has it (E8).
+//! replica held. Where nobody else is known to have what is committed, a replica is left as it is: what it held may come back (E8).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use crate::shared::{Shared, View};
 
 /// Pause before what the controller has not done, or this broker does not know of yet, is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// And before it is looked again at those that may not begin anew.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// Replicas in one request, and so in one change of the metadata.
 const REPLICAS_MAX: usize = 1_000;
 
@@ -37,7 +39,7 @@ pub(crate) async fn run<E: Env>(broker: Shared<E>) {
 }
 
 async fn work<E: Env>(broker: &Shared<E>) {
-    let mut told = 0;
+    let (mut told, mut said) = (0, None);
     loop {
         let may_be_away = !broker.0.broken_dirs.is_empty();
         if planted(Mutant::HomesUnasked)
@@ -47,9 +49,14 @@ async fn work<E: Env>(broker: &Shared<E>) {
             return;
         }
         let view = broker.view();
-        let homeless = homeless(broker, &view);
-        if homeless.is_empty() {
+        let (homeless, waiting) = homeless(broker, &view);
+        if homeless.is_empty() && waiting == 0 {
             return;
+        }
+        if homeless.is_empty() {
+            // Until somebody else holds what is committed.
+            broker.env().clock().sleep(LONG_PAUSE).await;
+            continue;
         }
         if homeless.len() != told {
             told = homeless.len();
@@ -61,25 +68,33 @@ async fn work<E: Env>(broker: &Shared<E>) {
         if let Some(epoch) = view.image.broker(broker.broker_id()).map(|own| own.epoch)
             && let Err(error) = assign(broker, epoch, &homeless).await
         {
-            tracing::warn!(%error, "the controller does not take word of new homes of replicas yet");
+            let text = error.to_string();
+            if said.as_ref() != Some(&text) {
+                tracing::warn!(%error, "the controller does not take word of new homes of replicas yet");
+            }
+            said = Some(text);
         }
         broker.env().clock().sleep(PAUSE).await;
     }
 }
 
-/// Replicas of this broker that others hold, too, and that are registered to lie where nothing of it lies; each with where it
-/// is to lie, which is where its log is if there is one.
-fn homeless<E: Env>(broker: &Shared<E>, view: &View<E>) -> Vec<AssignReplica> {
+/// Replicas of this broker that are registered to lie where nothing of it lies, of partitions whose committed records others
+/// have; each with where it is to lie, which is where its log is if there is one. And how many there are of which only the lost
+/// replica may hold them.
+fn homeless<E: Env>(broker: &Shared<E>, view: &View<E>) -> (Vec<AssignReplica>, usize) {
     let (own, dirs) = (broker.broker_id(), broker.data_dirs());
     let mut load: BTreeMap<DirectoryId, usize> = dirs.iter().map(|dir| (dir.id(), 0)).collect();
-    let mut homeless = Vec::new();
+    let cordoned: Vec<DirectoryId> = broker.cordoned_directories().collect();
+    let (mut homeless, mut waiting) = (Vec::new(), 0);
     for (topic, index, partition) in view.image.partitions() {
         match partition.directory_of(own) {
             Some(home) if load.contains_key(&home) => *load.entry(home).or_default() += 1,
-            Some(_) if partition.replicas.len() > 1 => {
+            Some(_) if partition.is_held_without(own) => {
                 let id = TopicPartition { topic: topic.name.clone(), partition: index };
                 homeless.push((topic.id, id));
             }
+            // The only one stays the only one.
+            Some(_) if partition.replicas.len() > 1 => waiting += 1,
             _ => {}
         }
     }
@@ -88,12 +103,14 @@ fn homeless<E: Env>(broker: &Shared<E>, view: &View<E>) -> Vec<AssignReplica> {
         let holds =
             |dir: &&LogDir<E::Disk>| dir.log(&id).is_some_and(|log| log.topic_id() == topic);
         let holder = dirs.iter().find(holds).map(LogDir::id);
-        let emptiest = || load.iter().min_by_key(|(_, count)| **count).map(|(dir, _)| *dir);
+        let rank = |dir: &DirectoryId, count: usize| (cordoned.contains(dir), count);
+        let emptiest =
+            || load.iter().min_by_key(|(dir, count)| rank(dir, **count)).map(|(dir, _)| *dir);
         let Some(directory) = holder.or_else(emptiest) else { continue };
         *load.entry(directory).or_default() += 1;
         places.push(AssignReplica { topic, index: id.partition, directory });
     }
-    places
+    (places, waiting)
 }
 
 async fn assign<E: Env>(

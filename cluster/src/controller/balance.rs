@@ -19,13 +19,22 @@ use types::{BrokerId, PartitionIndex, TopicId};
 
 use super::{Controller, ElectLeaders, Reassign};
 
-/// Bytes of one replica of each partition.
-pub type Sizes = BTreeMap<(TopicId, PartitionIndex), u64>;
+/// What brokers say of what lies on them.
+#[derive(Clone, Default, Debug)]
+pub struct Holdings {
+    /// Bytes of one replica of each partition.
+    pub sizes: BTreeMap<(TopicId, PartitionIndex), u64>,
+    /// The brokers all of whose directories have answered, and how many bytes more they can hold. Of the others nothing is
+    /// known: they are neither relieved nor charged.
+    pub room: BTreeMap<BrokerId, u64>,
+}
 
 /// A load may be so far off the mean, in percent of it; once one is not, all are brought as near to each other.
 const APART_MAX: u64 = 10;
-/// What moves for less than a tenth of its weight is not worth its way.
+/// A replica that weighs more tenths of a gap than this only changes sides.
 const GAP_TENTHS: u64 = 9;
+/// For each byte that moves to a broker so many quarters of a byte are to be free there: what moves goes on growing.
+const ROOM_QUARTERS: u64 = 5;
 /// A replica weighs so many bytes beside what it holds: an empty one costs its broker, too, and may not stay empty.
 const REPLICA_BYTES: u64 = 1 << 20;
 /// Moves of one decision: they are in one batch of the metadata.
@@ -34,8 +43,8 @@ const MOVES_MAX: usize = 100;
 impl Controller {
     /// What moves next, if anything should: at most `bytes_max` of what is known to lie there, and one partition at least. A
     /// partition whose size is not known is taken for empty.
-    pub fn balance(&self, sizes: &Sizes, bytes_max: u64) -> Vec<Reassign> {
-        let mut scales = Scales::new(self, sizes);
+    pub fn balance(&self, holdings: &Holdings, bytes_max: u64) -> Vec<Reassign> {
+        let mut scales = Scales::new(self, holdings);
         if scales.loads.len() < 2 || planted(Mutant::UnevenUnseen) {
             return Vec::new();
         }
@@ -113,16 +122,18 @@ struct Scales {
     racks: BTreeMap<BrokerId, Option<Str>>,
     /// Of those of them that take something new; the others keep what they have.
     loads: BTreeMap<BrokerId, u64>,
+    /// Bytes that are free there.
+    room: BTreeMap<BrokerId, u64>,
     partitions: Vec<Piece>,
 }
 
 impl Scales {
-    fn new(controller: &Controller, sizes: &Sizes) -> Scales {
+    fn new(controller: &Controller, holdings: &Holdings) -> Scales {
         let image = &controller.image;
         let (mut racks, mut loads) = (BTreeMap::new(), BTreeMap::new());
         for broker in image.brokers().filter(|broker| !broker.is_fenced && !broker.is_stopping) {
             racks.insert(broker.id, broker.rack.clone());
-            if !controller.is_cordoned(broker) {
+            if !controller.is_cordoned(broker) && holdings.room.contains_key(&broker.id) {
                 loads.insert(broker.id, 0);
             }
         }
@@ -132,12 +143,20 @@ impl Scales {
             let replicas: Vec<BrokerId> =
                 partition.replicas.iter().copied().filter(stays).collect();
             let is_whole = partition.isr.len() == partition.replicas.len();
-            let is_there = replicas.iter().all(|id| racks.contains_key(id));
+            // Also of the only replica, which leads in name when its directory is gone.
+            let has_home = |id: &BrokerId| {
+                let home = partition.directory_of(*id);
+                let broker = image.broker(*id);
+                broker
+                    .is_some_and(|known| home.is_none_or(|home| known.directories.contains(&home)))
+            };
+            let is_there = |id: &BrokerId| racks.contains_key(id) && has_home(id);
+            let is_there = partition.leader.is_some() && replicas.iter().all(is_there);
             let piece = Piece {
                 topic: topic.name.as_str().into(),
                 index,
                 leader: partition.leader,
-                bytes: sizes.get(&(topic.id, index)).copied().unwrap_or_default(),
+                bytes: holdings.sizes.get(&(topic.id, index)).copied().unwrap_or_default(),
                 is_free: is_whole && is_there && !partition.is_moving(),
                 replicas,
             };
@@ -148,7 +167,7 @@ impl Scales {
             }
             partitions.push(piece);
         }
-        Scales { racks, loads, partitions }
+        Scales { racks, loads, room: holdings.room.clone(), partitions }
     }
 
     fn mean(&self) -> u64 {
@@ -177,18 +196,20 @@ impl Scales {
             self.loads.iter().map(|(id, load)| (*load, *id)).collect();
         order.sort_unstable();
         for (full, from) in order.iter().rev() {
+            let there = |piece: &&Piece| piece.is_free && piece.replicas.contains(from);
+            let held = self.partitions.iter().enumerate();
+            let held: Vec<(usize, &Piece)> = held.filter(|(_, piece)| there(piece)).collect();
             for (empty, to) in order.iter().take_while(|(empty, _)| empty < full) {
                 let gap = full - empty;
-                // Half the gap is best; what is as heavy as the gap only changes sides.
+                // Half the gap is best.
                 let fits = |piece: &Piece| {
-                    piece.is_free
-                        && piece.weight() <= gap / 10 * GAP_TENTHS
-                        && piece.replicas.contains(from)
+                    piece.weight() <= gap / 10 * GAP_TENTHS
                         && !piece.replicas.contains(to)
+                        && self.has_room(*to, piece.bytes)
                         && self.keeps_racks(&piece.replicas, *from, *to)
                 };
                 let rest = |piece: &Piece| gap.abs_diff(2 * piece.weight());
-                let candidates = self.partitions.iter().enumerate().filter(|(_, it)| fits(it));
+                let candidates = held.iter().copied().filter(|(_, it)| fits(it));
                 // Of equal ones rather one that is led elsewhere.
                 let best = candidates
                     .min_by_key(|(at, piece)| (rest(piece), piece.leader == Some(*from), *at));
@@ -198,6 +219,10 @@ impl Scales {
             }
         }
         None
+    }
+
+    fn has_room(&self, id: BrokerId, bytes: u64) -> bool {
+        self.room.get(&id).is_some_and(|room| room / ROOM_QUARTERS * 4 >= bytes)
     }
 
     fn keeps_racks(&self, replicas: &[BrokerId], from: BrokerId, to: BrokerId) -> bool {
@@ -216,13 +241,16 @@ impl Scales {
             *id = to;
         }
         piece.is_free = false;
-        let weight = piece.weight();
+        let (weight, bytes) = (piece.weight(), piece.bytes);
         let (topic, index, replicas) = (piece.topic.clone(), piece.index, piece.replicas.clone());
         if let Some(load) = self.loads.get_mut(&from) {
             *load -= weight;
         }
         if let Some(load) = self.loads.get_mut(&to) {
             *load += weight;
+        }
+        if let Some(room) = self.room.get_mut(&to) {
+            *room = room.saturating_sub(bytes);
         }
         Reassign { topic, index, replicas: Some(replicas) }
     }

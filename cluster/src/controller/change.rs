@@ -205,7 +205,7 @@ impl Judge<'_> {
             (Election::Clean, true) => Election::Unclean(None),
             (election, _) => election,
         };
-        self.elect(&mut after, election);
+        self.elect(&mut after, election, wish.emptied);
         if after.isr.len() >= min_isr {
             after.elr.clear();
             // Those of the others that are in sync by the metadata may be gone in the same power cut: they are known to go
@@ -223,8 +223,8 @@ impl Judge<'_> {
     }
 
     /// Finds the leader: whoever leads is in sync (I30).
-    fn elect(&self, after: &mut PartitionInfo, election: Election) {
-        let is_there = |id: &BrokerId| self.is_there(*id, after);
+    fn elect(&self, after: &mut PartitionInfo, election: Election, emptied: Option<BrokerId>) {
+        let is_there = |id: &BrokerId| self.is_there(*id, after) && emptied != Some(*id);
         let may_lead = |id: &BrokerId| after.isr.contains(id) && self.may_lead(*id, after);
         let present = after.leader.filter(|id| after.isr.contains(id));
         let first = after.replicas.first().copied();

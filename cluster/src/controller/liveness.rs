@@ -101,8 +101,8 @@ impl Controller {
     }
 
     /// Where replicas of a broker lie from now on, each answered for itself. One whose directory is gone begins anew in
-    /// another, unless it is the only one (I28); one whose directory works has been moved with all it holds. Of one that is
-    /// named twice the last place counts.
+    /// another, unless nobody else may hold what is committed (KAFKA_STORAGE_ERROR, I28); one whose directory works has been
+    /// moved with all it holds. Of one that is named twice the last place counts.
     pub fn assign_replicas(
         &self,
         id: BrokerId,
@@ -124,7 +124,11 @@ impl Controller {
             }
             let old = before.directory_of(id).filter(|old| *old != place.directory);
             let is_gone = old.is_some_and(|old| !broker.directories.contains(&old));
-            let is_emptied = is_gone && before.replicas.len() > 1;
+            if is_gone && !before.is_held_without(id) {
+                // What lay there may come back, and nobody else is known to have it (E8).
+                return Err(ErrorCode::KafkaStorageError.into());
+            }
+            let is_emptied = is_gone;
             let directory = Some((id, place.directory));
             let emptied = is_emptied.then_some(id);
             let wish = match planted(Mutant::EmptiedAwaited) {

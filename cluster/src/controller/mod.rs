@@ -30,7 +30,7 @@ use std::sync::Arc;
 use types::mutant::{Mutant, planted};
 use types::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Uuid};
 
-pub use balance::Sizes;
+pub use balance::Holdings;
 pub use brokers::{ProducerIdBlock, RegisterBroker};
 pub use configs::{AlterConfigs, Altered, ConfigChange, ConfigOp, SetConfigs, notice_of};
 pub use elections::ElectLeaders;
@@ -107,6 +107,12 @@ impl Controller {
         Controller { image, fixed, cordoned: BTreeMap::new() }
     }
 
+    /// Another one on the same image, for what is thought out aside.
+    pub fn fork(&self) -> Controller {
+        let (image, fixed) = (self.image.clone(), self.fixed.clone());
+        Controller { image, fixed, cordoned: self.cordoned.clone() }
+    }
+
     /// A broker says which of its directories take nothing new. Soft state: a new controller hears it with the next heartbeat.
     pub fn set_cordoned(&mut self, id: BrokerId, directories: Vec<DirectoryId>) {
         match directories.is_empty() {
@@ -165,9 +171,7 @@ impl Controller {
 
     /// Begins several decisions that are one batch.
     fn series(&self) -> Series {
-        let (image, fixed) = (self.image.clone(), self.fixed.clone());
-        let controller = Controller { image, fixed, cordoned: self.cordoned.clone() };
-        Series { controller, records: Vec::new() }
+        Series { controller: self.fork(), records: Vec::new() }
     }
 
     /// The cluster's defaults: fixed values below those set for all brokers.

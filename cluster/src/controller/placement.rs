@@ -123,6 +123,30 @@ impl Controller {
         })
     }
 
+    /// The directory of a broker with the fewest replicas, one more from now on. `held` is how many each has, counted when it is
+    /// empty.
+    pub(super) fn emptiest_directory(
+        &self,
+        id: BrokerId,
+        held: &mut BTreeMap<DirectoryId, usize>,
+    ) -> DirectoryId {
+        if held.is_empty() {
+            for (_, _, partition) in self.image.partitions() {
+                for directory in &partition.directories {
+                    *held.entry(*directory).or_default() += 1;
+                }
+            }
+        }
+        let broker = self.image.broker(id);
+        let open = broker.map(|broker| self.open_directories(broker).collect::<Vec<_>>());
+        let all = || broker.map(|broker| broker.directories.clone());
+        let known = open.filter(|open| !open.is_empty()).or_else(all).unwrap_or_default();
+        let count = |id: &DirectoryId| held.get(id).copied().unwrap_or_default();
+        let chosen = known.into_iter().min_by_key(count).unwrap_or(DirectoryId(Uuid::ZERO));
+        *held.entry(chosen).or_default() += 1;
+        chosen
+    }
+
     /// The directory of a broker that is to hold partition `index` anew: one after the other. It is part of the
     /// registration so that a directory that is missing later is not taken for one that never held anything.
     pub(super) fn directory_of(&self, id: BrokerId, index: i32) -> DirectoryId {

@@ -3,8 +3,10 @@
 //! First the partition has the old replicas and the new ones; when all that are added are in sync, and enough of those that
 //! stay, the others leave (I34). Until then it can be taken back.
 
+use std::collections::BTreeMap;
+
 use types::encoding::Str;
-use types::{BrokerId, ErrorCode, PartitionIndex};
+use types::{BrokerId, DirectoryId, ErrorCode, PartitionIndex};
 
 use super::change::{Assignment, Wish};
 use super::{Controller, Decision, Refusal, duplicates};
@@ -33,6 +35,7 @@ impl Controller {
         let repeated = duplicates(partitions.iter().map(|asked| (&asked.topic, asked.index)));
         let unknown = |message| Refusal::new(ErrorCode::UnknownTopicOrPartition, message);
         let mut records = Vec::new();
+        let mut held = BTreeMap::new();
         let mut begin = |asked: &Reassign| -> Result<(), Refusal> {
             let Reassign { topic: name, index, replicas } = asked;
             if repeated.contains(&(name, *index)) {
@@ -45,7 +48,7 @@ impl Controller {
             let before = before
                 .ok_or_else(|| unknown(format!("Unable to find partition {name}:{index}.")))?;
             let assignment = match replicas {
-                Some(replicas) => self.move_to(before, *index, replicas, may_resize)?,
+                Some(replicas) => self.move_to(before, replicas, may_resize, &mut held)?,
                 None => take_back(before)?,
             };
             let wish = Wish { assignment: Some(keeps(before, assignment)?), ..Wish::default() };
@@ -59,9 +62,9 @@ impl Controller {
     fn move_to(
         &self,
         before: &PartitionInfo,
-        index: PartitionIndex,
         target: &[BrokerId],
         may_resize: bool,
+        held: &mut BTreeMap<DirectoryId, usize>,
     ) -> Result<Assignment, Refusal> {
         self.check_assignment(target, None)?;
         let old = settled(before);
@@ -71,7 +74,7 @@ impl Controller {
             return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
         }
         let adding: Vec<BrokerId> = target.iter().copied().filter(|id| !old.contains(id)).collect();
-        let homes = adding.iter().map(|id| (*id, self.directory_of(*id, index.0))).collect();
+        let homes = adding.iter().map(|id| (*id, self.emptiest_directory(*id, held))).collect();
         let removing: Vec<BrokerId> =
             old.iter().copied().filter(|id| !target.contains(id)).collect();
         let replicas = target.iter().chain(&removing).copied().collect();

@@ -177,8 +177,11 @@ impl Recovery {
             let topic = controller.image.topic_by_id(id);
             let topic = topic.expect("what is gone is not retained");
             let before = &topic.partitions[&index];
+            if !is_in_doubt(before) {
+                continue;
+            }
             let told = self.told(controller, id, index, before);
-            if !is_in_doubt(before) || !is_complete(&judge, before, &told) {
+            if !is_complete(&judge, before, &told) {
                 continue;
             }
             let Some(leader) = longest(&judge, before, &told) else { continue };

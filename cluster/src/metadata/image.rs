@@ -91,6 +91,16 @@ impl PartitionInfo {
     }
 }
 
+impl PartitionInfo {
+    /// Whether others than `broker` hold what is committed, or held it last.
+    pub fn is_held_without(&self, broker: BrokerId) -> bool {
+        let whole = self.isr.iter().chain(&self.elr);
+        // Those of the past count only where nobody of the present is known.
+        let known = if whole.clone().next().is_none() { &self.last_known_elr[..] } else { &[] };
+        whole.chain(known).any(|id| *id != broker)
+    }
+}
+
 impl TopicInfo {
     /// Number of partitions.
     pub fn partitions_count(&self) -> i32 {

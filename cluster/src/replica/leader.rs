@@ -388,6 +388,10 @@ impl Leader {
         offset: Offset,
         is_near: impl Fn(BrokerId) -> bool,
     ) -> Option<BrokerId> {
+        // Who does not hear the controller here may not there either, and then only the leader knows whether it may serve.
+        if now - self.controller_at > self.limits.session {
+            return None;
+        }
         let held = |id: BrokerId| {
             let follower = self.followers.get(&id)?;
             let heard = follower.heard.as_ref()?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use client::admin::{
-    Admin, ConfigChange, ConfigResource, DescribedCluster, DescribedQuorum, Election, Move,
-    QuorumReplica,
+    Admin, ConfigChange, ConfigEntry, ConfigResource, DescribedCluster, DescribedQuorum, Election,
+    Move, QuorumReplica,
 };
 use client::{ClientError, Topic};
 use serde_json::json;
@@ -315,22 +315,31 @@ impl Brokers {
         match self.action {
             BrokerAction::List => list(&cluster, &layout, self.connect.json),
             BrokerAction::Drain { broker, dry_run } => {
-                let on_way = admin.list_moves().await.map_err(explain)?;
-                let layout = settled(layout, &on_way);
-                let is_known = cluster.brokers.contains_key(&BrokerId(broker))
-                    || replicas(&layout, BrokerId(broker)).next().is_some();
+                let id = BrokerId(broker);
+                let is_known =
+                    cluster.brokers.contains_key(&id) || replicas(&layout, id).next().is_some();
                 if !is_known {
                     return Err(Failed::usage(format!("there is no broker {broker}")));
                 }
-                let moves = drain(&cluster, &layout, BrokerId(broker))
-                    .map_err(|partition| stuck(&partition, broker))?;
-                if dry_run {
-                    return show_moves(&moves, self.connect.json);
+                if cluster.brokers.contains_key(&id) && !dry_run {
+                    cordon(&admin, &self.connect, id).await?;
                 }
-                if cluster.brokers.contains_key(&BrokerId(broker)) {
-                    cordon(&admin, &self.connect, BrokerId(broker)).await?;
+                let cordoned = cordoned(&admin, &cluster).await;
+                // What was on its way there when it was cordoned is met in another round.
+                loop {
+                    let layout = admin.list_topics().await.map_err(explain)?;
+                    let on_way = admin.list_moves().await.map_err(explain)?;
+                    let layout = settled(layout, &on_way);
+                    let moves = drain(&cluster, &cordoned, &layout, id)
+                        .map_err(|partition| stuck(&partition, broker))?;
+                    if dry_run {
+                        return show_moves(&moves, self.connect.json);
+                    }
+                    if moves.is_empty() {
+                        return Ok(());
+                    }
+                    carry_out(&admin, &self.connect, moves).await?;
                 }
-                carry_out(&admin, &self.connect, moves).await
             }
             BrokerAction::Remove { broker, force } => {
                 if cluster.brokers.contains_key(&BrokerId(broker)) {
@@ -365,6 +374,20 @@ async fn cordon(admin: &Admin<RealEnv>, connect: &Connect, broker: BrokerId) -> 
         Err(error) => return Err(connect.explain(&error)),
     };
     if connect.json { Ok(()) } else { output::write_all(said.as_bytes()) }
+}
+
+/// The brokers that take nothing new.
+async fn cordoned(admin: &Admin<RealEnv>, cluster: &DescribedCluster) -> BTreeSet<BrokerId> {
+    let mut cordoned = BTreeSet::new();
+    for id in cluster.brokers.keys() {
+        let told =
+            admin.describe_configs(&ConfigResource::Broker(*id), false).await.unwrap_or_default();
+        let is_all = |it: &ConfigEntry| it.name == CORDONED && it.value.as_deref() == Some("*");
+        if told.iter().any(is_all) {
+            cordoned.insert(*id);
+        }
+    }
+    cordoned
 }
 
 fn list(cluster: &DescribedCluster, layout: &Layout, is_json: bool) -> Result<(), Failed> {
@@ -424,15 +447,17 @@ fn settled(mut layout: Layout, on_way: &BTreeMap<TopicPartition, Move>) -> Layou
 /// Where partitions are to lie.
 type Moves = BTreeMap<TopicPartition, Vec<BrokerId>>;
 
-/// Where everything goes that lies at `leaving`: each time to the broker that has least, in another rack than the other replicas if
-/// there is one. Names a partition that nobody can take.
+/// Where everything goes that lies at `leaving`: each time to the broker that has least and is not cordoned, in another rack than the
+/// other replicas if there is one. Names a partition that nobody can take.
 fn drain(
     cluster: &DescribedCluster,
+    cordoned: &BTreeSet<BrokerId>,
     layout: &Layout,
     leaving: BrokerId,
 ) -> Result<Moves, TopicPartition> {
     let rack = |id: &BrokerId| cluster.brokers.get(id).and_then(|(_, _, rack)| rack.clone());
-    let others = cluster.brokers.keys().copied().filter(|id| *id != leaving);
+    let takes_new = |id: &BrokerId| *id != leaving && !cordoned.contains(id);
+    let others = cluster.brokers.keys().copied().filter(takes_new);
     let mut held: BTreeMap<BrokerId, usize> =
         others.map(|id| (id, replicas(layout, id).count())).collect();
     let mut moves = Moves::new();
@@ -706,19 +731,26 @@ mod tests {
     #[test]
     fn a_drain_spreads_what_leaves_over_those_that_have_least() {
         let four = cluster(&[(1, None), (2, None), (3, None), (4, None)]);
-        let moves = drain(&four, &layout(&[&[1, 2], &[2, 1], &[1, 3], &[2, 3]]), BrokerId(1));
+        let none = BTreeSet::new();
+        let moves =
+            drain(&four, &none, &layout(&[&[1, 2], &[2, 1], &[1, 3], &[2, 3]]), BrokerId(1));
         let moves: Vec<String> = moves.unwrap().values().map(|to| ids(to)).collect();
         // Broker 4 has nothing, then 3 and 4 take turns.
         assert_eq!(moves, ["4,2", "2,4", "4,3"]);
         let three = cluster(&[(1, None), (2, None), (3, None)]);
-        let stuck = drain(&three, &layout(&[&[1, 2, 3]]), BrokerId(3)).unwrap_err();
+        let stuck = drain(&three, &none, &layout(&[&[1, 2, 3]]), BrokerId(3)).unwrap_err();
         assert_eq!(stuck.to_string(), "t-0");
+        let cordoned = BTreeSet::from([BrokerId(4)]);
+        let moves = drain(&four, &cordoned, &layout(&[&[1, 2]]), BrokerId(1)).unwrap();
+        assert_eq!(moves.values().map(|to| ids(to)).collect::<Vec<_>>(), ["3,2"]);
     }
 
     #[test]
     fn a_drain_keeps_racks_apart() {
         let racks = [(1, Some("a")), (2, Some("b")), (3, Some("b")), (4, Some("a"))];
-        let moves = drain(&cluster(&racks), &layout(&[&[1, 2], &[4, 3]]), BrokerId(1)).unwrap();
+        let none = BTreeSet::new();
+        let layout = layout(&[&[1, 2], &[4, 3]]);
+        let moves = drain(&cluster(&racks), &none, &layout, BrokerId(1)).unwrap();
         assert_eq!(moves.values().map(|to| ids(to)).collect::<Vec<_>>(), ["4,2"]);
     }
 

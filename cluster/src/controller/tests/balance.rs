@@ -13,7 +13,26 @@ const ROUNDS_MAX: usize = 200;
 
 struct World {
     controller: Controller,
-    sizes: Sizes,
+    holdings: Holdings,
+}
+
+/// A process of a broker comes up, with these directories.
+fn register(controller: &mut Controller, id: i32, rack: Option<&str>, directories: Vec<u128>) {
+    let epoch = controller.image.brokers().map(|broker| broker.epoch.0).max().unwrap_or(0) + 1;
+    let request = RegisterBroker {
+        id: BrokerId(id),
+        incarnation: numbered(10_000 + epoch as u128),
+        listeners: Vec::new(),
+        rack: rack.map(Into::into),
+        features: supported(),
+        directories: directories.into_iter().map(|id| DirectoryId(numbered(id))).collect(),
+        stopped_epoch: None,
+        may_have_lost_unsynced: false,
+        is_fenced: false,
+    };
+    let (records, answer) = controller.register_broker(&request, BrokerEpoch(epoch));
+    answer.unwrap();
+    controller.apply(&records).unwrap();
 }
 
 impl World {
@@ -23,25 +42,13 @@ impl World {
         types::mutant::plant_from_environment();
         let mut controller = Controller::new(Image::empty(), Arc::default());
         for (id, rack) in (0..).zip(racks) {
-            let request = RegisterBroker {
-                id: BrokerId(id),
-                incarnation: numbered(1000 + id as u128),
-                listeners: Vec::new(),
-                rack: rack.map(|rack| rack.to_string().as_str().into()),
-                features: supported(),
-                directories: vec![DirectoryId(numbered(2000 + id as u128))],
-                stopped_epoch: None,
-                may_have_lost_unsynced: false,
-                is_fenced: false,
-            };
-            let (records, answer) =
-                controller.register_broker(&request, BrokerEpoch(1 + i64::from(id)));
-            answer.unwrap();
-            controller.apply(&records).unwrap();
+            let rack = rack.map(|rack| rack.to_string());
+            register(&mut controller, id, rack.as_deref(), vec![2000 + id as u128]);
         }
         let topic = TopicRecord { name: "t".into(), topic_id: numbered(1) };
         controller.apply(&[MetadataRecord::Topic(topic)]).unwrap();
-        let mut sizes = Sizes::new();
+        let mut holdings = Holdings::default();
+        holdings.room.extend((0..racks.len() as i32).map(|id| (BrokerId(id), u64::MAX)));
         for (index, (replicas, size)) in (0..).zip(partitions) {
             let directories = replicas.iter().map(|id| numbered(2000 + *id as u128));
             let record = PartitionRecord {
@@ -56,18 +63,18 @@ impl World {
                 ..PartitionRecord::default()
             };
             controller.apply(&[MetadataRecord::Partition(record)]).unwrap();
-            sizes.insert((TopicId(numbered(1)), PartitionIndex(index)), *size);
+            holdings.sizes.insert((TopicId(numbered(1)), PartitionIndex(index)), *size);
         }
-        World { controller, sizes }
+        World { controller, holdings }
     }
 
     /// One round: what is decided begins, arrives, and leads where it is to. How many partitions moved.
     fn round(&mut self, bytes_max: u64) -> usize {
-        let moves = self.controller.balance(&self.sizes, bytes_max);
+        let moves = self.controller.balance(&self.holdings, bytes_max);
         let (records, answers) = self.controller.reassign(&moves, false);
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         self.controller.apply(&records).unwrap();
-        let places: BTreeSet<_> = self.sizes.keys().copied().collect();
+        let places: BTreeSet<_> = self.holdings.sizes.keys().copied().collect();
         for (topic, index) in &places {
             self.arrive(*topic, *index);
         }
@@ -111,7 +118,7 @@ impl World {
         for (topic, index, partition) in self.controller.image.partitions() {
             for id in &partition.replicas {
                 let load = loads.get_mut(id).unwrap();
-                load.0 += self.sizes[&(topic.id, index)];
+                load.0 += self.holdings.sizes[&(topic.id, index)];
                 load.1 += 1;
             }
             if let Some(load) = partition.leader.and_then(|id| loads.get_mut(&id)) {
@@ -158,6 +165,51 @@ fn who_takes_nothing_new_is_given_nothing() {
     world.controller.set_cordoned(BrokerId(2), Vec::new());
     world.rest();
     assert!((6..=7).contains(&world.loads()[&BrokerId(2)].1));
+}
+
+#[test]
+fn no_disk_is_filled() {
+    let partitions: Vec<_> = (0..20).map(|_| (vec![0], GIB)).collect();
+    let mut world = World::new(&[None; 2], &partitions);
+    world.holdings.room.insert(BrokerId(1), 5 * GIB);
+    assert_eq!(world.round(u64::MAX), 4, "a fifth of the room is left for what comes");
+}
+
+#[test]
+fn who_does_not_say_what_it_holds_is_left_alone() {
+    let partitions: Vec<_> = (0..20).map(|_| (vec![0], GIB)).collect();
+    let mut world = World::new(&[None; 3], &partitions);
+    world.holdings.room.remove(&BrokerId(2));
+    world.rest();
+    let counts: Vec<usize> = world.loads().values().map(|(_, count, _)| *count).collect();
+    assert_eq!(counts, [10, 10, 0]);
+    let mut world = World::new(&[None; 3], &partitions);
+    world.holdings.room.remove(&BrokerId(0));
+    assert_eq!(world.round(u64::MAX), 0);
+}
+
+#[test]
+fn what_lies_where_nobody_finds_it_does_not_move() {
+    let partitions: Vec<_> = (0..20).map(|_| (vec![0], GIB)).collect();
+    let mut world = World::new(&[None; 2], &partitions);
+    register(&mut world.controller, 0, None, vec![3000]);
+    assert_eq!(world.round(u64::MAX), 0);
+}
+
+#[test]
+fn directories_fill_evenly() {
+    let partitions: Vec<_> = (0..12).map(|_| (vec![0], GIB)).collect();
+    let mut world = World::new(&[None; 1], &partitions);
+    register(&mut world.controller, 1, None, vec![5000, 5001, 5002]);
+    world.holdings.room.insert(BrokerId(1), u64::MAX);
+    world.rest();
+    let mut held: BTreeMap<DirectoryId, usize> = BTreeMap::new();
+    for (_, _, partition) in world.controller.image.partitions() {
+        if let Some(directory) = partition.directory_of(BrokerId(1)) {
+            *held.entry(directory).or_default() += 1;
+        }
+    }
+    assert_eq!(held.into_values().collect::<Vec<_>>(), [2, 2, 2]);
 }
 
 #[test]

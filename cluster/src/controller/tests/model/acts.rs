@@ -82,13 +82,28 @@ impl Model {
         answer.unwrap();
         self.take(records);
         if is_replaced {
-            let places =
-                [0, 1].map(|of| AssignReplica { topic: self.topic(of), index: FIRST, directory });
-            let (records, answer) = self.teller.controller.assign_replicas(id, epoch, &places);
-            answer.unwrap();
-            self.take(records);
+            self.find_homes(id);
         }
         self.learn(id, usize::MAX);
+    }
+
+    /// A broker says where replicas lie from now on that lie where it has nothing.
+    pub(super) fn find_homes(&mut self, id: BrokerId) {
+        let (epoch, directory) = (self.processes[&id].epoch, self.processes[&id].directory);
+        let directory = DirectoryId(numbered(directory));
+        let lies_elsewhere = |of: &usize| {
+            let known = self.teller.controller.image().partition(self.topic(*of), FIRST);
+            known.and_then(|known| known.directory_of(id)).is_some_and(|home| home != directory)
+        };
+        let places = [0, 1].into_iter().filter(lies_elsewhere).map(|of| AssignReplica {
+            topic: self.topic(of),
+            index: FIRST,
+            directory,
+        });
+        let places: Vec<AssignReplica> = places.collect();
+        let (records, answer) = self.teller.controller.assign_replicas(id, epoch, &places);
+        answer.unwrap();
+        self.take(records);
     }
 
     pub(super) fn fetch(&mut self, id: BrokerId, of: usize, is_heard: bool) {

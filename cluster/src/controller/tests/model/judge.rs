@@ -127,6 +127,10 @@ impl Model {
             self.step(&Step::Unfence(id.0));
         }
         for id in (0..BROKERS).map(BrokerId) {
+            // Brokers ask again and again for what was refused.
+            self.find_homes(id);
+        }
+        for id in (0..BROKERS).map(BrokerId) {
             self.learn(id, usize::MAX);
             self.step(&Step::Tell(id.0));
         }
@@ -135,7 +139,17 @@ impl Model {
             let is_hopeless = partition.isr.is_empty()
                 && partition.elr.is_empty()
                 && partition.last_known_elr.is_empty();
-            assert!(partition.leader.is_some() || is_hopeless, "L2: {partition:?}");
+            // The disk of whoever alone holds everything was replaced: it may yet be found again (E8).
+            let whole = [&partition.isr[..], &partition.elr[..]].concat();
+            let whole = if whole.is_empty() { partition.last_known_elr.clone() } else { whole };
+            let has_home = |id: &BrokerId| {
+                let home = partition.directory_of(*id);
+                let known = self.teller.controller.image.broker(*id);
+                known.is_some_and(|known| home.is_none_or(|home| known.directories.contains(&home)))
+            };
+            let is_awaited = !whole.iter().any(has_home);
+            let has_leader = partition.leader.is_some();
+            assert!(has_leader || is_hopeless || is_awaited, "L2: {partition:?}");
         }
     }
 }
