@@ -23,8 +23,9 @@ use types::{
 use crate::connection::Connections;
 use crate::context::ListenerName;
 use crate::handlers::{INTERNAL_TOPICS, SERVED};
-use crate::metrics::TopicCounts;
+use crate::metrics::{TopicCounts, Traffic};
 use crate::partition::Partition;
+use crate::replication::Following;
 use crate::shared::{ListenerInfo, QuorumInfo, Shared, View};
 use crate::together;
 
@@ -298,12 +299,14 @@ impl<E: Env> Observer<E> {
                     }
                 });
                 // Its partitions', while it is deleted, too: the sums have taken it over by then.
-                let any = topic.partitions.iter().flatten().next();
+                let led = topic.partitions.iter().flatten().map(Partition::traffic);
+                let followed = topic.following.iter().flatten().map(Following::traffic);
+                let any = led.chain(followed).next();
                 Some(TopicSnapshot {
                     name: topic.name.clone(),
                     id: topic.id,
                     is_internal: INTERNAL_TOPICS.contains(&topic.name.as_str()),
-                    counts: any.map(|any| any.traffic().counts()).unwrap_or_default(),
+                    counts: any.map(Traffic::counts).unwrap_or_default(),
                     partitions: partitions.collect(),
                 })
             })

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::{Scratch, Server, check_failure, foretold};
@@ -332,6 +333,57 @@ fn replicas_at(server: &Server, broker: i64) -> u64 {
     let mut brokers = brokers.as_array().unwrap().iter();
     let found = brokers.find(|it| it["broker"] == broker);
     found.map_or(0, |it| it["replicas"].as_u64().unwrap())
+}
+
+/// Bytes that a node has given to consumers of the topic.
+fn given(server: &Server) -> u64 {
+    let mut words = server.ready.split_whitespace();
+    let at = words.find_map(|word| word.strip_prefix("metrics=")).unwrap();
+    let mut stream = std::net::TcpStream::connect(at).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let sample = "kafka_server_brokertopicmetrics_bytesout_total{topic=\"t\"} ";
+    page.lines().find_map(|line| line.strip_prefix(sample)).map_or(0, |it| it.parse().unwrap())
+}
+
+/// KIP-392, and what becomes of a consumer whose replica nearby dies.
+#[test]
+fn a_consumer_reads_from_the_replica_in_its_rack() {
+    let scratch = Scratch::new();
+    let decides = Node::new(&scratch, 1, "controller", "");
+    let voters = format!("controller.quorum.voters=1@{}", decides.controllers_at);
+    decides.says(&voters);
+    let holds = [2, 3].map(|id| {
+        let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+        let more = format!(
+            "{voters}\nbroker.rack=rack-{id}\nreplica.selector.class={selector}\nmetrics.listen=127.0.0.1:0"
+        );
+        Node::new(&scratch, id, "broker", &more)
+    });
+    for node in [&decides, &holds[0], &holds[1]] {
+        node.format(&[]);
+    }
+    let controller = decides.start();
+    let [two, three] = holds.each_ref().map(Node::start);
+    two.ok(&["topic", "create", "t", "--partitions", "1"], "");
+    two.ok(&["produce", "t", "--timeout", "30"], &lines(0, 100));
+    let leads = described(&two)[0]["partitions"][0]["leader"].as_i64().unwrap();
+    let (leader, follower) = if leads == 2 { (two, three) } else { (three, two) };
+    let (own, other) = (format!("rack-{leads}"), format!("rack-{}", 5 - leads));
+    let all = ["consume", "t", "--from", "earliest", "--until-end", "--rack"];
+    let read = |rack: &str| leader.ok(&[&all[..], &[rack]].concat(), "");
+    assert_eq!(read(&other), lines(0, 100));
+    assert!(given(&leader) == 0 && given(&follower) > 0, "{} {}", given(&leader), given(&follower));
+    let before = given(&follower);
+    assert_eq!(read(&own), lines(0, 100));
+    assert_eq!(read("elsewhere"), lines(0, 100));
+    assert!(given(&leader) > 0 && given(&follower) == before);
+    follower.kill();
+    leader.ok(&["produce", "t", "--timeout", "30"], &lines(100, 200));
+    assert_eq!(read(&other), lines(0, 200));
+    leader.stop();
+    controller.stop();
 }
 
 /// Nodes that are heard of, and whether they vote.

@@ -50,6 +50,7 @@ const TESTED: &[Mutant] = &[
     Mutant::CutByLeaderAlone,
     Mutant::UnsyncedReportedDurable,
     Mutant::VotersUnwritten,
+    Mutant::FollowerServesForEver,
 ];
 
 /// A walk costs a small part of what a seed costs.
