@@ -96,14 +96,17 @@ impl Recovery {
 
     /// The image has become another one.
     pub fn on_change(&mut self, image: &Image, delta: &Delta) {
-        self.has_news |= !delta.brokers_changed.is_empty() || !delta.topics_changed.is_empty();
+        self.has_news |= !delta.brokers_changed.is_empty();
         self.leaderless.retain(|(id, _)| !delta.topics_removed.contains_key(id));
         for topic in delta.topics_changed.iter().filter_map(|id| image.topic_by_id(*id)) {
             for (index, partition) in &topic.partitions {
+                let place = (topic.id, *index);
                 match partition.leader {
-                    None => self.leaderless.insert((topic.id, *index)),
-                    Some(_) => self.leaderless.remove(&(topic.id, *index)),
+                    None => self.leaderless.insert(place),
+                    Some(_) => self.leaderless.remove(&place),
                 };
+                // Where nobody has told anything there is nothing to decide.
+                self.has_news |= self.told.contains_key(&place);
             }
         }
     }
