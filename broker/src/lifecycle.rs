@@ -259,7 +259,6 @@ async fn beat<E: Env>(
             .cordoned_directories
             .map(|dirs| dirs.into_iter().map(|id| id.0).collect()),
         log_end_answers: log_ends::write_answers(&heartbeat.log_ends),
-        ..BrokerHeartbeatRequest::default()
     };
     let patience = broker.settings().quorum_request_timeout;
     let answer = broker.own_way().ask(broker, &request, patience).await?;
