@@ -67,8 +67,8 @@ impl Play {
         let partition: TopicPartition = partition_of(PAGED, INDEX);
         let log = observer.data_dirs().iter().find_map(|dir| dir.log(&partition))?;
         let end = log.ends().written;
-        let epochs = log.epochs().into_iter().filter(|(_, first)| *first < end);
-        Some((epochs.last().map(|(epoch, _)| epoch), end))
+        let mut epochs = log.epochs().into_iter().filter(|(_, first)| *first < end);
+        Some((epochs.next_back().map(|(epoch, _)| epoch), end))
     }
 }
 
