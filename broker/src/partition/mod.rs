@@ -490,7 +490,10 @@ impl<E: Env> Partition<E> {
         offset: Offset,
         is_near: impl Fn(BrokerId) -> bool,
     ) -> Option<BrokerId> {
-        self.0.lock().leader.nearest(self.0.clock.now(), offset, is_near)
+        let (heard_at, now) = (self.0.desk.controller_heard_at(), self.0.clock.now());
+        let mut state = self.0.lock();
+        state.leader.step(now, Event::ControllerContact(heard_at), &mut Vec::new());
+        state.leader.nearest(now, offset, is_near)
     }
 
     /// Whole committed batches from the one that holds `from` on, at least one if there is any, then up to `bytes_max`:

@@ -392,6 +392,12 @@ fn readers_are_sent_to_who_is_near_in_sync_and_holds_most() {
     assert_eq!(nearest(&leader, 0, 0, &[0]), None, "never itself");
     assert_eq!(nearest(&leader, 9_001, 15, &[1, 2]), None, "unheard for a session");
     step_at(&mut leader, ms(9_000), contact(1, 9_000));
+    assert_eq!(
+        nearest(&leader, 9_001, 15, &[1, 2]),
+        None,
+        "it may be cut off from the controller, too"
+    );
+    step_at(&mut leader, ms(9_000), Event::ControllerContact(ms(9_000)));
     assert_eq!(nearest(&leader, 9_001, 15, &[1, 2]), Some(1));
     let later = Question { log_start: Offset(5), ..question(0, 20) };
     let (replica, broker_epoch) = (BrokerId(1), broker_epoch(BrokerId(1)));
