@@ -103,6 +103,7 @@ pub const ALL: &[Checker] = &[
     Checker { rule: "L4", text: "after the last fault everything works" },
     Checker { rule: "L7", text: "after the last fault groups settle, with all who live" },
     Checker { rule: "L10", text: "every partition reads from its start to its end" },
+    Checker { rule: "balance", text: "when all is quiet every broker holds its share" },
     Checker { rule: "metrics", text: "counters do not go back, and lag is what a client finds" },
     Checker { rule: "retention", text: "what a topic's retention does not keep leaves the disk" },
     Checker { rule: "scrubber", text: "cold segments are read no faster than they may be" },

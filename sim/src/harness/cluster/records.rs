@@ -452,7 +452,7 @@ impl Play {
             if self.stage.world.elapsed() > until {
                 let text =
                     format!("after {LEVEL_AGAIN:?} brokers hold {loads:?}, which is not level");
-                self.stage.world.violation("L3", text);
+                self.stage.world.violation("balance", text);
                 return false;
             }
             self.stage.world.sleep(Duration::from_millis(500)).await;
